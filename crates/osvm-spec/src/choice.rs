@@ -1,0 +1,126 @@
+//! Choices with few answers: which VMM, how strictly a server is kept apart.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The program that runs guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hypervisor {
+    /// Firecracker where KVM is usable, else QEMU.
+    #[default]
+    Auto,
+    Firecracker,
+    Qemu,
+}
+
+/// Where a server's process runs, from loosest to strictest.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A plain host process. Never chosen by osvm itself.
+    None,
+    /// A microVM for the server.
+    #[default]
+    Microvm,
+    /// A fresh microVM for each call.
+    Ephemeral,
+}
+
+/// A word that is none of the answers.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{given:?} is not one of: {}", .answers.join(", "))]
+pub struct ChoiceError {
+    pub given: String,
+    pub answers: Vec<&'static str>,
+}
+
+impl Hypervisor {
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Firecracker, Self::Qemu];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Firecracker => "firecracker",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
+impl Isolation {
+    pub const ALL: [Self; 3] = [Self::None, Self::Microvm, Self::Ephemeral];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Microvm => "microvm",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+}
+
+fn pick<T: Copy>(all: &[T], name: fn(T) -> &'static str, given: &str) -> Result<T, ChoiceError> {
+    all.iter().copied().find(|choice| name(*choice) == given).ok_or_else(|| ChoiceError {
+        given: given.to_owned(),
+        answers: all.iter().copied().map(name).collect(),
+    })
+}
+
+impl FromStr for Hypervisor {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        pick(&Self::ALL, Self::as_str, text)
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        pick(&Self::ALL, Self::as_str, text)
+    }
+}
+
+impl fmt::Display for Hypervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_is_read_as_it_is_shown() {
+        for choice in Hypervisor::ALL {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for choice in Isolation::ALL {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+    }
+
+    #[test]
+    fn another_word_is_answered_with_the_choices() {
+        let error = "docker".parse::<Isolation>().unwrap_err();
+        assert_eq!(error.to_string(), r#""docker" is not one of: none, microvm, ephemeral"#);
+    }
+
+    #[test]
+    fn isolation_is_ordered_from_loose_to_strict() {
+        assert!(Isolation::None < Isolation::Microvm && Isolation::Microvm < Isolation::Ephemeral);
+    }
+}

@@ -1,0 +1,173 @@
+//! The configuration file: what is in it, and every check that needs nothing but its text.
+
+mod error;
+mod read;
+mod section;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use error::{ConfigError, Problem};
+pub use read::{is_remote, is_variable};
+use section::nearest;
+
+use crate::{Hypervisor, Isolation, Resources, ServerName};
+
+/// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    pub microvm: Microvm,
+    /// In the order of the file; no two have the same id.
+    pub servers: Vec<Entry>,
+}
+
+/// `[microvm]`: what holds for every server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Microvm {
+    /// When false nothing runs; it never means the host.
+    pub enabled: bool,
+    pub default_memory_mb: u32,
+    pub default_vcpus: u8,
+    /// Image of servers that name none. As written: see [`Places`](crate::Places).
+    pub rootfs_path: Option<String>,
+    pub kernel_path: Option<String>,
+    pub hypervisor: Hypervisor,
+    /// `idle_stop_minutes`: how long a VM that a call started lives on unused; 0 is forever.
+    pub idle_stop: Option<Duration>,
+    pub max_parallel_launches: Option<usize>,
+    /// `launch_timeout_seconds`: until the server answered MCP.
+    pub launch_timeout: Duration,
+    /// `call_timeout_seconds`: until a tool answered.
+    pub call_timeout: Duration,
+}
+
+/// `[[servers]]`: one server as the user wrote it, under the file's own names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub id: ServerName,
+    /// What people see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub url: Url,
+    #[serde(rename = "isolation_mode")]
+    pub isolation: Isolation,
+    #[serde(skip_serializing_if = "is_true")]
+    pub enabled: bool,
+    /// Program and arguments; empty for the image's entrypoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A folder or a cpio archive. As written: see [`Places`](crate::Places).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// User of the server process inside the guest: a name or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Absolute path inside the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    #[serde(skip_serializing_if = "Size::is_default")]
+    pub microvm_config: Size,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Url {
+    /// A process that speaks MCP on its standard streams.
+    #[default]
+    Stdio,
+}
+
+/// The part of a VM's size that the user fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Size {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u8>,
+}
+
+/// `[[servers.tools]]`: a tool that is kept apart more strictly than its server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    pub name: String,
+    pub isolation: Isolation,
+}
+
+impl Config {
+    /// Reads a file's text. `file` is what faults call it.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        read::file(text, file)
+    }
+
+    pub fn server(&self, name: &ServerName) -> Option<&Entry> {
+        self.servers.iter().find(|entry| entry.id == *name)
+    }
+
+    /// The registered server whose name is most like this one.
+    pub fn nearest(&self, name: &ServerName) -> Option<&ServerName> {
+        let ids = self.servers.iter().map(|entry| &entry.id);
+        let like = nearest(name.as_str(), ids.clone().map(ServerName::as_str))?;
+        ids.into_iter().find(|id| id.as_str() == like)
+    }
+}
+
+fn is_true(flag: &bool) -> bool {
+    *flag
+}
+
+impl Size {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Entry {
+    /// A server of that name with nothing else said about it.
+    pub fn new(id: ServerName) -> Self {
+        Self {
+            id,
+            name: None,
+            url: Url::default(),
+            isolation: Isolation::default(),
+            enabled: true,
+            command: Vec::new(),
+            image: None,
+            kernel: None,
+            user: None,
+            working_dir: None,
+            microvm_config: Size::default(),
+            env: BTreeMap::new(),
+            tools: Vec::new(),
+        }
+    }
+}
+
+impl Default for Microvm {
+    fn default() -> Self {
+        let usual = Resources::default();
+        Self {
+            enabled: true,
+            default_memory_mb: usual.memory_mib(),
+            default_vcpus: usual.vcpus(),
+            rootfs_path: None,
+            kernel_path: None,
+            hypervisor: Hypervisor::default(),
+            idle_stop: Some(Duration::from_secs(15 * 60)),
+            max_parallel_launches: None,
+            launch_timeout: Duration::from_secs(120),
+            call_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! What users write: names, resources, configuration, policy. Data and validation, no I/O.
+#![forbid(unsafe_code)]
+
+mod choice;
+pub mod command;
+pub mod config;
+pub mod edit;
+mod name;
+mod places;
+mod resolve;
+mod resources;
+
+pub use choice::{ChoiceError, Hypervisor, Isolation};
+pub use config::{Config, ConfigError};
+pub use name::{NameError, ServerName};
+pub use places::Places;
+pub use resolve::{Overrides, Refusal, Server};
+pub use resources::{Resources, ResourcesError};

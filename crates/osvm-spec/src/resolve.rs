@@ -1,0 +1,260 @@
+//! From what was written to what is run: flag before `OSVM_*` variable before file before default.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::{Entry, Microvm};
+use crate::{Config, Hypervisor, Isolation, Places, Resources, ResourcesError, ServerName};
+
+/// One server, ready to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    pub name: ServerName,
+    /// What people see.
+    pub title: String,
+    /// Whether the configuration has it; a VM can be launched under any name.
+    pub registered: bool,
+    /// Never [`Isolation::None`].
+    pub isolation: Isolation,
+    /// Tools that are kept apart otherwise than the server.
+    pub tools: BTreeMap<String, Isolation>,
+    pub resources: Resources,
+    /// Empty for the image's entrypoint.
+    pub command: Vec<String>,
+    /// A folder or a cpio archive; `None` for the one that setup left.
+    pub image: Option<PathBuf>,
+    /// `None` for the one that setup left.
+    pub kernel: Option<PathBuf>,
+    pub hypervisor: Hypervisor,
+    pub env: BTreeMap<String, String>,
+    /// User inside the guest; `None` for the image's, or an unprivileged one.
+    pub user: Option<String>,
+    /// Folder inside the guest; `None` for the image's.
+    pub working_dir: Option<String>,
+    pub launch_timeout: Duration,
+    pub call_timeout: Duration,
+}
+
+/// What flags, or variables, say. Paths are absolute: whoever fills this knows the current folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<Hypervisor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Added to the file's, and stronger than it, name by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Why a server is not run.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("microVMs are switched off by the configuration, and a server never runs without one")]
+    Off,
+    #[error("server {0} is disabled")]
+    Disabled(ServerName),
+    #[error("server {0} has isolation none, and this version never runs a server on the host")]
+    Host(ServerName),
+    #[error("{0}")]
+    Resources(#[from] ResourcesError),
+}
+
+impl Config {
+    /// Everything about the server `name`, which need not be registered.
+    pub fn resolve(
+        &self,
+        name: &ServerName,
+        over: &Overrides,
+        places: &Places<'_>,
+    ) -> Result<Server, Refusal> {
+        let registered = self.server(name);
+        let entry = registered.cloned().unwrap_or_else(|| Entry::new(name.clone()));
+        allowed(&self.microvm, &entry)?;
+        let resources = resources(&self.microvm, &entry, over)?;
+        let expand = |written: Option<&String>| written.map(|path| places.expand(path));
+        let image = entry.image.as_ref().or(self.microvm.rootfs_path.as_ref());
+        let kernel = entry.kernel.as_ref().or(self.microvm.kernel_path.as_ref());
+        Ok(Server {
+            title: entry.name.unwrap_or_else(|| name.to_string()),
+            name: entry.id,
+            registered: registered.is_some(),
+            isolation: entry.isolation,
+            tools: entry.tools.into_iter().map(|tool| (tool.name, tool.isolation)).collect(),
+            resources,
+            command: over.command.clone().unwrap_or(entry.command),
+            image: over.image.clone().or_else(|| expand(image)),
+            kernel: over.kernel.clone().or_else(|| expand(kernel)),
+            hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
+            env: entry.env.into_iter().chain(over.env.clone()).collect(),
+            user: over.user.clone().or(entry.user),
+            working_dir: entry.working_dir,
+            launch_timeout: self.microvm.launch_timeout,
+            call_timeout: self.microvm.call_timeout,
+        })
+    }
+}
+
+fn allowed(microvm: &Microvm, entry: &Entry) -> Result<(), Refusal> {
+    if !microvm.enabled {
+        return Err(Refusal::Off);
+    }
+    if !entry.enabled {
+        return Err(Refusal::Disabled(entry.id.clone()));
+    }
+    match entry.isolation {
+        Isolation::None => Err(Refusal::Host(entry.id.clone())),
+        Isolation::Microvm | Isolation::Ephemeral => Ok(()),
+    }
+}
+
+fn resources(
+    microvm: &Microvm,
+    entry: &Entry,
+    over: &Overrides,
+) -> Result<Resources, ResourcesError> {
+    let size = entry.microvm_config;
+    let memory = size.memory_mb.unwrap_or(microvm.default_memory_mb);
+    let vcpus = size.vcpus.unwrap_or(microvm.default_vcpus);
+    Resources::new(over.memory_mb.unwrap_or(memory.into()), over.vcpus.unwrap_or(vcpus.into()))
+}
+
+impl Server {
+    /// How strictly this tool is kept apart.
+    pub fn isolation_of(&self, tool: &str) -> Isolation {
+        self.tools.get(tool).copied().unwrap_or(self.isolation)
+    }
+}
+
+impl Overrides {
+    /// These, and where they are silent, the weaker ones.
+    #[must_use]
+    pub fn or(self, weaker: Self) -> Self {
+        Self {
+            memory_mb: self.memory_mb.or(weaker.memory_mb),
+            vcpus: self.vcpus.or(weaker.vcpus),
+            command: self.command.or(weaker.command),
+            image: self.image.or(weaker.image),
+            kernel: self.kernel.or(weaker.kernel),
+            hypervisor: self.hypervisor.or(weaker.hypervisor),
+            user: self.user.or(weaker.user),
+            env: weaker.env.into_iter().chain(self.env).collect(),
+        }
+    }
+}
+
+impl Refusal {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Off => Some("set enabled = true under [microvm]".to_owned()),
+            Self::Disabled(name) => Some(format!("osvm mcp enable {name}")),
+            Self::Host(_) => Some("set isolation_mode = \"microvm\"".to_owned()),
+            Self::Resources(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn name(text: &str) -> ServerName {
+        text.parse().unwrap()
+    }
+
+    fn resolve(text: &str, over: &Overrides) -> Result<Server, Refusal> {
+        let places = Places { home: Some(Path::new("/home/u")), base: Path::new("/home/u/.osvm") };
+        Config::parse(text, "f").unwrap().resolve(&name("s"), over, &places)
+    }
+
+    #[test]
+    fn flag_beats_variable_beats_file_beats_default() {
+        let defaults = "[microvm]\ndefault_memory_mb = 300\ndefault_vcpus = 3\n";
+        let server = "[[servers]]\nid = \"s\"\nmicrovm_config = { memory_mb = 400 }";
+        let file = &format!("{defaults}{server}");
+        let flag = Overrides { memory_mb: Some(600), ..Overrides::default() };
+        let variable = Overrides { memory_mb: Some(500), vcpus: Some(2), ..Overrides::default() };
+        let memory = |over: &Overrides, file| resolve(file, over).unwrap().resources.memory_mib();
+        assert_eq!(memory(&Overrides::default(), ""), 256);
+        assert_eq!(memory(&Overrides::default(), defaults), 300);
+        assert_eq!(memory(&Overrides::default(), file), 400);
+        assert_eq!(memory(&variable, file), 500);
+        let both = flag.or(variable);
+        assert_eq!((memory(&both, file), both.vcpus), (600, Some(2)));
+        assert_eq!(resolve(file, &Overrides::default()).unwrap().resources.vcpus(), 3);
+    }
+
+    #[test]
+    fn environments_add_up_and_the_stronger_wins_name_by_name() {
+        let env = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let flag = Overrides { env: env(&[("A", "flag")]), ..Overrides::default() };
+        let variable =
+            Overrides { env: env(&[("A", "var"), ("B", "var")]), ..Overrides::default() };
+        let file = "[[servers]]\nid = \"s\"\nenv = { A = \"file\", C = \"file\" }";
+        let server = resolve(file, &flag.or(variable)).unwrap();
+        assert_eq!(server.env, env(&[("A", "flag"), ("B", "var"), ("C", "file")]));
+    }
+
+    #[test]
+    fn paths_of_the_file_expand_and_the_servers_own_image_wins() {
+        let file = "[microvm]\nrootfs_path = \"~/base.cpio\"\nkernel_path = \"k\"\n";
+        let server = resolve(file, &Overrides::default()).unwrap();
+        assert_eq!(server.image.as_deref(), Some(Path::new("/home/u/base.cpio")));
+        assert_eq!(server.kernel.as_deref(), Some(Path::new("/home/u/.osvm/k")));
+        let file = format!("{file}[[servers]]\nid = \"s\"\nimage = \"/mine\"");
+        let server = resolve(&file, &Overrides::default()).unwrap();
+        assert_eq!(server.image.as_deref(), Some(Path::new("/mine")));
+    }
+
+    #[test]
+    fn a_name_nobody_registered_gets_the_defaults() {
+        let server = resolve("", &Overrides::default()).unwrap();
+        assert!(!server.registered && server.command.is_empty() && server.image.is_none());
+        assert_eq!(server.isolation, Isolation::Microvm);
+    }
+
+    #[test]
+    fn what_must_not_run_is_refused() {
+        let refused = |file| resolve(file, &Overrides::default()).unwrap_err();
+        assert_eq!(refused("[microvm]\nenabled = false"), Refusal::Off);
+        let disabled = "[[servers]]\nid = \"s\"\nenabled = false";
+        assert_eq!(refused(disabled), Refusal::Disabled(name("s")));
+        let host = "[[servers]]\nid = \"s\"\nisolation_mode = \"none\"";
+        assert_eq!(refused(host), Refusal::Host(name("s")));
+    }
+
+    #[test]
+    fn flags_are_held_to_the_same_limits() {
+        let over = Overrides { memory_mb: Some(8), ..Overrides::default() };
+        assert_eq!(resolve("", &over), Err(ResourcesError::Memory(8).into()));
+    }
+
+    #[test]
+    fn a_tool_has_its_own_isolation_or_its_servers() {
+        let file =
+            "[[servers]]\nid = \"s\"\n[[servers.tools]]\nname = \"rm\"\nisolation = \"ephemeral\"";
+        let server = resolve(file, &Overrides::default()).unwrap();
+        assert_eq!(server.isolation_of("rm"), Isolation::Ephemeral);
+        assert_eq!(server.isolation_of("ls"), Isolation::Microvm);
+    }
+}
