@@ -1,0 +1,6 @@
+//! What the wire promises, through its public face.
+
+mod frames;
+mod golden;
+mod link;
+mod session;
