@@ -1,0 +1,88 @@
+//! A stream as messages.
+
+use std::io;
+
+use osvm_wire::frame::{self, Decoder, FrameError, Message};
+use osvm_wire::message::Reply;
+use osvm_wire::session::SessionError;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// Both directions of a stream.
+pub(super) struct Talk<S> {
+    pub(super) incoming: Receiver<S>,
+    pub(super) outgoing: Sender<S>,
+}
+
+pub(super) struct Receiver<S> {
+    stream: ReadHalf<S>,
+    decoder: Decoder,
+}
+
+pub(super) struct Sender<S> {
+    stream: WriteHalf<S>,
+}
+
+impl<S: Stream> Talk<S> {
+    pub(super) fn new(stream: S) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            incoming: Receiver { stream: read, decoder: Decoder::default() },
+            outgoing: Sender { stream: write },
+        }
+    }
+
+    /// The last thing said on a stream.
+    pub(super) async fn answer(&mut self, reply: &Reply) -> Result<(), StreamError> {
+        self.outgoing.send(reply).await?;
+        self.outgoing.end().await
+    }
+}
+
+impl<S: Stream> Receiver<S> {
+    /// The next message, `None` at the end. Safe to cancel.
+    pub(super) async fn receive<M: Message>(&mut self) -> Result<Option<M>, StreamError> {
+        let mut buffer = [0; 8 * 1024];
+        loop {
+            if let Some(message) = self.decoder.decode()? {
+                return Ok(Some(message));
+            }
+            match self.stream.read(&mut buffer).await.map_err(StreamError::Read)? {
+                0 => return Ok(None),
+                count => self.decoder.push(&buffer[..count]),
+            }
+        }
+    }
+}
+
+impl<S: Stream> Sender<S> {
+    /// Not safe to cancel: the stream must be dropped then.
+    pub(super) async fn send<M: Message>(&mut self, message: &M) -> Result<(), StreamError> {
+        let frame = frame::encode(message)?;
+        self.stream.write_all(&frame).await.map_err(StreamError::Write)?;
+        self.stream.flush().await.map_err(StreamError::Write)
+    }
+
+    /// Nothing more will be said.
+    pub(super) async fn end(&mut self) -> Result<(), StreamError> {
+        self.stream.shutdown().await.map_err(StreamError::Write)
+    }
+}
+
+/// A stream from the host.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// Why a stream was dropped.
+#[derive(Debug, Error)]
+pub(super) enum StreamError {
+    #[error("read from the host")]
+    Read(#[source] io::Error),
+    #[error("write to the host")]
+    Write(#[source] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}

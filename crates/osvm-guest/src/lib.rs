@@ -1,0 +1,17 @@
+//! PID 1 inside the VM: small, static, single-purpose.
+//!
+//! ```text
+//! kernel ──> init (mounts, modules, root, lo) ──> link (serial port or vsock) ──> agent (requests, sessions)
+//!                                                                                  ├── process (start, kill, reap)
+//!                                                                                  └── machine (clock, entropy, stats)
+//! ```
+//!
+//! The only other crate of this project it knows is `osvm-wire`: old agents live on in snapshots, so the wire
+//! is their only contract. `init` and `link` need a VM; everything from `agent` on runs in tests as well.
+
+pub mod agent;
+mod console;
+pub mod init;
+mod link;
+pub mod machine;
+pub mod process;

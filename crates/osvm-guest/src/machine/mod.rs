@@ -1,0 +1,39 @@
+//! The VM as a whole: its clock, random pool and name, what it uses, and its end.
+
+mod clock;
+mod entropy;
+pub(crate) mod power;
+pub(crate) mod stats;
+
+use osvm_wire::message::{Prepare, Refusal};
+
+/// What an agent does to the machine it runs in. A trait, because tests run the agent in a machine whose clock and
+/// power are not theirs.
+pub trait Machine: Send + Sync + 'static {
+    fn prepare(&self, prepare: &Prepare) -> Result<(), Refusal>;
+    /// Called when all sessions have ended. Does not return in a VM.
+    fn power_off(&self);
+}
+
+/// The VM that this process is PID 1 of.
+pub(crate) struct Vm;
+
+impl Machine for Vm {
+    fn prepare(&self, prepare: &Prepare) -> Result<(), Refusal> {
+        clock::set(prepare.unix_nanos).map_err(failed("set the clock"))?;
+        entropy::add(&prepare.entropy).map_err(failed("reseed the random pool"))?;
+        rustix::system::sethostname(prepare.hostname.as_bytes())
+            .map_err(failed("set the host name"))
+    }
+
+    fn power_off(&self) {
+        power::off();
+    }
+}
+
+fn failed(act: &'static str) -> impl Fn(rustix::io::Errno) -> Refusal {
+    move |errno| Refusal::Failed {
+        act: act.to_owned(),
+        why: std::io::Error::from(errno).to_string(),
+    }
+}

@@ -1,0 +1,5 @@
+//! PID 1 inside the VM.
+
+fn main() {
+    osvm_guest::init::run();
+}

@@ -1,0 +1,12 @@
+//! Server processes: finding the program, becoming the user, starting, killing and reaping.
+
+mod cage;
+mod lookup;
+mod reaper;
+mod start;
+mod user;
+
+pub(crate) use cage::{Cage, Cages};
+pub(crate) use reaper::{Ended, Reaper};
+pub(crate) use start::start;
+pub(crate) use user::name_unprivileged;
