@@ -1,0 +1,147 @@
+//! The two traits: a driver that starts machines, and a machine that runs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{Exit, Identity, Link, LinkError, Machine, Process, ProcessError};
+
+/// One VMM on this host.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// `qemu`, `firecracker` or `fake`; also what [`Saved::driver`] holds.
+    fn name(&self) -> &'static str;
+
+    /// The VMM's own version, such as `7.2.22`.
+    fn version(&self) -> &str;
+
+    /// What runs the guest's instructions: `kvm`, `tcg` or `none`.
+    fn accelerator(&self) -> &'static str;
+
+    fn capabilities(&self) -> Capabilities;
+
+    /// Starts the machine. On `Ok` the VMM has taken the whole configuration and the guest runs;
+    /// nothing is known about the guest yet. On `Err` no process is left.
+    async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError>;
+
+    /// Takes back a machine that an earlier process started. [`VmmError::Gone`] when it has ended,
+    /// also when its pid now belongs to another process.
+    async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError>;
+}
+
+/// A machine that runs. Dropping it does not stop it.
+#[async_trait]
+pub trait Running: Send + Sync {
+    fn saved(&self) -> Saved;
+
+    fn process(&self) -> &Process;
+
+    /// Connects to the guest's agent; waits for a guest that still boots. A machine has one link at
+    /// a time: while another is open this waits, and fails with [`LinkError::Busy`] at the
+    /// deadline.
+    async fn connect(&self, deadline: Duration) -> Result<Link, LinkError>;
+
+    /// Stops the guest's processors; memory, devices and link stay.
+    async fn pause(&self) -> Result<(), VmmError>;
+
+    async fn resume(&self) -> Result<(), VmmError>;
+
+    /// Waits for the VMM's end. [`Exit::Unknown`] for an adopted machine.
+    async fn exited(&self) -> Exit {
+        self.process().exited().await
+    }
+
+    /// Asks the VMM to end (SIGTERM). The guest is not asked: that is the agent's part.
+    fn terminate(&self) -> Result<(), ProcessError> {
+        self.process().terminate()
+    }
+
+    /// Ends the VMM at once (SIGKILL).
+    fn kill(&self) -> Result<(), ProcessError> {
+        self.process().kill()
+    }
+}
+
+/// What a driver can do beyond starting and stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    pub snapshot: bool,
+    pub balloon: bool,
+    pub pause: bool,
+    /// Disk and link throughput can be limited.
+    pub limits: bool,
+}
+
+/// What is written down about a running machine, so that it can be adopted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Name of the driver that started it.
+    pub driver: String,
+    pub id: String,
+    pub process: Identity,
+    pub dir: PathBuf,
+    pub guest_ports: Vec<u32>,
+}
+
+/// Why a VMM could not be started, found again or controlled.
+#[derive(Debug, Error)]
+pub enum VmmError {
+    #[error("run {}", program.display())]
+    Spawn { program: PathBuf, source: std::io::Error },
+    /// Ended before the machine ran, or refused a part of its configuration. `reason` is its own
+    /// last word.
+    #[error("start {vmm}: {reason}")]
+    Refused { vmm: &'static str, reason: String },
+    #[error("start {vmm}: no answer on its control socket within {seconds} s")]
+    Silent { vmm: &'static str, seconds: u64 },
+    /// It stopped answering on its control socket.
+    #[error("control {vmm}: {reason}")]
+    Control { vmm: &'static str, reason: String },
+    #[error("{act} {}", path.display())]
+    File { act: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("set up guest memory of {mib} MiB")]
+    Memory { mib: u32, source: std::io::Error },
+    #[error("use run directory {}: its path has {length} bytes, sockets in it allow {limit}", dir.display())]
+    PathTooLong { dir: PathBuf, length: usize, limit: usize },
+    #[error("read the version of {}: it says '{said}'", program.display())]
+    Version { program: PathBuf, said: String },
+    #[error("adopt machine {id}: process {pid} has ended")]
+    Gone { id: String, pid: u32 },
+    #[error("adopt machine {id}: it was started by driver {theirs}, this one is {ours}")]
+    OtherDriver { id: String, theirs: String, ours: &'static str },
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+impl Saved {
+    pub(crate) fn new(driver: &str, machine: &Machine, process: &Process) -> Self {
+        Self {
+            driver: driver.to_owned(),
+            id: machine.id.clone(),
+            process: process.identity(),
+            dir: machine.dir.clone(),
+            guest_ports: machine.guest_ports.clone(),
+        }
+    }
+
+    pub(crate) fn check_driver(&self, ours: &'static str) -> Result<(), VmmError> {
+        if self.driver == ours {
+            return Ok(());
+        }
+        Err(VmmError::OtherDriver { id: self.id.clone(), theirs: self.driver.clone(), ours })
+    }
+
+    pub(crate) fn find_process(&self) -> Result<Process, VmmError> {
+        Process::find(self.process).map_err(|error| match error {
+            ProcessError::Gone { .. } => self.gone(),
+            error => error.into(),
+        })
+    }
+
+    pub(crate) fn gone(&self) -> VmmError {
+        VmmError::Gone { id: self.id.clone(), pid: self.process.pid }
+    }
+}

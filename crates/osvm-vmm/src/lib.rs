@@ -1,0 +1,37 @@
+//! Makes a machine run: one small trait, and a driver for each VMM.
+//!
+//! ```text
+//! HostFacts + wish + Programs ──choose──> Choice ──open──> Driver
+//!                                                            │ start(Machine), adopt(Saved)
+//!                                                            v
+//!                   streams <──open, accept── Link <──connect── Running ──exited──> Exit
+//!                                               └──hang_up───────^
+//! ```
+//!
+//! - [`Driver`] starts a [`Machine`] (what was asked) and gives [`Running`] (what is there).
+//!   [`Saved`] is what a later process needs to find it again: VMMs run in sessions of their own
+//!   and outlive whoever started them.
+//! - [`Link`] is the way to the guest's agent, the same over virtio-serial and over vsock. A machine
+//!   has at most one link at a time; after a hang-up, `connect` makes the next.
+//! - [`Process`] is a pid together with its start time, held by a pidfd.
+//!
+//! Everything arrives as an argument: this crate reads no environment and prints nothing. All of it
+//! expects to be called inside a Tokio runtime with I/O and time enabled.
+//!
+//! Deliberately absent: state machines, run directories' lives, retries. Those are the fleet's.
+
+pub mod choose;
+mod driver;
+pub mod fake;
+pub mod firecracker;
+mod link;
+mod logs;
+mod machine;
+mod process;
+pub mod qemu;
+pub mod release;
+
+pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
+pub use link::{Link, LinkError, Stream};
+pub use machine::{BootProtocol, Kernel, Machine};
+pub use process::{Exit, Identity, Process, ProcessError};

@@ -1,0 +1,182 @@
+//! A host process: a pid and its start time, held by a pidfd so that no signal ever reaches another
+//! process that was given the same pid.
+
+mod spawn;
+mod stat;
+mod version;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+pub(crate) use spawn::{KillGuard, Spawn};
+pub(crate) use version::version;
+
+/// A process that runs or ran. Clones share one watch on its end.
+#[derive(Debug, Clone)]
+pub struct Process {
+    identity: Identity,
+    pidfd: Arc<OwnedFd>,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+/// Which process: a pid alone may belong to another one later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`: clock ticks from the host's boot to the process's start.
+    pub start_time: u64,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+    /// It was not our child, so nobody told us.
+    Unknown,
+}
+
+/// Why a process could not be watched or signalled.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    #[error("find process {pid}: it has ended")]
+    Gone { pid: u32 },
+    #[error("watch process {pid}")]
+    Watch { pid: u32, source: io::Error },
+    #[error("send signal {signal} to process {pid}")]
+    Signal { pid: u32, signal: i32, source: io::Error },
+}
+
+impl Process {
+    /// The process with that identity, whoever started it. [`ProcessError::Gone`] when it has ended
+    /// or its pid has gone to another process.
+    pub fn find(identity: Identity) -> Result<Self, ProcessError> {
+        let (process, ended) = Self::watch(identity.pid, WaitIdOptions::NOWAIT)?;
+        if process.identity == identity && !ended {
+            Ok(process)
+        } else {
+            Err(ProcessError::Gone { pid: identity.pid })
+        }
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    /// Waits for the process's end. May be called any number of times, also afterwards.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let seen = exit.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
+        seen.unwrap_or(Exit::Unknown)
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn try_exited(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
+    /// SIGTERM. A process that has ended already is no error.
+    pub fn terminate(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::TERM)
+    }
+
+    /// SIGKILL. A process that has ended already is no error.
+    pub fn kill(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::KILL)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(ProcessError::Signal {
+                pid: self.pid(),
+                signal: signal.as_raw(),
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// A child of ours that nobody has waited for, so that its pid is still its own. Its end is
+    /// reaped.
+    fn of_child(pid: u32) -> Result<Self, ProcessError> {
+        Self::watch(pid, WaitIdOptions::empty()).map(|(process, _ended)| process)
+    }
+
+    /// Opens the pidfd first and reads the start time after: what is read then belongs to the
+    /// process that the pidfd holds, or the process is gone and the pidfd says so.
+    fn watch(pid: u32, wait: WaitIdOptions) -> Result<(Self, bool), ProcessError> {
+        let error = |source| ProcessError::Watch { pid, source };
+        let gone = ProcessError::Gone { pid };
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Err(gone) };
+        let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => Arc::new(pidfd),
+            Err(rustix::io::Errno::SRCH) => return Err(gone),
+            Err(errno) => return Err(error(errno.into())),
+        };
+        let stat = stat::read(Path::new("/proc"), pid).map_err(error)?;
+        let Some(stat) = stat else { return Err(gone) };
+        let identity = Identity { pid, start_time: stat.start_time };
+        let exit = watch_exit(Arc::clone(&pidfd), wait).map_err(error)?;
+        Ok((Self { identity, pidfd, exit }, stat.ended))
+    }
+}
+
+/// Starts a task that waits on the pidfd and tells how the process ended, and `wait`s for it by
+/// these options.
+fn watch_exit(
+    pidfd: Arc<OwnedFd>,
+    wait: WaitIdOptions,
+) -> io::Result<watch::Receiver<Option<Exit>>> {
+    let (told, exit) = watch::channel(None);
+    // SAFETY: an `Arc<OwnedFd>` names the same open descriptor for as long as it lives.
+    let ready = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+    tokio::spawn(async move {
+        let exit = match ready.readable().await {
+            Ok(_) => status(ready.get_ref(), wait),
+            Err(_) => Exit::Unknown,
+        };
+        told.send_replace(Some(exit));
+    });
+    Ok(exit)
+}
+
+fn status(pidfd: impl AsFd, wait: WaitIdOptions) -> Exit {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | wait;
+    match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        },
+        // ECHILD: not our child, or reaped by somebody else.
+        Ok(None) | Err(_) => Exit::Unknown,
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Unknown => f.write_str("unknown status"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

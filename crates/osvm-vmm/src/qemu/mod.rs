@@ -1,0 +1,243 @@
+//! QEMU's `microvm` machine, by KVM or by software emulation (TCG).
+//!
+//! Everything it opens reaches it as an inherited descriptor: guest memory (a memfd, so that a
+//! saved guest's memory can be mapped again), kernel, initramfs, disk, console log and both
+//! sockets. The sockets are bound and listened on before QEMU starts: connecting needs no retries,
+//! and QEMU's death shows as an end of file.
+
+mod arguments;
+mod clock;
+mod qmp;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::fs::MemfdFlags;
+use tokio::net::UnixStream;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::choose::Accelerator;
+use crate::link::{self, Place};
+use crate::machine::open_input;
+use crate::process::{KillGuard, Spawn};
+use crate::{
+    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
+};
+use arguments::{Descriptors, Host};
+use qmp::{Qmp, QmpError};
+
+const NAME: &str = "qemu";
+
+/// In the run directory: the serial port's host end, and QEMU's control socket.
+const LINK_SOCKET: &str = "link.sock";
+const QMP_SOCKET: &str = "qmp.sock";
+
+/// How large a guest can make `console.log` (and QEMU `vmm.log`). What is written after is lost.
+const LOG_LIMIT: u64 = 1 << 20;
+
+/// How long QEMU may take to load its files and answer.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long QEMU may take to answer a command once it runs.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A `qemu-system-x86_64` on this host.
+#[derive(Debug, Clone)]
+pub struct Qemu {
+    program: PathBuf,
+    version: String,
+    host: Host,
+}
+
+impl Qemu {
+    /// Runs the program once for its version.
+    pub async fn open(program: &Path, accelerator: Accelerator) -> Result<Self, VmmError> {
+        let version = crate::process::version(program, "QEMU emulator version").await?;
+        let tsc_khz = match accelerator {
+            Accelerator::Tcg => clock::tsc_khz().await,
+            Accelerator::Kvm => None,
+        };
+        Ok(Self { program: program.to_owned(), version, host: Host { accelerator, tsc_khz } })
+    }
+
+    /// The process, given all it needs. It may still refuse it.
+    fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors), VmmError> {
+        let mut spawn = Spawn::new(&self.program, &machine.dir);
+        let disk =
+            machine.disk.as_deref().map(|disk| open_input("open root disk", disk)).transpose()?;
+        let console = logs::create(&machine.logs.join(logs::CONSOLE))?;
+        let fds = Descriptors {
+            kernel: spawn.inherit(open_input("open kernel", &machine.kernel.path)?),
+            initramfs: spawn.inherit(open_input("open initramfs", &machine.initramfs)?),
+            disk: disk.map(|disk| spawn.inherit(disk)),
+            memory: spawn.inherit(memory(machine)?),
+            console: spawn.inherit(console.into()),
+            link: spawn.inherit(listen(&machine.dir.join(LINK_SOCKET))?),
+            qmp: spawn.inherit(listen(&machine.dir.join(QMP_SOCKET))?),
+        };
+        spawn.args(arguments::arguments(machine, &self.host, &fds));
+        spawn.limit_files(LOG_LIMIT);
+        let process = spawn.start(logs::create(&machine.logs.join(logs::VMM))?)?;
+        Ok((KillGuard::new(process), fds))
+    }
+}
+
+#[async_trait]
+impl Driver for Qemu {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn accelerator(&self) -> &'static str {
+        self.host.accelerator.as_str()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { pause: true, ..Capabilities::default() }
+    }
+
+    async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
+        machine.check_dir()?;
+        let (process, fds) = self.spawn(machine)?;
+        let qmp = machine.dir.join(QMP_SOCKET);
+        match tokio::time::timeout(START_DEADLINE, check_running(&qmp)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
+            Err(_) => {
+                return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
+            }
+        }
+        let process = process.release();
+        let saved = Saved::new(NAME, machine, &process);
+        Ok(Box::new(QemuMachine { saved, process, place: Place::default() }))
+    }
+
+    async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
+        saved.check_driver(NAME)?;
+        let process = saved.find_process()?;
+        Ok(Box::new(QemuMachine { saved: saved.clone(), process, place: Place::default() }))
+    }
+}
+
+/// QEMU answers on its main loop, which it enters when the machine is complete.
+async fn check_running(qmp: &Path) -> Result<(), QmpError> {
+    let mut qmp = Qmp::connect(qmp).await?;
+    match qmp.status().await?.as_str() {
+        "running" => Ok(()),
+        other => Err(QmpError::Refused(format!("the machine is in state {other}"))),
+    }
+}
+
+/// Why QEMU did not take the machine, in its own words where it has any.
+async fn refusal(
+    process: KillGuard,
+    machine: &Machine,
+    fds: &Descriptors,
+    error: QmpError,
+) -> VmmError {
+    let reason = match error {
+        QmpError::Refused(_) | QmpError::Socket(_) => error.to_string(),
+        QmpError::Ended => {
+            // Only once it has ended has it said everything.
+            let exit = process.end().await;
+            let said = logs::last_line(&machine.logs.join(logs::VMM));
+            let said = said.map(|line| in_our_words(&line, machine, fds));
+            said.unwrap_or_else(|| format!("it ended with {exit} and said nothing"))
+        }
+    };
+    VmmError::Refused { vmm: NAME, reason }
+}
+
+/// QEMU's line without its name, and with the files' names instead of the descriptors'.
+fn in_our_words(line: &str, machine: &Machine, fds: &Descriptors) -> String {
+    let line = line.trim_start_matches("qemu-system-x86_64: ").trim_start_matches("qemu: ");
+    let kernel = machine.kernel.path.display().to_string();
+    let initramfs = machine.initramfs.display().to_string();
+    line.replace(&arguments::inherited(fds.kernel), &kernel)
+        .replace(&arguments::inherited(fds.initramfs), &initramfs)
+}
+
+fn listen(path: &Path) -> Result<OwnedFd, VmmError> {
+    let socket = UnixListener::bind(path);
+    let error = |source| VmmError::File { act: "bind socket", path: path.to_owned(), source };
+    Ok(socket.map_err(error)?.into())
+}
+
+/// Guest memory: pages are taken when first touched.
+fn memory(machine: &Machine) -> Result<OwnedFd, VmmError> {
+    let create = || {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("osvm-guest-memory", flags)?;
+        rustix::fs::ftruncate(&memory, machine.resources.memory_bytes())?;
+        rustix::io::Result::Ok(memory)
+    };
+    create().map_err(|errno| VmmError::Memory {
+        mib: machine.resources.memory_mib(),
+        source: errno.into(),
+    })
+}
+
+struct QemuMachine {
+    saved: Saved,
+    process: Process,
+    place: Place,
+}
+
+#[async_trait]
+impl Running for QemuMachine {
+    fn saved(&self) -> Saved {
+        self.saved.clone()
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn connect(&self, deadline: Duration) -> Result<Link, LinkError> {
+        self.place.connect(deadline, |place| self.connect_in(place)).await
+    }
+
+    async fn pause(&self) -> Result<(), VmmError> {
+        self.control("stop").await
+    }
+
+    async fn resume(&self) -> Result<(), VmmError> {
+        self.control("cont").await
+    }
+}
+
+impl QemuMachine {
+    async fn connect_in(&self, place: OwnedMutexGuard<()>) -> Result<Link, LinkError> {
+        let path = self.saved.dir.join(LINK_SOCKET);
+        let mut socket = match UnixStream::connect(&path).await {
+            Ok(socket) => socket,
+            Err(_) if self.process.try_exited().is_some() => return Err(LinkError::Ended),
+            Err(source) => return Err(LinkError::Unreachable { socket: path, source }),
+        };
+        link::greet(&mut socket).await?;
+        Ok(link::mux::start(socket, &self.saved.guest_ports, place))
+    }
+
+    async fn control(&self, command: &'static str) -> Result<(), VmmError> {
+        let path = self.saved.dir.join(QMP_SOCKET);
+        let answer = async { Qmp::connect(&path).await?.execute(command).await };
+        match tokio::time::timeout(CONTROL_DEADLINE, answer).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(VmmError::Control { vmm: NAME, reason: error.to_string() }),
+            Err(_) => {
+                let reason = format!("no answer within {} s", CONTROL_DEADLINE.as_secs());
+                Err(VmmError::Control { vmm: NAME, reason })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
