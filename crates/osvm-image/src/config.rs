@@ -1,0 +1,62 @@
+//! What an image says of itself: the keys of an OCI image configuration's `config` object, in a
+//! file at the image's root.
+
+use serde::Deserialize;
+
+/// Where a folder or an archive may hold it.
+pub(crate) const CONFIG_FILE: &str = ".osvm-image.json";
+
+/// More than any honest one.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// How to start what is in the image. Every key may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Config {
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    /// `NAME=value`
+    env: Vec<String>,
+    user: String,
+    working_dir: String,
+}
+
+impl Config {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// Entrypoint and arguments.
+    pub(crate) fn command(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.cmd).cloned().collect()
+    }
+
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
+        let pairs = self.env.iter().filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    pub(crate) fn user(&self) -> Option<String> {
+        Some(self.user.clone()).filter(|user| !user.is_empty())
+    }
+
+    pub(crate) fn working_dir(&self) -> Option<String> {
+        Some(self.working_dir.clone()).filter(|folder| !folder.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_entrypoint_and_arguments() {
+        let config =
+            br#"{"Entrypoint":["/bin/a"],"Cmd":["-b"],"Env":["C=d=e"],"User":"1000","Other":1}"#;
+        let config = Config::parse(config).unwrap();
+        assert_eq!(config.command(), ["/bin/a", "-b"]);
+        assert_eq!(config.env(), [("C".to_owned(), "d=e".to_owned())]);
+        assert_eq!(config.user(), Some("1000".to_owned()));
+        assert_eq!(config.working_dir(), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! From a reference to a bootable disk: folders, archives, kernels, and the store that keeps them.
+//!
+//! - [`Store`]: images by the digest of their bytes. A folder becomes a [`disk`], an archive stays one.
+//! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
+//! - [`kernel`]: guest kernels.
+//!
+//! Everything blocks, and everything arrives as an argument.
+#![forbid(unsafe_code)]
+
+pub mod base;
+mod config;
+pub mod cpio;
+mod decompress;
+pub mod disk;
+mod files;
+pub mod initramfs;
+pub mod kernel;
+pub mod store;
+
+pub use store::{Digest, Image, ImportError, Progress, Root, Source, Store, StoreError};

@@ -1,0 +1,88 @@
+//! What is kept about an image beside its bytes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Image, Root, StoreError};
+use crate::config::{self, Config};
+use crate::files;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Meta {
+    magic: String,
+    version: u32,
+    kind: Kind,
+    size: u64,
+    origin: String,
+    entrypoint: Vec<String>,
+    env: Vec<(String, String)>,
+    user: Option<String>,
+    workdir: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Disk,
+    Cpio,
+}
+
+const MAGIC: &str = "osvm-image";
+const VERSION: u32 = 1;
+
+impl Meta {
+    pub(super) fn new(kind: Kind, size: u64, origin: &Path, config: &Config) -> Self {
+        Self {
+            magic: MAGIC.to_owned(),
+            version: VERSION,
+            kind,
+            size,
+            origin: origin.display().to_string(),
+            entrypoint: config.command(),
+            env: config.env(),
+            user: config.user(),
+            workdir: config.working_dir(),
+        }
+    }
+
+    pub(super) fn load(path: &Path) -> Result<Self, StoreError> {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(2 * config::MAX_BYTES as u64).read_to_string(&mut text))
+            .map_err(|source| StoreError::File { act: "read", path: path.to_owned(), source })?;
+        let damaged = |what: String| StoreError::Damaged { path: path.to_owned(), what };
+        let meta: Self = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if meta.magic != MAGIC {
+            return Err(damaged("it describes no image".to_owned()));
+        }
+        if meta.version != VERSION {
+            return Err(damaged(format!("its version is {}, known is {VERSION}", meta.version)));
+        }
+        Ok(meta)
+    }
+
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        files::write_whole(path, |out| out.write_all(text.as_bytes()))
+    }
+
+    pub(super) fn image(self, digest: Digest, blob: PathBuf) -> Image {
+        let root = match self.kind {
+            Kind::Disk => Root::Disk(blob),
+            Kind::Cpio => Root::Cpio(blob),
+        };
+        Image {
+            digest,
+            root,
+            size: self.size,
+            origin: self.origin,
+            entrypoint: self.entrypoint,
+            env: self.env,
+            user: self.user,
+            workdir: self.workdir,
+        }
+    }
+}
