@@ -1,0 +1,100 @@
+//! Calling a tool, and telling a tool that is not there from one that failed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::Client;
+use crate::connection::Deadline;
+use crate::error::McpError;
+
+/// Names compared for a hint are no longer than this, in bytes: the comparison is quadratic.
+const LONGEST_HINT: usize = 256;
+
+/// How much a name must resemble another to be its hint, from 0 to 1.
+const RESEMBLANCE: f64 = 0.6;
+
+/// What a tool returned.
+#[derive(Debug, Clone)]
+pub struct CallOutcome {
+    /// The whole result, as the server spelled it.
+    pub result: Box<RawValue>,
+    /// Whether the tool says that it failed.
+    pub is_error: bool,
+}
+
+impl Client {
+    /// Calls a tool; `arguments` is an object.
+    ///
+    /// # Errors
+    /// [`McpError::NoSuchTool`] when the call failed and the server lists no such tool. The list is
+    /// asked for only then: servers report an unknown tool as this or that error, or as a result,
+    /// and some call tools that they do not list.
+    pub async fn call_tool(
+        &self,
+        name: &str,
+        arguments: &RawValue,
+        timeout: Duration,
+    ) -> Result<CallOutcome, McpError> {
+        let deadline = Deadline::after(timeout);
+        let params = to_raw_value(&Call { name, arguments }).expect("strings and JSON serialize");
+        let outcome = self.ask("tools/call", Some(&params), deadline).await;
+        drop(params);
+        let outcome = outcome.and_then(|result| read_outcome(name, result));
+        match outcome {
+            Ok(CallOutcome { is_error: true, .. }) | Err(McpError::Rpc(_)) => {
+                self.missing(name, deadline).await.map_or(outcome, Err)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The error to report if the server's list is to be had and lacks the name.
+    async fn missing(&self, name: &str, deadline: Deadline) -> Option<McpError> {
+        let tools = self.list("tools/list", deadline).await.ok()?;
+        if tools.iter().any(|tool| tool.name == name) {
+            return None;
+        }
+        let nearest = nearest(name, tools.iter().map(|tool| tool.name.as_str()));
+        Some(McpError::NoSuchTool { name: name.to_owned(), nearest: nearest.map(str::to_owned) })
+    }
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    name: &'a str,
+    arguments: &'a RawValue,
+}
+
+fn read_outcome(name: &str, result: Box<RawValue>) -> Result<CallOutcome, McpError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Outcome {
+        is_error: Option<bool>,
+        result_type: Option<String>,
+    }
+    let outcome: Outcome = serde_json::from_str(result.get())
+        .map_err(|error| McpError::Protocol(format!("the result of tools/call: {error}")))?;
+    match outcome.result_type.as_deref() {
+        None | Some("complete") => {
+            Ok(CallOutcome { result, is_error: outcome.is_error.unwrap_or(false) })
+        }
+        Some("input_required") => Err(McpError::NeedsInput(name.to_owned())),
+        Some(other) => Err(McpError::Protocol(format!("a result of the unknown type {other}"))),
+    }
+}
+
+/// The name that a mistyped one probably meant.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    candidates
+        .filter(|candidate| candidate.len().max(name.len()) <= LONGEST_HINT)
+        .map(|candidate| {
+            let other = candidate.to_lowercase();
+            (strsim::normalized_damerau_levenshtein(&lower, &other), candidate)
+        })
+        .filter(|(resemblance, _)| *resemblance >= RESEMBLANCE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

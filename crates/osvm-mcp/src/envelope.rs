@@ -1,0 +1,358 @@
+//! A JSON-RPC message as osvm sees it: the few fields that say where it goes. What osvm need not
+//! understand is borrowed as it was spelled and passes through byte for byte.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+/// One message, borrowed from its text.
+#[derive(Debug, Clone)]
+pub struct Envelope<'a> {
+    text: &'a str,
+    /// A number or a string; `null` or absent in an error that answers no request in particular.
+    pub id: Option<&'a RawValue>,
+    pub method: Option<String>,
+    pub params: Option<&'a RawValue>,
+    pub result: Option<&'a RawValue>,
+    pub error: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Request,
+    Notification,
+    Response,
+}
+
+/// Why a text is no message.
+#[derive(Debug, Error)]
+pub enum EnvelopeError {
+    #[error("no JSON-RPC message: {0}")]
+    Json(serde_json::Error),
+    #[error("a message with an id that is neither a number nor a string")]
+    Id,
+    #[error("a message that is not exactly one of request, notification and response")]
+    Kind,
+}
+
+impl<'a> Envelope<'a> {
+    /// Takes the text apart in one pass, whatever its depth.
+    ///
+    /// A field that occurs twice, or that differs from a known one by case only, is refused: other
+    /// parsers (Go's ignores case) would find another message in that text than this one does.
+    pub fn parse(text: &'a str) -> Result<Self, EnvelopeError> {
+        let Fields([version, id, method, params, result, error]) =
+            serde_json::from_str(text).map_err(EnvelopeError::Json)?;
+        if version.map(RawValue::get) != Some(r#""2.0""#) {
+            return Err(EnvelopeError::Json(serde_json::Error::custom("not of version 2.0")));
+        }
+        let method = method.map(|method| serde_json::from_str(method.get())).transpose();
+        let method: Option<String> = method.map_err(EnvelopeError::Json)?;
+        let error = error.filter(|error| !is_null(error));
+        let result = result.filter(|result| error.is_none() || !is_null(result));
+        Self { text, id, method, params, result, error }.checked()
+    }
+
+    fn checked(self) -> Result<Self, EnvelopeError> {
+        let bodies = [self.method.is_some(), self.result.is_some(), self.error.is_some()];
+        match self.id.map(|id| id.get().as_bytes()[0]) {
+            _ if bodies.into_iter().filter(|present| *present).count() != 1 => {
+                Err(EnvelopeError::Kind)
+            }
+            None | Some(b'0'..=b'9' | b'-' | b'"' | b'n') => Ok(self),
+            Some(_) => Err(EnvelopeError::Id),
+        }
+    }
+
+    /// A request with the id `null` counts as a notification: nobody could answer it.
+    pub fn kind(&self) -> Kind {
+        match (&self.method, self.id) {
+            (None, _) => Kind::Response,
+            (Some(_), Some(id)) if !is_null(id) => Kind::Request,
+            (Some(_), _) => Kind::Notification,
+        }
+    }
+
+    /// The same message, byte for byte, under another id. One without an id stays as it is.
+    pub fn with_id(&self, id: &RawValue) -> String {
+        let Some(old) = self.id.map(RawValue::get) else {
+            return self.text.to_owned();
+        };
+        let start = old.as_ptr().addr() - self.text.as_ptr().addr();
+        [&self.text[..start], id.get(), &self.text[start + old.len()..]].concat()
+    }
+}
+
+/// A request as a line to write.
+pub fn request(id: u64, method: &str, params: Option<&RawValue>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        jsonrpc: &'static str,
+        id: u64,
+        method: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        params: Option<&'a RawValue>,
+    }
+    line(&Request { jsonrpc: "2.0", id, method, params })
+}
+
+/// A notification as a line to write.
+pub fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Notification<'a> {
+        jsonrpc: &'static str,
+        method: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        params: Option<&'a RawValue>,
+    }
+    line(&Notification { jsonrpc: "2.0", method, params })
+}
+
+/// The answer that says nothing but yes, as a line to write.
+pub fn empty_result(id: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Empty {}
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        result: Empty,
+    }
+    line(&Response { jsonrpc: "2.0", id, result: Empty {} })
+}
+
+/// The refusal of a request, as a line to write.
+pub fn error(id: &RawValue, code: i64, message: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Refusal<'a> {
+        code: i64,
+        message: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        error: Refusal<'a>,
+    }
+    line(&Response { jsonrpc: "2.0", id, error: Refusal { code, message } })
+}
+
+/// JSON on one line: what was passed through may be spread over several, and within JSON a line end
+/// is only ever space between tokens.
+fn line(message: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("string keys and JSON values serialize");
+    for byte in &mut line {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
+}
+
+/// Calls `visit` with each element of an array, one at a time: a long array of little is much larger
+/// in memory than on the line. Stops with an error when `visit` returns false.
+pub(crate) fn each_element<'a>(
+    array: &'a str,
+    visit: &mut dyn FnMut(&'a RawValue) -> bool,
+) -> Result<(), serde_json::Error> {
+    let mut array = serde_json::Deserializer::from_str(array);
+    array.deserialize_seq(Elements(visit))?;
+    array.end()
+}
+
+struct Elements<'v, 'a>(&'v mut dyn FnMut(&'a RawValue) -> bool);
+
+impl<'a> Visitor<'a> for Elements<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(element) = array.next_element()? {
+            if !(self.0)(element) {
+                return Err(A::Error::custom("too many elements"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a message's known fields are called, in the order of [`Fields`].
+const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
+/// The values of a message's known fields.
+struct Fields<'a>([Option<&'a RawValue>; NAMES.len()]);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Known;
+        impl<'de> Visitor<'de> for Known {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Fields([None; NAMES.len()]);
+                while let Some(key) = map.next_key::<String>()? {
+                    match NAMES.iter().position(|name| *name == key) {
+                        Some(known) if fields.0[known].is_none() => {
+                            fields.0[known] = Some(map.next_value()?);
+                        }
+                        None if !NAMES.iter().any(|name| same_but_for_case(name, &key)) => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                        _ => return Err(A::Error::custom("a field occurs twice")),
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Known)
+    }
+}
+
+/// Compares as Go's parser does, to which a long s is an s.
+fn same_but_for_case(name: &str, key: &str) -> bool {
+    name.chars().flat_map(char::to_uppercase).eq(key.chars().flat_map(char::to_uppercase))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Envelope<'_>, EnvelopeError> {
+        Envelope::parse(text)
+    }
+
+    /// JSON in the spellings that a round trip through a parser would lose.
+    fn spelled() -> impl Strategy<Value = String> {
+        let number = prop_oneof![
+            Just("1.0e+02".to_owned()),
+            Just("-0".to_owned()),
+            Just("123456789012345678901234567890.10".to_owned()),
+            any::<i64>().prop_map(|number| number.to_string()),
+        ];
+        let string = prop_oneof![
+            Just(r#""\u0061\/""#.to_owned()),
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        ];
+        let leaf = prop_oneof![number, string, Just("true".to_owned()), Just("null".to_owned())];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let pair = (any::<String>(), inner.clone()).prop_map(|(key, value)| {
+                format!(" {}\t:{value}", serde_json::to_string(&key).unwrap())
+            });
+            prop_oneof![
+                prop::collection::vec(inner, 0..4)
+                    .prop_map(|all| format!("[ {} ]", all.join(" ,"))),
+                prop::collection::vec(pair, 0..4)
+                    .prop_map(|all| format!("{{{}\n}}", all.join(","))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn all_but_the_id_passes_through_byte_for_byte(
+            params in spelled(),
+            extra in spelled(),
+            id in prop_oneof![Just("1.50".to_owned()), Just(r#""\u0061""#.to_owned())],
+            order in Just([0, 1, 2, 3, 4]).prop_shuffle(),
+        ) {
+            let fields = [
+                r#""jsonrpc" : "2.0""#.to_owned(),
+                format!("\t\"id\":{id} "),
+                r#""method":"tools\/call""#.to_owned(),
+                format!("\"params\": {params}"),
+                format!("\"X-unknown\":{extra}"),
+            ];
+            let message = |fields: &[String; 5]| format!("{{{}}}", order.map(|i| fields[i].as_str()).join(","));
+            let text = message(&fields);
+            let envelope = parse(&text).unwrap();
+            prop_assert_eq!(envelope.kind(), Kind::Request);
+            prop_assert_eq!(envelope.method.as_deref(), Some("tools/call"));
+            prop_assert_eq!(envelope.params.unwrap().get(), params.trim());
+            prop_assert_eq!(envelope.id.unwrap().get(), &id);
+            let other = RawValue::from_string("\"other\"".to_owned()).unwrap();
+            let mut expected = fields.clone();
+            expected[1] = "\t\"id\":\"other\" ".to_owned();
+            prop_assert_eq!(envelope.with_id(&other), message(&expected));
+        }
+
+        #[test]
+        fn what_is_written_is_one_line_and_reads_back(params in spelled(), id in any::<u64>()) {
+            let raw = RawValue::from_string(params.clone()).unwrap();
+            let line = request(id, "a\nb", Some(&raw));
+            prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+            let text = String::from_utf8(line).unwrap();
+            let envelope = parse(&text).unwrap();
+            prop_assert_eq!(envelope.id.unwrap().get(), id.to_string());
+            prop_assert_eq!(envelope.method.as_deref(), Some("a\nb"));
+            prop_assert_eq!(envelope.params.unwrap().get(), params.replace('\n', " "));
+        }
+
+        #[test]
+        fn no_text_is_too_strange_to_refuse(text in any::<String>(), json in spelled()) {
+            let _ = (parse(&text), parse(&json));
+            let _ = parse(&format!(r#"{{"jsonrpc":"2.0","id":{json},"result":{text}}}"#));
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart() {
+        let kind =
+            |fields: &str| parse(&format!(r#"{{"jsonrpc":"2.0",{fields}}}"#)).map(|m| m.kind());
+        assert_eq!(kind(r#""id":1,"method":"a""#).unwrap(), Kind::Request);
+        assert_eq!(kind(r#""method":"a""#).unwrap(), Kind::Notification);
+        assert_eq!(kind(r#""id":null,"method":"a""#).unwrap(), Kind::Notification);
+        assert_eq!(kind(r#""id":1,"result":null"#).unwrap(), Kind::Response);
+        assert_eq!(kind(r#""id":null,"error":{}"#).unwrap(), Kind::Response);
+        for none in [r#""id":1"#, r#""id":1,"result":1,"error":{}"#, r#""method":"a","result":1"#] {
+            assert!(matches!(kind(none), Err(EnvelopeError::Kind)), "{none}");
+        }
+        for id in ["true", "[1]", "{}"] {
+            let message = format!(r#""id":{id},"method":"a""#);
+            assert!(matches!(kind(&message), Err(EnvelopeError::Id)), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_null_beside_its_opposite_is_absent() {
+        let both = r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#;
+        assert!(parse(both).unwrap().error.is_none());
+        let both = r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{}}"#;
+        assert!(parse(both).unwrap().result.is_none());
+        let both = r#"{"jsonrpc":"2.0","id":1,"result":null,"error":null}"#;
+        assert_eq!(parse(both).unwrap().result.unwrap().get(), "null");
+    }
+
+    #[test]
+    fn text_that_another_parser_would_read_differently_is_refused() {
+        for text in [
+            r#"{"jsonrpc":"2.0","method":"ping","method":"tools/call"}"#,
+            r#"{"jsonrpc":"2.0","method":"ping","Method":"tools/call"}"#,
+            r#"{"jsonrpc":"2.0","method":"ping","\u006dethod":"tools/call"}"#,
+            "{\"jsonrpc\":\"2.0\",\"method\":\"ping\",\"param\u{17f}\":{}}",
+            r#"{"jsonrpc":"1.0","method":"ping"}"#,
+            r#"{"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","method":7}"#,
+            r#"{"jsonrpc":"2.0","method":"ping"} {}"#,
+            r#"[{"jsonrpc":"2.0","method":"ping"}]"#,
+        ] {
+            assert!(matches!(parse(text), Err(EnvelopeError::Json(_))), "{text}");
+        }
+    }
+}

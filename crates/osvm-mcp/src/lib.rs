@@ -1,0 +1,26 @@
+//! Speaks MCP between clients and byte streams.
+//!
+//! A server is hostile until proven otherwise: this room is handed two streams and some
+//! [`Limits`], and never sees a VM. From the bottom up:
+//!
+//! - [`lines`]: bytes to lines, bounded.
+//! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
+//! - `connection`: requests in flight over one pair of streams.
+//! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
+#![forbid(unsafe_code)]
+
+mod client;
+mod connection;
+pub mod envelope;
+mod era;
+mod error;
+mod limits;
+pub mod lines;
+mod received;
+
+pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
+pub use connection::Notification;
+pub use era::Era;
+pub use error::{McpError, RpcError};
+pub use limits::Limits;
+pub use received::Received;
