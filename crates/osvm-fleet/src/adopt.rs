@@ -1,0 +1,155 @@
+//! What a new daemon does with the VMs of an earlier one: ready ones are taken back, with their
+//! sessions' processes; everything that was half done is ended.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use osvm_vmm::{Link, Running};
+use osvm_wire::message::SessionId;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::agent::Agent;
+use crate::drivers::chain;
+use crate::fleet::Workshop;
+use crate::greeter::Greeter;
+use crate::life::Life;
+use crate::logs::Kept;
+use crate::record::{ReadyRecord, Record, RecordError};
+use crate::rundir::RunDir;
+use crate::state::State;
+use crate::vm::Vm;
+
+/// Longest wait for the agent of a VM that was ready.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Looks at every run directory of this home, all of them at the same time.
+pub(crate) async fn adopt<G: Greeter>(workshop: &Arc<Workshop<G>>) {
+    let dirs = RunDir::scan(&workshop.settings.runtime_dir).unwrap_or_else(|error| {
+        tracing::warn!(error = chain(&error), "no VM can be adopted");
+        Vec::new()
+    });
+    let looks = dirs.into_iter().map(|dir| look(Arc::clone(workshop), dir));
+    futures::future::join_all(looks).await;
+}
+
+async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
+    let record = match Record::load(&dir.record()) {
+        Ok(record) if record.home == workshop.settings.home => record,
+        Ok(_) => return,
+        Err(error) => return orphan(dir, &error),
+    };
+    let machine = running(&workshop, &record).await;
+    if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
+        match take_back(&workshop, &record, ready, Arc::clone(machine)).await {
+            Ok((vm, link)) => {
+                workshop.welcome(&vm);
+                tokio::spawn(Life::go_on(workshop, vm, dir, link));
+                return;
+            }
+            Err(why) => tracing::warn!(vm = %record.id, why, "VM can't be taken back"),
+        }
+    }
+    clear(&workshop, &record, machine.as_deref(), dir).await;
+}
+
+/// A folder that died before its record was written holds nothing and goes. One whose record can't
+/// be believed is left for a person to look at: nobody knows whose it is.
+fn orphan(dir: RunDir, error: &RecordError) {
+    /// Younger ones may be about to get their record, from the daemon of another home.
+    const GRACE: Duration = Duration::from_secs(60);
+    let shown = dir.path().display().to_string();
+    if error.is_missing() && dir.age().is_some_and(|age| age > GRACE) {
+        tracing::info!(dir = shown, "empty run directory, removed");
+        dir.discard();
+    } else {
+        tracing::warn!(dir = shown, error = chain(error), "run directory is left alone");
+    }
+}
+
+async fn running<G: Greeter>(workshop: &Workshop<G>, record: &Record) -> Option<Arc<dyn Running>> {
+    let saved = record.machine.as_ref()?;
+    let driver = workshop.drivers.named(&saved.driver).await;
+    let driver = driver.inspect_err(|cause| tracing::warn!(%cause, "adopt")).ok()?;
+    let machine = driver.adopt(saved).await;
+    machine.inspect_err(|error| tracing::info!(error = chain(error), "adopt")).ok().map(Arc::from)
+}
+
+async fn take_back<G: Greeter>(
+    workshop: &Workshop<G>,
+    record: &Record,
+    ready: &ReadyRecord,
+    machine: Arc<dyn Running>,
+) -> Result<(Arc<Vm<G::Conversation>>, Link), String> {
+    let link = machine.connect(CONNECT).await.map_err(|error| chain(&error))?;
+    let agent = Agent::new(link.clone());
+    agent.hello().await.map_err(|error| chain(&error))?;
+    let id = record.id.clone();
+    let vm = Arc::new(Vm::new(id, record.plan.clone(), record.created, State::Ready));
+    vm.set_facts(ready.facts.clone());
+    vm.set_timings(|timings| *timings = ready.timings);
+    vm.set_machine(machine);
+    vm.set_agent(agent.clone());
+    close_others(&agent, SessionId(ready.session)).await;
+    let resumed = vm.resume(&workshop.greeter, &agent, SessionId(ready.session), &ready.note).await;
+    if let Err(cause) = resumed {
+        // The VM is well; its next call starts a new server process.
+        tracing::info!(vm = %vm.id, %cause, "server process is replaced");
+        vm.close(SessionId(ready.session)).await;
+    }
+    Ok((vm, link))
+}
+
+/// The clients of these sessions went with the earlier daemon.
+async fn close_others(agent: &Agent, keep: SessionId) {
+    let sessions = agent.sessions().await.unwrap_or_default();
+    for other in sessions.iter().filter(|other| other.session != keep) {
+        let _ = agent.close(other.session).await;
+    }
+}
+
+async fn clear<G: Greeter>(
+    workshop: &Workshop<G>,
+    record: &Record,
+    machine: Option<&dyn Running>,
+    dir: RunDir,
+) {
+    if let Some(machine) = machine {
+        let _ = machine.kill();
+        machine.exited().await;
+    } else {
+        end_unrecorded(&workshop.settings.proc, dir.path());
+    }
+    tracing::info!(vm = %record.id, name = %record.plan.name, "left over from an earlier daemon, ended");
+    let kept = Kept::new(&workshop.settings.logs_dir, record.plan.name.as_str());
+    if let Err(error) = dir.remove(&kept.of(record.id.as_str())) {
+        tracing::warn!(error = chain(&error), "clean-up");
+    }
+    kept.prune();
+}
+
+/// A daemon that died between starting a VMM and writing that down left a process that works in the
+/// run directory. Returns when it is gone.
+fn end_unrecorded(proc: &Path, dir: &Path) {
+    for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == dir);
+        if let Some(pid) = Pid::from_raw(pid).filter(|_| works_there) {
+            tracing::info!(pid = pid.as_raw_nonzero(), "VMM without a record, ended");
+            if let Err(errno) = end(pid) {
+                tracing::info!(%errno, "it had ended already");
+            }
+        }
+    }
+}
+
+fn end(pid: Pid) -> rustix::io::Result<()> {
+    const LIMIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    pidfd_send_signal(&process, Signal::KILL)?;
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LIMIT)).map(drop)
+}

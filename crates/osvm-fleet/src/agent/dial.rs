@@ -1,0 +1,101 @@
+//! The way to the guest: what an agent needs of a link, and which link is the current one.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use osvm_vmm::Link;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::AgentError;
+
+/// A byte stream to a port of the guest.
+pub trait AgentStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AgentStream for S {}
+
+/// Something that opens streams to the guest's ports: [`Link`], or pipes in a test.
+pub trait Dial: Send + Sync + 'static {
+    fn dial(&self, port: u32) -> BoxFuture<'_, io::Result<Box<dyn AgentStream>>>;
+}
+
+impl Dial for Link {
+    fn dial(&self, port: u32) -> BoxFuture<'_, io::Result<Box<dyn AgentStream>>> {
+        Box::pin(async move {
+            let stream = self.open(port).await.map_err(io::Error::other)?;
+            Ok(Box::new(stream) as Box<dyn AgentStream>)
+        })
+    }
+}
+
+/// The current link of one VM, seen by its agent and by all its sessions.
+#[derive(Debug, Clone)]
+pub(super) struct Links {
+    current: Arc<watch::Sender<Way>>,
+}
+
+/// Follows the changes of [`Links`]. Does not keep them: a session learns that its agent is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Follow {
+    current: watch::Receiver<Way>,
+}
+
+#[derive(Clone)]
+enum Way {
+    Open(Arc<dyn Dial>),
+    Gone,
+}
+
+impl Links {
+    pub(super) fn new(link: impl Dial) -> Self {
+        Self { current: Arc::new(watch::Sender::new(Way::Open(Arc::new(link)))) }
+    }
+
+    pub(super) fn replace(&self, link: impl Dial) {
+        self.current.send_replace(Way::Open(Arc::new(link)));
+    }
+
+    pub(super) fn give_up(&self) {
+        self.current.send_replace(Way::Gone);
+    }
+
+    pub(super) fn current(&self) -> Result<Arc<dyn Dial>, AgentError> {
+        self.current.borrow().link()
+    }
+
+    pub(super) fn follow(&self) -> Follow {
+        Follow { current: self.current.subscribe() }
+    }
+}
+
+impl Follow {
+    /// The current link; [`changed`](Self::changed) then waits for the one after it.
+    pub(super) fn current(&mut self) -> Result<Arc<dyn Dial>, AgentError> {
+        self.current.borrow_and_update().link()
+    }
+
+    /// Returns when there is another link than the one last seen, or none at all any more.
+    pub(super) async fn changed(&mut self) -> Result<(), AgentError> {
+        self.current.changed().await.map_err(|_| AgentError::Gone)
+    }
+}
+
+impl Way {
+    fn link(&self) -> Result<Arc<dyn Dial>, AgentError> {
+        match self {
+            Self::Open(link) => Ok(Arc::clone(link)),
+            Self::Gone => Err(AgentError::Gone),
+        }
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open(_) => "Open",
+            Self::Gone => "Gone",
+        })
+    }
+}

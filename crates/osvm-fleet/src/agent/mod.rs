@@ -1,0 +1,210 @@
+//! The host's end of the agent protocol: questions to the guest's agent, and sessions whose byte
+//! streams survive a hang-up of the link.
+//!
+//! An [`Agent`] talks over one link at a time. When the link hangs up, whoever watches it gives the
+//! agent the next one by [`Agent::relink`]; sessions then attach again by themselves, and neither their
+//! reader nor the server process sees a gap or a repetition.
+
+mod dial;
+mod exchange;
+mod pump;
+mod session;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::time::Duration;
+
+use osvm_wire::frame::FrameError;
+use osvm_wire::message::{
+    Attach, Hello, Prepare, Refusal, Reply, Request, SessionId, SessionInfo, Spawn, Stats,
+};
+use osvm_wire::session::SessionError;
+use thiserror::Error;
+
+use self::dial::Links;
+use self::exchange::Exchange;
+
+pub use self::dial::{AgentStream, Dial};
+pub use self::session::{Exited, Output, Resumed, Session, SessionLost, Stdin};
+pub use self::watch::Events;
+
+/// How long the agent may take over an answer. Generous, because an emulated guest on a busy machine is
+/// slow; a dead one is found out by its link.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The agent of one VM. Clones talk to the same agent.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    links: Links,
+}
+
+/// Why the agent did not answer as hoped.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The guest is well and says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("connect to the guest's agent")]
+    Connect(#[source] std::io::Error),
+    #[error("talk to the guest's agent")]
+    Talk(#[source] std::io::Error),
+    #[error("guest's agent hung up before it answered")]
+    HungUp,
+    #[error("read what the guest's agent sent")]
+    Frame(#[from] FrameError),
+    #[error("follow the session")]
+    Session(#[from] SessionError),
+    #[error("guest's agent answered another question than {0}")]
+    OtherAnswer(&'static str),
+    #[error("guest's agent did not answer {question} within {} s", .after.as_secs())]
+    TimedOut { question: &'static str, after: Duration },
+    #[error("VM is gone")]
+    Gone,
+}
+
+impl AgentError {
+    /// Whether the link failed rather than the guest: over the next link the same may succeed.
+    pub fn is_hang_up(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Talk(_) | Self::HungUp)
+    }
+}
+
+impl Agent {
+    /// An agent that is reached over `link`.
+    pub fn new(link: impl Dial) -> Self {
+        Self { links: Links::new(link) }
+    }
+
+    /// Goes on over a new link; sessions of the old one attach again.
+    pub fn relink(&self, link: impl Dial) {
+        self.links.replace(link);
+    }
+
+    /// The VM is gone: every session ends with [`SessionLost`].
+    pub fn give_up(&self) {
+        self.links.give_up();
+    }
+
+    pub async fn hello(&self) -> Result<Hello, AgentError> {
+        match self.ask("hello", Request::Hello).await? {
+            Reply::Hello(hello) => Ok(hello),
+            _ => Err(AgentError::OtherAnswer("hello")),
+        }
+    }
+
+    /// Sets clock, random pool and host name. To be called after each boot and restore.
+    pub async fn prepare(&self, prepare: Prepare) -> Result<(), AgentError> {
+        match self.ask("prepare", Request::Prepare(prepare)).await? {
+            Reply::Prepared => Ok(()),
+            _ => Err(AgentError::OtherAnswer("prepare")),
+        }
+    }
+
+    /// Starts a process. If the link hangs up on the way, it is looked for, or started, over the next one.
+    pub async fn spawn(&self, spawn: Spawn) -> Result<Session, AgentError> {
+        let session = spawn.session;
+        match self.open_over_links("spawn", &Request::Spawn(spawn)).await {
+            Ok((Reply::Spawned { .. }, exchange)) => {
+                Ok(Session::spawned(session, exchange, self.links.follow()))
+            }
+            Ok(_) => Err(AgentError::OtherAnswer("spawn")),
+            Err(AgentError::Refused(Refusal::SessionExists(_))) => {
+                self.attach(session).await.map(|resumed| resumed.session)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes over a session of which only the id is known, from its last acknowledged byte on.
+    pub async fn attach(&self, session: SessionId) -> Result<Resumed, AgentError> {
+        let attach = Attach { session, received: None };
+        match self.open_over_links("attach", &Request::Attach(attach)).await? {
+            (Reply::Attached(attached), exchange) => {
+                Ok(Session::attached(session, &attached, exchange, self.links.follow()))
+            }
+            _ => Err(AgentError::OtherAnswer("attach")),
+        }
+    }
+
+    pub async fn sessions(&self) -> Result<Vec<SessionInfo>, AgentError> {
+        match self.ask("sessions", Request::Sessions).await? {
+            Reply::Sessions(sessions) => Ok(sessions),
+            _ => Err(AgentError::OtherAnswer("sessions")),
+        }
+    }
+
+    /// Kills what is left of a session's processes and makes the guest forget it.
+    pub async fn close(&self, session: SessionId) -> Result<(), AgentError> {
+        match self.ask("close", Request::Close(session)).await? {
+            Reply::Closed => Ok(()),
+            _ => Err(AgentError::OtherAnswer("close")),
+        }
+    }
+
+    /// Sends a signal to a session's process group.
+    pub async fn signal(&self, session: SessionId, signal: i32) -> Result<(), AgentError> {
+        match self.ask("signal", Request::Signal { session, signal }).await? {
+            Reply::Signalled => Ok(()),
+            _ => Err(AgentError::OtherAnswer("signal")),
+        }
+    }
+
+    pub async fn stats(&self) -> Result<Stats, AgentError> {
+        match self.ask("stats", Request::Stats).await? {
+            Reply::Stats(stats) => Ok(stats),
+            _ => Err(AgentError::OtherAnswer("stats")),
+        }
+    }
+
+    /// What happens in the guest from now on. Ends with the link.
+    pub async fn watch(&self) -> Result<Events, AgentError> {
+        match self.open("watch", &Request::Watch).await? {
+            (Reply::Watching, exchange) => Ok(Events::new(exchange)),
+            _ => Err(AgentError::OtherAnswer("watch")),
+        }
+    }
+
+    /// Asks the guest to end its processes, unmount and power off. Wait for the VMM's exit afterwards.
+    pub async fn power_off(&self) -> Result<(), AgentError> {
+        match self.ask("power off", Request::PowerOff).await? {
+            Reply::PoweringOff => Ok(()),
+            _ => Err(AgentError::OtherAnswer("power off")),
+        }
+    }
+
+    async fn ask(&self, question: &'static str, request: Request) -> Result<Reply, AgentError> {
+        self.open(question, &request).await.map(|(reply, _)| reply)
+    }
+
+    /// Asks over one link after the other until one holds.
+    async fn open_over_links(
+        &self,
+        question: &'static str,
+        request: &Request,
+    ) -> Result<(Reply, Exchange), AgentError> {
+        let mut links = self.links.follow();
+        loop {
+            match self.open(question, request).await {
+                Err(error) if error.is_hang_up() => {
+                    let next = tokio::time::timeout(ANSWER_DEADLINE, links.changed()).await;
+                    next.map_err(|_| error)??;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Asks over a new stream, and keeps the stream for what follows the answer.
+    async fn open(
+        &self,
+        question: &'static str,
+        request: &Request,
+    ) -> Result<(Reply, Exchange), AgentError> {
+        let link = self.links.current()?;
+        let answer = exchange::ask(link.as_ref(), request);
+        let timed_out = |_| AgentError::TimedOut { question, after: ANSWER_DEADLINE };
+        tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(timed_out)?
+    }
+}

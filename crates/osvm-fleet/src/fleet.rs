@@ -1,0 +1,233 @@
+//! All VMs of one user: at most one for each server name, launched in bounded parallel.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use osvm_spec::ServerName;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::admission;
+use crate::drivers::Drivers;
+use crate::greeter::Greeter;
+use crate::id::VmId;
+use crate::life::Life;
+use crate::plan::{Plan, StartedBy};
+use crate::prepare::Preparer;
+use crate::state::{Cause, CauseKind, State};
+use crate::vm::Vm;
+
+/// Where the fleet works and how much at once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `$OSVM_HOME`: VMs of another home are left alone.
+    pub home: PathBuf,
+    /// Holds a run directory for each VM.
+    pub runtime_dir: PathBuf,
+    /// Keeps the logs of VMs that have stopped.
+    pub logs_dir: PathBuf,
+    /// VMs that start at the same time; more wait for their turn.
+    pub parallel_launches: usize,
+    /// `/proc`, for what the host has.
+    pub proc: PathBuf,
+}
+
+/// Every VM of this home.
+pub struct Fleet<G: Greeter> {
+    workshop: Arc<Workshop<G>>,
+}
+
+/// What every life needs.
+pub(crate) struct Workshop<G: Greeter> {
+    pub(crate) settings: Settings,
+    pub(crate) drivers: Drivers,
+    pub(crate) preparer: Preparer,
+    pub(crate) greeter: G,
+    table: Mutex<Table<G::Conversation>>,
+    slots: Semaphore,
+}
+
+type Table<C> = HashMap<ServerName, Arc<Vm<C>>>;
+
+/// A launch that has begun. Dropped before the VM is ready, it stops the VM, unless others wait for it too.
+pub struct Launch<C> {
+    vm: Arc<Vm<C>>,
+}
+
+impl<G: Greeter> Fleet<G> {
+    /// Takes back the VMs of an earlier daemon, and ends what was half done.
+    pub async fn open(
+        settings: Settings,
+        drivers: Drivers,
+        preparer: Preparer,
+        greeter: G,
+    ) -> Arc<Self> {
+        let slots = Semaphore::new(settings.parallel_launches.max(1));
+        let table = Mutex::default();
+        let workshop = Workshop { settings, drivers, preparer, greeter, table, slots };
+        let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
+        crate::adopt::adopt(&fleet.workshop).await;
+        fleet
+    }
+
+    pub fn greeter(&self) -> &G {
+        &self.workshop.greeter
+    }
+
+    /// Starts a VM that must not exist yet.
+    pub fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
+        self.admit(&plan)?;
+        let mut table = self.workshop.table();
+        if let Some(vm) = table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
+            return Err(already(vm));
+        }
+        Ok(self.begin(&mut table, plan))
+    }
+
+    /// The VM of that name, ready: the one there is, or a new one.
+    pub async fn ensure(&self, plan: Plan) -> Result<Arc<Vm<G::Conversation>>, Cause> {
+        loop {
+            let launch = match self.join_or_begin(&plan)? {
+                Ok(launch) => launch,
+                // On its way down: its name is free when it has gone.
+                Err(leaving) => {
+                    leaving.ended().await;
+                    continue;
+                }
+            };
+            return launch.ready().await;
+        }
+    }
+
+    pub fn get(&self, name: &ServerName) -> Option<Arc<Vm<G::Conversation>>> {
+        self.workshop.table().get(name).cloned()
+    }
+
+    /// By name. VMs that failed stay listed until their name is launched or stopped again.
+    pub fn list(&self) -> Vec<Arc<Vm<G::Conversation>>> {
+        let mut all: Vec<_> = self.workshop.table().values().cloned().collect();
+        all.sort_by(|a, b| a.plan.name.cmp(&b.plan.name));
+        all
+    }
+
+    /// Ends a VM, or forgets one that has failed. Answers when nothing of it is left.
+    pub async fn stop(&self, name: &ServerName) -> Option<Arc<Vm<G::Conversation>>> {
+        let vm = self.get(name)?;
+        vm.ask_to_stop();
+        vm.ended().await;
+        self.workshop.forget(&vm);
+        Some(vm)
+    }
+
+    /// Ends the VMs that osvm started by itself and that nobody has used for `limit`; returns when
+    /// the next one could be due.
+    pub fn stop_idle(&self, limit: Duration) -> Duration {
+        let auto = self
+            .list()
+            .into_iter()
+            .filter(|vm| vm.plan.started_by == StartedBy::Auto && vm.state() == State::Ready);
+        let mut next = limit;
+        for vm in auto {
+            let idle = vm.activity.idle(vm.launched);
+            if idle >= limit {
+                tracing::info!(vm = %vm.id, name = %vm.plan.name, "idle");
+                vm.ask_to_stop();
+            } else {
+                next = next.min(limit - idle);
+            }
+        }
+        next
+    }
+
+    fn admit(&self, plan: &Plan) -> Result<(), Cause> {
+        admission::admit(&self.workshop.settings.proc, plan.resources)
+    }
+
+    #[expect(clippy::type_complexity, reason = "a launch, or the VM that is in its way")]
+    fn join_or_begin(
+        &self,
+        plan: &Plan,
+    ) -> Result<Result<Launch<G::Conversation>, Arc<Vm<G::Conversation>>>, Cause> {
+        let mut table = self.workshop.table();
+        match table.get(&plan.name) {
+            Some(vm) if vm.state() == State::Stopping => Ok(Err(Arc::clone(vm))),
+            Some(vm) if !vm.state().is_end() => Ok(Ok(Launch::of(Arc::clone(vm)))),
+            _ => {
+                self.admit(plan)?;
+                Ok(Ok(self.begin(&mut table, plan.clone())))
+            }
+        }
+    }
+
+    fn begin(&self, table: &mut Table<G::Conversation>, plan: Plan) -> Launch<G::Conversation> {
+        let name = plan.name.clone();
+        let vm = Arc::new(Vm::new(VmId::random(), plan, SystemTime::now(), State::Preparing));
+        table.insert(name, Arc::clone(&vm));
+        let launch = Launch::of(Arc::clone(&vm));
+        tokio::spawn(Life::lead(Arc::clone(&self.workshop), vm));
+        launch
+    }
+}
+
+impl<G: Greeter> Workshop<G> {
+    /// A place among the VMs that start at the same time.
+    pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
+        self.slots.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Puts an adopted VM on the table.
+    pub(crate) fn welcome(&self, vm: &Arc<Vm<G::Conversation>>) {
+        self.table().insert(vm.plan.name.clone(), Arc::clone(vm));
+    }
+
+    /// The last step of a life. A VM that was stopped leaves the table; one that failed stays, for
+    /// its cause to be seen.
+    pub(crate) fn part(&self, vm: &Arc<Vm<G::Conversation>>, end: State) {
+        if end == State::Stopped {
+            self.forget(vm);
+        }
+        vm.enter(end);
+    }
+
+    fn forget(&self, vm: &Arc<Vm<G::Conversation>>) {
+        let mut table = self.table();
+        if table.get(&vm.plan.name).is_some_and(|other| Arc::ptr_eq(other, vm)) {
+            table.remove(&vm.plan.name);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<G::Conversation>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Launch<C> {
+    fn of(vm: Arc<Vm<C>>) -> Self {
+        vm.waiters.add();
+        Self { vm }
+    }
+
+    pub fn vm(&self) -> &Arc<Vm<C>> {
+        &self.vm
+    }
+
+    pub async fn ready(self) -> Result<Arc<Vm<C>>, Cause> {
+        self.vm.ready().await?;
+        Ok(Arc::clone(&self.vm))
+    }
+}
+
+impl<C> Drop for Launch<C> {
+    fn drop(&mut self) {
+        if self.vm.waiters.remove() == 0 && self.vm.state().is_starting() {
+            self.vm.ask_to_stop();
+        }
+    }
+}
+
+fn already<C>(vm: &Vm<C>) -> Cause {
+    let (name, id, state) = (&vm.plan.name, &vm.id, vm.state());
+    let message = format!("server {name} already has VM {id}, which is {state}");
+    Cause::new(CauseKind::Conflict, message).hint(format!("osvm mcp microvm stop {name}"))
+}

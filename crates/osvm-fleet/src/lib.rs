@@ -1,0 +1,30 @@
+//! Life of microVMs: state machine, run directories, idle stop, re-adoption.
+//!
+//! [`Fleet`] holds every VM of one user. [`life`] is the one task that leads a VM from state to
+//! state ([`state`] draws them), [`adopt`] takes VMs of an earlier daemon back. The fleet knows no
+//! MCP: a [`Greeter`] proves for it that a server answers.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod adopt;
+pub mod agent;
+mod diary;
+pub mod drivers;
+mod fleet;
+mod greeter;
+mod id;
+mod life;
+pub mod logs;
+mod plan;
+mod prepare;
+mod record;
+mod rundir;
+pub mod state;
+mod vm;
+
+pub use fleet::{Fleet, Launch, Settings};
+pub use greeter::{GreetError, Greeter, Greeting, Pipes};
+pub use id::VmId;
+pub use plan::{Plan, StartedBy};
+pub use prepare::Preparer;
+pub use vm::{Ending, Facts, Server, Timings, Visit, Vm};

@@ -1,0 +1,340 @@
+//! The one task that leads a VM through its life: up, on duty, down. It owns every step between
+//! states; others ask through [`Vm`] and wait.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Running};
+use osvm_wire::message::Prepare;
+use tokio::time::timeout;
+
+use crate::agent::Agent;
+use crate::diary::Diary;
+use crate::drivers::{chain, vmm_cause};
+use crate::fleet::Workshop;
+use crate::greeter::Greeter;
+use crate::id::random;
+use crate::logs::Kept;
+use crate::prepare::Prepared;
+use crate::record::{ReadyRecord, Record};
+use crate::rundir::RunDir;
+use crate::state::{Cause, CauseKind, State};
+use crate::vm::{Facts, Vm, agent_cause};
+
+/// Longest wait for the guest to power off by itself.
+const POWER_OFF: Duration = Duration::from_secs(5);
+/// Longest wait for a VMM to follow SIGTERM.
+const TERMINATE: Duration = Duration::from_secs(2);
+/// Longest wait for a lost link to come back.
+const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long after its link a dying VMM may linger.
+const DEATH: Duration = Duration::from_secs(1);
+
+/// One VM's life.
+pub(crate) struct Life<G: Greeter> {
+    workshop: Arc<Workshop<G>>,
+    vm: Arc<Vm<G::Conversation>>,
+    dir: RunDir,
+    diary: Diary,
+}
+
+/// Why a life turns to its end.
+enum Turn {
+    Stop,
+    Failure(Cause),
+}
+
+impl<G: Greeter> Life<G> {
+    /// Leads a new VM from `Preparing` to its end.
+    pub(crate) async fn lead(workshop: Arc<Workshop<G>>, vm: Arc<Vm<G::Conversation>>) {
+        match RunDir::make(&workshop.settings.runtime_dir, &vm.id) {
+            Ok(dir) => {
+                let life = Self::new(workshop, vm, dir);
+                let turn = match life.rise().await {
+                    Ok(link) => life.serve(link).await,
+                    Err(turn) => turn,
+                };
+                life.end(turn).await;
+            }
+            Err(error) => {
+                let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(&error)));
+                workshop.part(&vm, State::Failed(cause.hint("set OSVM_RUNTIME_DIR")));
+            }
+        }
+    }
+
+    /// Leads an adopted VM, whose machine and link are there, from `Ready` to its end.
+    pub(crate) async fn go_on(
+        workshop: Arc<Workshop<G>>,
+        vm: Arc<Vm<G::Conversation>>,
+        dir: RunDir,
+        link: Link,
+    ) {
+        let life = Self::new(workshop, vm, dir);
+        life.diary.note("adopted by a new daemon");
+        let turn = life.serve(link).await;
+        life.end(turn).await;
+    }
+
+    fn new(workshop: Arc<Workshop<G>>, vm: Arc<Vm<G::Conversation>>, dir: RunDir) -> Self {
+        let diary = Diary::open(&dir);
+        vm.set_diary(diary.clone());
+        Self { workshop, vm, dir, diary }
+    }
+
+    /// From `Preparing` to `Ready`.
+    async fn rise(&self) -> Result<Link, Turn> {
+        self.save().await?;
+        let _slot = self.unless_stopped(self.workshop.slot()).await?;
+        let prepared = self.unless_stopped(self.prepare()).await??;
+        self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
+        let deadline = Instant::now() + self.vm.plan.start_timeout;
+        // Not given up halfway: a VMM half started would be nobody's.
+        let machine = self.start(prepared).await?;
+        self.enter(State::Booting);
+        self.save().await?;
+        let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.while_alive(&machine, self.meet(left)).await?;
+        self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
+        self.save().await?;
+        self.enter(State::Ready);
+        Ok(link)
+    }
+
+    async fn prepare(&self) -> Result<Prepared, Turn> {
+        let (preparer, plan) = (self.workshop.preparer.clone(), self.vm.plan.clone());
+        let work = tokio::task::spawn_blocking(move || preparer.prepare(&plan));
+        Ok(work.await.map_err(|error| bug(&error))??)
+    }
+
+    async fn start(&self, prepared: Prepared) -> Result<Arc<dyn Running>, Turn> {
+        let plan = &self.vm.plan;
+        let driver = self.workshop.drivers.get(plan.hypervisor).await?;
+        self.vm.set_facts(facts(&self.vm, &prepared, &self.dir, &*driver));
+        let machine = Machine {
+            id: self.vm.id.to_string(),
+            dir: self.dir.path().to_owned(),
+            logs: self.dir.logs(),
+            kernel: prepared.kernel,
+            initramfs: prepared.initramfs,
+            disk: prepared.disk,
+            resources: plan.resources,
+            guest_ports: Vec::new(),
+        };
+        let started = driver.start(&machine).await.map_err(|error| vmm_cause(&error))?;
+        let started: Arc<dyn Running> = started.into();
+        self.vm.set_machine(Arc::clone(&started));
+        self.diary.note(&format!(
+            "{} started, pid {}",
+            driver.name(),
+            started.process().identity().pid
+        ));
+        Ok(started)
+    }
+
+    /// Connects to the agent and tells it time, name and randomness.
+    async fn wake(&self, machine: &Arc<dyn Running>) -> Result<Link, Cause> {
+        let connected = machine.connect(self.vm.plan.start_timeout).await;
+        let link = connected.map_err(|error| self.deaf(&error))?;
+        let agent = Agent::new(link.clone());
+        agent.prepare(self.identity()).await.map_err(|error| agent_cause(&error))?;
+        self.vm.set_agent(agent);
+        self.vm.set_timings(|t| t.agent = Some(self.vm.launched.elapsed()));
+        Ok(link)
+    }
+
+    fn deaf(&self, error: &LinkError) -> Cause {
+        let kind = match error {
+            LinkError::Silent { .. } => CauseKind::Deadline,
+            _ => CauseKind::Machine,
+        };
+        let name = &self.vm.plan.name;
+        Cause::new(kind, format!("failed to {}", chain(error)))
+            .hint(format!("osvm mcp microvm logs {name} --source console"))
+    }
+
+    fn identity(&self) -> Prepare {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Prepare {
+            unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            entropy: random::<64>().to_vec(),
+            hostname: self.vm.plan.name.to_string(),
+        }
+    }
+
+    /// Has the server answer MCP.
+    async fn meet(&self, limit: Duration) -> Result<(), Cause> {
+        self.vm.converse(&self.workshop.greeter, limit).await.map(drop)
+    }
+
+    /// On duty until something ends it. A lost link is made anew; sessions outlive it.
+    async fn serve(&self, mut link: Link) -> Turn {
+        let Some(machine) = self.vm.machine() else { return Turn::Stop };
+        loop {
+            tokio::select! {
+                () = self.vm.asked_to_stop() => return Turn::Stop,
+                exit = machine.exited() => return Turn::Failure(vmm_ended(&exit)),
+                () = link.closed() => {}
+            }
+            self.diary.note("link to the agent lost, connecting again");
+            match self.while_alive(&machine, self.reconnect(&machine)).await {
+                Ok(new) => link = new,
+                Err(Turn::Stop) => return Turn::Stop,
+                Err(Turn::Failure(cause)) => return self.deeper(&machine, cause).await,
+            }
+        }
+    }
+
+    /// A VMM that dies takes its link along, and that may be noticed first.
+    async fn deeper(&self, machine: &Arc<dyn Running>, cause: Cause) -> Turn {
+        match timeout(DEATH, machine.exited()).await {
+            Ok(exit) => Turn::Failure(vmm_ended(&exit)),
+            Err(_) => Turn::Failure(cause),
+        }
+    }
+
+    async fn reconnect(&self, machine: &Arc<dyn Running>) -> Result<Link, Cause> {
+        let link = machine.connect(RECONNECT).await.map_err(|error| {
+            let why = chain(&error);
+            Cause::new(
+                CauseKind::Machine,
+                format!("guest agent was lost and did not come back: {why}"),
+            )
+        })?;
+        if let Some(agent) = self.vm.agent() {
+            agent.relink(link.clone());
+        }
+        Ok(link)
+    }
+
+    /// Leaves nothing behind but logs.
+    async fn end(self, turn: Turn) {
+        let end = match turn {
+            Turn::Stop => {
+                self.diary.note("stopping");
+                self.enter(State::Stopping);
+                State::Stopped
+            }
+            Turn::Failure(cause) => {
+                self.diary.note(&format!("failed: {cause}"));
+                State::Failed(cause)
+            }
+        };
+        if let Some(machine) = self.vm.machine() {
+            self.take_down(&machine, end == State::Stopped).await;
+        }
+        if let Some(agent) = self.vm.agent() {
+            // Whoever still waits for a session's bytes learns that there will be none.
+            agent.give_up();
+        }
+        self.diary.note("ended");
+        let kept = Kept::new(&self.workshop.settings.logs_dir, self.vm.plan.name.as_str());
+        if let Err(error) = self.dir.remove(&kept.of(self.vm.id.as_str())) {
+            tracing::warn!(vm = %self.vm.id, error = chain(&error), "clean-up");
+        }
+        kept.prune();
+        self.workshop.part(&self.vm, end);
+    }
+
+    /// By the agent, then SIGTERM, then SIGKILL, each with a deadline.
+    async fn take_down(&self, machine: &Arc<dyn Running>, gently: bool) {
+        self.vm.hush().await;
+        if gently && let Some(agent) = self.vm.agent() {
+            let power_off = async {
+                let _ = agent.power_off().await;
+                machine.exited().await
+            };
+            if timeout(POWER_OFF, power_off).await.is_ok() {
+                return;
+            }
+            self.diary.note("guest did not power off in time: SIGTERM");
+            let _ = machine.terminate();
+            if timeout(TERMINATE, machine.exited()).await.is_ok() {
+                return;
+            }
+            self.diary.note("VMM did not follow SIGTERM: SIGKILL");
+        }
+        // Fails only when the process has already ended, which is what is wanted.
+        let _ = machine.kill();
+        machine.exited().await;
+    }
+
+    fn enter(&self, state: State) {
+        self.vm.enter(state);
+    }
+
+    /// Writes down what a later daemon must know.
+    async fn save(&self) -> Result<(), Turn> {
+        let talk = self.vm.talk_note(&self.workshop.greeter).await;
+        let ready = talk.zip(self.vm.facts()).map(|((session, note), facts)| ReadyRecord {
+            facts,
+            timings: self.vm.timings(),
+            session: session.0,
+            note,
+        });
+        let record = Record {
+            home: self.workshop.settings.home.clone(),
+            id: self.vm.id.clone(),
+            plan: self.vm.plan.clone(),
+            created: self.vm.created,
+            machine: self.vm.machine().map(|machine| machine.saved()),
+            ready,
+        };
+        let saved = record.save(&self.dir.record());
+        saved.map_err(|error| {
+            let message = format!("failed to {}", chain(&error));
+            Cause::new(CauseKind::Machine, message).hint("set OSVM_RUNTIME_DIR").into()
+        })
+    }
+
+    /// `step`, unless the VM is asked to stop first.
+    async fn unless_stopped<T>(&self, step: impl Future<Output = T>) -> Result<T, Turn> {
+        tokio::select! {
+            () = self.vm.asked_to_stop() => Err(Turn::Stop),
+            done = step => Ok(done),
+        }
+    }
+
+    /// `step`, unless the VM is asked to stop or its VMM ends first.
+    async fn while_alive<T>(
+        &self,
+        machine: &Arc<dyn Running>,
+        step: impl Future<Output = Result<T, Cause>>,
+    ) -> Result<T, Turn> {
+        tokio::select! {
+            exit = machine.exited() => Err(Turn::Failure(vmm_ended(&exit))),
+            done = self.unless_stopped(step) => Ok(done??),
+        }
+    }
+}
+
+impl From<Cause> for Turn {
+    fn from(cause: Cause) -> Self {
+        Self::Failure(cause)
+    }
+}
+
+fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) -> Facts {
+    let (plan, image) = (&vm.plan, &prepared.image);
+    let command = if plan.command.is_empty() { &image.entrypoint } else { &plan.command };
+    Facts {
+        vmm: format!("{} {}", driver.name(), driver.version()),
+        accelerator: driver.accelerator().to_owned(),
+        image: image.digest.to_string(),
+        command: command.clone(),
+        env: image.env.iter().chain(&plan.env).cloned().collect(),
+        user: plan.user.clone().or_else(|| image.user.clone()),
+        working_dir: plan.working_dir.clone().or_else(|| image.workdir.clone()),
+        run_dir: dir.path().to_owned(),
+    }
+}
+
+fn vmm_ended(exit: &Exit) -> Cause {
+    Cause::new(CauseKind::Machine, format!("the VMM ended by itself: {exit}"))
+}
+
+fn bug(error: &tokio::task::JoinError) -> Cause {
+    Cause::new(CauseKind::Machine, format!("osvm made a mistake while preparing: {error}"))
+}

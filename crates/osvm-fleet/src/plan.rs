@@ -1,0 +1,37 @@
+//! What a launch was asked to make: one server, fully resolved.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use osvm_spec::{Hypervisor, Resources, ServerName};
+use serde::{Deserialize, Serialize};
+
+/// Everything the fleet needs to start one server's VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub name: ServerName,
+    pub resources: Resources,
+    pub hypervisor: Hypervisor,
+    pub kernel: PathBuf,
+    /// A folder, or a `newc` archive.
+    pub rootfs: PathBuf,
+    /// Command of the server; the image's own when empty.
+    pub command: Vec<String>,
+    pub env: Vec<(String, String)>,
+    /// Name or number in the guest; the image's own when absent.
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    /// From the launch to the first MCP reply.
+    pub start_timeout: Duration,
+    pub started_by: StartedBy,
+}
+
+/// Who wanted the VM: only those that osvm started by itself are stopped when idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartedBy {
+    /// Launched by name.
+    User,
+    /// Started because a call needed it.
+    Auto,
+}

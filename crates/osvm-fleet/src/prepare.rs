@@ -1,0 +1,70 @@
+//! From a plan to a machine's files: kernel, image, initramfs. Blocks; an async caller gives it a thread.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use osvm_image::initramfs::{Assembler, InitramfsError};
+use osvm_image::kernel::{self, KernelError};
+use osvm_image::{Image, ImportError, Root, Source, Store};
+use osvm_vmm::{BootProtocol, Kernel};
+
+use crate::drivers::chain;
+use crate::plan::Plan;
+use crate::state::{Cause, CauseKind};
+
+/// Makes machines' files and keeps them for the next one.
+#[derive(Clone)]
+pub struct Preparer {
+    store: Store,
+    assembler: Arc<Assembler>,
+}
+
+/// What a machine boots.
+pub(crate) struct Prepared {
+    pub(crate) kernel: Kernel,
+    pub(crate) initramfs: std::path::PathBuf,
+    pub(crate) disk: Option<std::path::PathBuf>,
+    pub(crate) image: Image,
+}
+
+impl Preparer {
+    pub fn new(store: Store, assembler: Assembler) -> Self {
+        Self { store, assembler: Arc::new(assembler) }
+    }
+
+    pub(crate) fn prepare(&self, plan: &Plan) -> Result<Prepared, Cause> {
+        let kernel = kernel::open(&plan.kernel).map_err(|error| no_kernel(plan, &error))?;
+        let source = Source::at(&plan.rootfs).map_err(|error| no_image(plan, &error))?;
+        let import = self.store.import(&source, &mut |_| {});
+        let image = import.map_err(|error| no_image(plan, &error))?;
+        let (base, disk) = match &image.root {
+            Root::Cpio(path) => (Some(path.as_path()), None),
+            Root::Disk(path) => (None, Some(path.clone())),
+        };
+        let modules = kernel.modules.as_deref();
+        let initramfs =
+            self.assembler.assemble(base, modules).map_err(|error| no_initramfs(&error))?;
+        let boot = BootProtocol { acpi: kernel.acpi };
+        let kernel = Kernel { path: kernel.path, boot, args: kernel.args };
+        Ok(Prepared { kernel, initramfs, disk, image })
+    }
+}
+
+fn no_kernel(plan: &Plan, error: &KernelError) -> Cause {
+    let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)));
+    if missing(&plan.kernel) { cause.hint("osvm setup") } else { cause }
+}
+
+fn no_image(plan: &Plan, error: &ImportError) -> Cause {
+    let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)));
+    if missing(&plan.rootfs) { cause.hint("osvm setup") } else { cause }
+}
+
+fn no_initramfs(error: &InitramfsError) -> Cause {
+    Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
+}
+
+fn missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}

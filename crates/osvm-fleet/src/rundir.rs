@@ -1,0 +1,149 @@
+//! The folder of one running VM: made with care, found again, removed whole.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::id::VmId;
+
+/// `<runtime dir>/microvm-<id>/`, mode 0700, owned by this user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+}
+
+#[derive(Debug, Error)]
+pub(crate) enum RunDirError {
+    #[error("make run directory {}", path.display())]
+    Make { path: PathBuf, source: io::Error },
+    #[error("read runtime directory {}", path.display())]
+    Scan { path: PathBuf, source: io::Error },
+    #[error("keep logs of {} in {}", from.display(), to.display())]
+    KeepLogs { from: PathBuf, to: PathBuf, source: io::Error },
+    #[error("remove run directory {}", path.display())]
+    Remove { path: PathBuf, source: io::Error },
+}
+
+const PREFIX: &str = "microvm-";
+
+impl RunDir {
+    /// Makes the folder and its `logs/`. Fails when anything of that name exists.
+    pub(crate) fn make(runtime_dir: &Path, id: &VmId) -> Result<Self, RunDirError> {
+        let path = runtime_dir.join(format!("{PREFIX}{id}"));
+        let make = |path: &Path| {
+            let made = DirBuilder::new().mode(0o700).create(path);
+            made.map_err(|source| RunDirError::Make { path: path.to_owned(), source })
+        };
+        make(&path)?;
+        let dir = Self { path };
+        if let Err(error) = make(&dir.logs()) {
+            let _ = fs::remove_dir(&dir.path);
+            return Err(error);
+        }
+        Ok(dir)
+    }
+
+    /// Every run directory of this user; another user's are not looked into.
+    pub(crate) fn scan(runtime_dir: &Path) -> Result<Vec<Self>, RunDirError> {
+        let failed = |source| RunDirError::Scan { path: runtime_dir.to_owned(), source };
+        let user = rustix::process::getuid().as_raw();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(runtime_dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+                && fs::symlink_metadata(entry.path())
+                    .is_ok_and(|meta| meta.is_dir() && meta.uid() == user);
+            if ours {
+                found.push(Self { path: entry.path() });
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.path.join("state.json")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path.join("logs")
+    }
+
+    /// Time since anything was last added or removed directly inside.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        fs::metadata(&self.path).ok()?.modified().ok()?.elapsed().ok()
+    }
+
+    /// Removes a folder that no VM ever used.
+    pub(crate) fn discard(self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(dir = %self.path.display(), %error, "clean-up");
+        }
+    }
+
+    /// Moves the logs to `keep` and removes everything else. The folder goes even when its logs
+    /// can't be kept: a full disk must not leave VMs behind.
+    pub(crate) fn remove(self, keep: &Path) -> Result<(), RunDirError> {
+        let kept = move_files(&self.logs(), keep).map_err(|source| RunDirError::KeepLogs {
+            from: self.logs(),
+            to: keep.to_owned(),
+            source,
+        });
+        fs::remove_dir_all(&self.path)
+            .map_err(|source| RunDirError::Remove { path: self.path.clone(), source })?;
+        kept
+    }
+}
+
+fn move_files(from: &Path, to: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        // The runtime directory is often another file system, where a rename can't reach.
+        if fs::rename(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_kept_and_nothing_else() {
+        let runtime = tempfile::tempdir().unwrap();
+        let keep = tempfile::tempdir().unwrap();
+        let keep = keep.path().join("demo").join("1");
+        let dir = RunDir::make(runtime.path(), &VmId::random()).unwrap();
+        fs::write(dir.logs().join("console.log"), "up").unwrap();
+        fs::write(dir.record(), "{}").unwrap();
+        dir.remove(&keep).unwrap();
+        assert_eq!(fs::read_to_string(keep.join("console.log")).unwrap(), "up");
+        assert_eq!(fs::read_dir(runtime.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_already_there_is_never_taken_over() {
+        let runtime = tempfile::tempdir().unwrap();
+        let id = VmId::random();
+        fs::create_dir(runtime.path().join(format!("microvm-{id}"))).unwrap();
+        assert!(RunDir::make(runtime.path(), &id).is_err());
+    }
+
+    #[test]
+    fn a_link_that_looks_like_a_run_directory_is_not_followed() {
+        let runtime = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/etc", runtime.path().join("microvm-trap")).unwrap();
+        assert_eq!(RunDir::scan(runtime.path()).unwrap(), []);
+    }
+}

@@ -1,0 +1,206 @@
+//! One microVM as the rest of osvm sees it: state, figures, and the ways to talk to its guest.
+//!
+//! Who moves it from state to state is [`crate::life`]; nobody else does.
+
+mod activity;
+mod talk;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use osvm_vmm::Running;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+pub use activity::Visit;
+pub(crate) use talk::agent_cause;
+pub use talk::{Ending, Server};
+
+use crate::agent::Agent;
+use crate::diary::Diary;
+use crate::id::VmId;
+use crate::plan::Plan;
+use crate::state::{Cause, CauseKind, State};
+use activity::{Activity, Waiters};
+use talk::Talk;
+
+/// One VM, from the moment it was asked for. `C` is a conversation with its server.
+pub struct Vm<C> {
+    pub id: VmId,
+    pub plan: Plan,
+    pub created: SystemTime,
+    pub(crate) launched: Instant,
+    state: watch::Sender<State>,
+    stop: Notify,
+    pub(crate) waiters: Waiters,
+    pub(crate) activity: Activity,
+    inside: Mutex<Inside>,
+    /// The conversation that made the VM ready; renewed when its server process has ended.
+    conversation: tokio::sync::Mutex<Option<Talk<C>>>,
+}
+
+/// What comes to be while a VM starts.
+#[derive(Default)]
+struct Inside {
+    facts: Option<Facts>,
+    timings: Timings,
+    machine: Option<Arc<dyn Running>>,
+    agent: Option<Agent>,
+    diary: Option<Diary>,
+}
+
+/// What is fixed once the machine runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Name and version of the VMM.
+    pub vmm: String,
+    pub accelerator: String,
+    /// Digest of the image.
+    pub image: String,
+    pub command: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub run_dir: PathBuf,
+}
+
+/// Time since the launch was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    pub prepared: Option<Duration>,
+    pub agent: Option<Duration>,
+    pub ready: Option<Duration>,
+}
+
+impl<C> Vm<C> {
+    pub(crate) fn new(id: VmId, plan: Plan, created: SystemTime, state: State) -> Self {
+        Self {
+            id,
+            plan,
+            created,
+            launched: Instant::now(),
+            state: watch::Sender::new(state),
+            stop: Notify::new(),
+            waiters: Waiters::default(),
+            activity: Activity::default(),
+            inside: Mutex::default(),
+            conversation: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Hears every state from now on.
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    pub fn facts(&self) -> Option<Facts> {
+        self.inside().facts.clone()
+    }
+
+    pub fn timings(&self) -> Timings {
+        self.inside().timings
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.created.elapsed().unwrap_or_default()
+    }
+
+    /// The VMM's process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.machine().map(|machine| machine.process().identity().pid)
+    }
+
+    /// Asks the VM to end; [`Self::ended`] tells when it has.
+    pub fn ask_to_stop(&self) {
+        self.stop.notify_one();
+    }
+
+    pub(crate) async fn asked_to_stop(&self) {
+        self.stop.notified().await;
+    }
+
+    /// Waits until the VM is ready, or has come to its end.
+    pub async fn ready(&self) -> Result<(), Cause> {
+        let mut states = self.states();
+        let reached = states.wait_for(|state| *state == State::Ready || state.is_end()).await;
+        match reached.as_deref() {
+            Ok(State::Ready) => Ok(()),
+            Ok(State::Failed(cause)) => Err(cause.clone()),
+            _ => Err(Cause::new(CauseKind::Cancelled, "the VM was stopped while it started")),
+        }
+    }
+
+    /// Waits until nothing of the VM is left.
+    pub async fn ended(&self) -> State {
+        let mut states = self.states();
+        match states.wait_for(State::is_end).await {
+            Ok(state) => state.clone(),
+            Err(_) => State::Stopped,
+        }
+    }
+
+    /// Follows the drawing in [`crate::state`]; a step that is not on it is a mistake of osvm's own.
+    pub(crate) fn enter(&self, next: State) {
+        self.state.send_modify(|state| {
+            debug_assert!(state.may_become(&next), "{state} -> {next}");
+            tracing::info!(vm = %self.id, name = %self.plan.name, from = %state, to = %next, "state");
+            *state = next;
+        });
+    }
+
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        self.inside().facts = Some(facts);
+    }
+
+    pub(crate) fn set_timings(&self, change: impl FnOnce(&mut Timings)) {
+        change(&mut self.inside().timings);
+    }
+
+    pub(crate) fn set_machine(&self, machine: Arc<dyn Running>) {
+        self.inside().machine = Some(machine);
+    }
+
+    pub(crate) fn machine(&self) -> Option<Arc<dyn Running>> {
+        self.inside().machine.clone()
+    }
+
+    pub(crate) fn set_agent(&self, agent: Agent) {
+        self.inside().agent = Some(agent);
+    }
+
+    pub(crate) fn agent(&self) -> Option<Agent> {
+        self.inside().agent.clone()
+    }
+
+    pub(crate) fn set_diary(&self, diary: Diary) {
+        self.inside().diary = Some(diary);
+    }
+
+    fn diary(&self) -> Option<Diary> {
+        self.inside().diary.clone()
+    }
+
+    /// In use until the visit is dropped.
+    pub fn visit(&self) -> Visit {
+        self.activity.visit()
+    }
+
+    /// How many clients use the VM now.
+    pub fn visits(&self) -> u32 {
+        self.activity.visits()
+    }
+
+    /// How many tool calls it has answered.
+    pub fn calls(&self) -> u64 {
+        self.activity.calls()
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,293 @@
+//! Processes in a VM's guest: the server that made it ready, further servers, other commands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use osvm_wire::message::{Exit, Refusal, SessionId, Spawn};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use super::{Facts, Vm};
+use crate::agent::{Agent, AgentError, Exited, Output, Session, Stdin};
+use crate::diary::Diary;
+use crate::drivers::chain;
+use crate::greeter::{GreetError, Greeter, Greeting, Pipes};
+use crate::id::random;
+use crate::logs::CappedLog;
+use crate::state::{Cause, CauseKind};
+
+/// A conversation and the session it is held over.
+pub(crate) struct Talk<C> {
+    pub(crate) session: SessionId,
+    pub(crate) conversation: Arc<C>,
+}
+
+/// A server process of the caller's own. Its standard error goes to the VM's server log.
+pub struct Server {
+    pub session: SessionId,
+    pub stdin: Stdin,
+    pub stdout: Output,
+    exit: Ending,
+}
+
+/// How a process ended, once it has.
+#[derive(Clone)]
+pub struct Ending(watch::Receiver<Option<Exit>>);
+
+/// A server process that did not become a conversation.
+struct Unfit {
+    error: GreetError,
+    session: SessionId,
+    ending: Ending,
+}
+
+/// How long a server that hung up may take to die, so that its exit can be told.
+const EXIT_REPORT: Duration = Duration::from_secs(2);
+
+impl<C: Send + Sync + 'static> Vm<C> {
+    /// The conversation with the server; a new server process, when the last one has ended.
+    pub async fn converse<G>(&self, greeter: &G, limit: Duration) -> Result<Arc<C>, Cause>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let mut current = self.conversation.lock().await;
+        if let Some(talk) = current.as_ref().filter(|talk| greeter.is_open(&talk.conversation)) {
+            return Ok(Arc::clone(&talk.conversation));
+        }
+        let mut met = self.meet(greeter, Greeting::Usual, limit).await?;
+        if met.as_ref().is_err_and(|unfit| unfit.error.try_other) {
+            met = self.meet(greeter, Greeting::Other, limit).await?;
+        }
+        match met {
+            Ok(talk) => Ok(Arc::clone(&current.insert(talk).conversation)),
+            Err(unfit) => {
+                let session = unfit.session;
+                let cause = self.explain(unfit).await;
+                self.close(session).await;
+                Err(cause)
+            }
+        }
+    }
+
+    /// Starts a server process and greets it.
+    async fn meet<G>(
+        &self,
+        greeter: &G,
+        greeting: Greeting,
+        limit: Duration,
+    ) -> Result<Result<Talk<C>, Unfit>, Cause>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let server = self.start_server().await?;
+        let (session, ending) = (server.session, server.exit.clone());
+        Ok(match greeter.greet(server.into_pipes(), greeting, limit).await {
+            Ok(conversation) => Ok(Talk { session, conversation: Arc::new(conversation) }),
+            Err(error) => Err(Unfit { error, session, ending }),
+        })
+    }
+
+    /// The conversation, if there is one now; starts nothing.
+    pub fn current(&self) -> Option<Arc<C>> {
+        let current = self.conversation.try_lock().ok()?;
+        current.as_ref().map(|talk| Arc::clone(&talk.conversation))
+    }
+
+    /// Starts a server process beside those that run already.
+    pub async fn start_server(&self) -> Result<Server, Cause> {
+        let facts = self.running_facts()?;
+        if facts.command.is_empty() {
+            let message = format!("image {} names no command to start", facts.image);
+            return Err(Cause::new(CauseKind::Request, message).hint("--command \"...\""));
+        }
+        let spawn = Spawn {
+            session: SessionId(random()),
+            argv: facts.command.clone(),
+            env: facts.env.clone(),
+            cwd: facts.working_dir.clone(),
+            user: facts.user.clone(),
+            ..Spawn::default()
+        };
+        Ok(self.tend(self.spawn(spawn).await?, &facts))
+    }
+
+    /// Starts any command, as the server's user unless told otherwise.
+    pub async fn exec(&self, argv: Vec<String>, user: Option<String>) -> Result<Session, Cause> {
+        let facts = self.running_facts()?;
+        let session = SessionId(random());
+        let user = user.or(facts.user);
+        let (env, cwd) = (facts.env, facts.working_dir);
+        self.spawn(Spawn { session, argv, env, cwd, user, ..Spawn::default() }).await
+    }
+
+    /// Ends what is left of a session's processes. One that has ended already is fine.
+    pub async fn close(&self, session: SessionId) {
+        let Some(agent) = self.agent() else { return };
+        if let Err(error) = agent.close(session).await {
+            tracing::debug!(vm = %self.id, %session, error = chain(&error), "close");
+        }
+    }
+
+    /// Takes the conversation of an earlier daemon over.
+    pub(crate) async fn resume<G>(
+        &self,
+        greeter: &G,
+        agent: &Agent,
+        session: SessionId,
+        note: &str,
+    ) -> Result<(), Cause>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let resumed = agent.attach(session).await.map_err(|error| agent_cause(&error))?;
+        if !resumed.stdin_at_line_start {
+            let message = "a request was cut in the middle";
+            return Err(Cause::new(CauseKind::Server, message));
+        }
+        let server = self.tend(resumed.session, &self.running_facts()?);
+        let conversation = greeter.resume(server.into_pipes(), note).map_err(|error| {
+            Cause::new(CauseKind::Server, format!("can't go on with the server: {}", error.message))
+        })?;
+        let conversation = Arc::new(conversation);
+        *self.conversation.lock().await = Some(Talk { session, conversation });
+        Ok(())
+    }
+
+    /// The session of the conversation, and what a later daemon must know to resume it.
+    pub(crate) async fn talk_note<G>(&self, greeter: &G) -> Option<(SessionId, String)>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let current = self.conversation.lock().await;
+        let talk = current.as_ref()?;
+        Some((talk.session, greeter.note(&talk.conversation)))
+    }
+
+    /// Ends the conversation; its stdin closes with it.
+    pub(crate) async fn hush(&self) {
+        self.conversation.lock().await.take();
+    }
+
+    async fn spawn(&self, spawn: Spawn) -> Result<Session, Cause> {
+        let agent = self.agent().ok_or_else(not_running)?;
+        agent.spawn(spawn).await.map_err(|error| agent_cause(&error))
+    }
+
+    fn running_facts(&self) -> Result<Facts, Cause> {
+        self.facts().ok_or_else(not_running)
+    }
+
+    /// Sends a server's standard error to the log and waits for its end.
+    fn tend(&self, session: Session, facts: &Facts) -> Server {
+        let id = session.id();
+        let (stdin, stdout, stderr, exited) = session.into_parts();
+        tokio::spawn(keep(stderr, server_log(&facts.run_dir)));
+        let (tell, told) = watch::channel(None);
+        tokio::spawn(report(id, exited, tell, self.diary()));
+        Server { session: id, stdin, stdout, exit: Ending(told) }
+    }
+
+    /// Why a server did not answer: by its end and its last words, where it has any.
+    async fn explain(&self, Unfit { error, ending, .. }: Unfit) -> Cause {
+        let exit = tokio::time::timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
+        let kind = if error.timed_out { CauseKind::Deadline } else { CauseKind::Server };
+        let mut message = match exit {
+            Some(exit) => format!("the server {exit} before it answered MCP"),
+            None => error.message,
+        };
+        if let Some(words) = self.facts().and_then(|facts| last_line(&server_log(&facts.run_dir))) {
+            message.push_str(&format!("; its last words: {words}"));
+        }
+        let name = &self.plan.name;
+        Cause::new(kind, message).hint(format!("osvm mcp microvm logs {name} --source server"))
+    }
+}
+
+impl Server {
+    /// How the process ends.
+    pub fn ending(&self) -> Ending {
+        self.exit.clone()
+    }
+
+    fn into_pipes(self) -> Pipes {
+        Pipes { stdin: Box::new(self.stdin), stdout: Box::new(self.stdout) }
+    }
+}
+
+impl Ending {
+    /// None when it can't be known any more.
+    pub async fn wait(mut self) -> Option<Exit> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|exit| *exit)
+    }
+}
+
+/// What a refusal by the guest's agent means for the user.
+pub(crate) fn agent_cause(error: &AgentError) -> Cause {
+    let AgentError::Refused(refusal) = error else {
+        let kind = match error {
+            AgentError::TimedOut { .. } => CauseKind::Deadline,
+            _ => CauseKind::Machine,
+        };
+        return Cause::new(kind, format!("failed to {}", chain(error)));
+    };
+    let cause = Cause::new(CauseKind::Request, refusal.to_string());
+    match refusal {
+        Refusal::CommandNotFound { .. }
+        | Refusal::FileNotFound { .. }
+        | Refusal::InterpreterNotFound { .. } => {
+            cause.hint("--image with a root file system that holds it, or another --command")
+        }
+        _ => cause,
+    }
+}
+
+fn not_running() -> Cause {
+    Cause::new(CauseKind::Machine, "the VM is not running").hint("osvm mcp microvm status")
+}
+
+fn server_log(run_dir: &Path) -> PathBuf {
+    run_dir.join("logs").join("server.log")
+}
+
+/// Reads to the end even when the log can't be written: a full disk must not stall a server.
+async fn keep(mut stderr: Output, path: PathBuf) {
+    let mut log = CappedLog::open(&path, CappedLog::CAP).ok();
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+        if let Some(log) = log.as_mut() {
+            let _ = log.write(&buffer[..count]);
+        }
+    }
+}
+
+async fn report(
+    session: SessionId,
+    exited: Exited,
+    tell: watch::Sender<Option<Exit>>,
+    diary: Option<Diary>,
+) {
+    let Ok(exit) = exited.await else { return };
+    if let Some(diary) = diary {
+        diary.note(&format!("server process of session {session} {exit}"));
+    }
+    tell.send_replace(Some(exit));
+}
+
+fn last_line(path: &Path) -> Option<String> {
+    const TAIL: u64 = 4096;
+    let read = || -> io::Result<Vec<u8>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = std::fs::File::open(path)?;
+        let start = file.metadata()?.len().saturating_sub(TAIL);
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        file.take(TAIL).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = String::from_utf8_lossy(&read().ok()?).into_owned();
+    let line = tail.lines().rfind(|line| !line.trim().is_empty())?;
+    let clean = line.chars().filter(|c| !c.is_control()).take(300);
+    Some(clean.collect())
+}

@@ -1,0 +1,323 @@
+//! The life of VMs, fast: the fake driver's machines are real processes, and the guest's agent is a
+//! few lines that speak the wire protocol.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use osvm_fleet::drivers::Drivers;
+use osvm_fleet::state::{CauseKind, State};
+use osvm_fleet::{
+    Fleet, GreetError, Greeter, Greeting, Pipes, Plan, Preparer, Settings, StartedBy,
+};
+use osvm_image::Store;
+use osvm_image::base::{self, File};
+use osvm_image::initramfs::Assembler;
+use osvm_spec::{Hypervisor, Resources};
+use osvm_vmm::Stream;
+use osvm_vmm::fake::{Fake, Fault, Guest};
+use osvm_wire::frame::{self, Decoder, Message};
+use osvm_wire::message::{Channel, Hello, Reply, Request, SessionFrame};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc;
+
+/// A fleet in folders of its own.
+struct Trial {
+    folder: TempDir,
+    fake: Fake,
+    fleet: Arc<Fleet<Echo>>,
+}
+
+impl Trial {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["runtime", "logs"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("vmlinux"), kernel()).unwrap();
+        let server = File { path: "/bin/server", mode: 0o755, bytes: b"x" };
+        base::write(&folder.path().join("base.cpio"), &[server]).unwrap();
+        let fake = Fake::new(agent);
+        let fleet = open(folder.path(), &fake).await;
+        Self { folder, fake, fleet }
+    }
+
+    fn plan(&self, name: &str) -> Plan {
+        Plan {
+            name: name.parse().unwrap(),
+            resources: Resources::default(),
+            hypervisor: Hypervisor::Auto,
+            kernel: self.folder.path().join("vmlinux"),
+            rootfs: self.folder.path().join("base.cpio"),
+            command: Vec::new(),
+            env: Vec::new(),
+            user: None,
+            working_dir: None,
+            start_timeout: Duration::from_secs(20),
+            started_by: StartedBy::Auto,
+        }
+    }
+
+    fn run_dirs(&self) -> usize {
+        fs::read_dir(self.folder.path().join("runtime")).unwrap().count()
+    }
+}
+
+async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
+    let settings = Settings {
+        home: folder.to_owned(),
+        runtime_dir: folder.join("runtime"),
+        logs_dir: folder.join("logs"),
+        parallel_launches: 2,
+        proc: "/proc".into(),
+    };
+    let store = Store::open(&folder.join("images")).unwrap();
+    let assembler = Assembler::new(&folder.join("cache"), Cow::Borrowed(b"agent"));
+    let drivers = Drivers::fixed(Arc::new(fake.clone()));
+    Fleet::open(settings, drivers, Preparer::new(store, assembler), Echo).await
+}
+
+/// A conversation is one line that came back.
+struct Echo;
+
+impl Greeter for Echo {
+    type Conversation = ();
+
+    async fn greet(
+        &self,
+        pipes: Pipes,
+        _greeting: Greeting,
+        limit: Duration,
+    ) -> Result<(), GreetError> {
+        let Pipes { mut stdin, stdout } = pipes;
+        let answer = async {
+            stdin.write_all(b"hello\n").await.ok()?;
+            BufReader::new(stdout).lines().next_line().await.ok()?
+        };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Some(line)) if line == "hello" => Ok(()),
+            Ok(other) => Err(unfit(&format!("{other:?}"))),
+            Err(_) => Err(GreetError { timed_out: true, ..unfit("silence") }),
+        }
+    }
+
+    fn resume(&self, _pipes: Pipes, note: &str) -> Result<(), GreetError> {
+        assert_eq!(note, "met");
+        Ok(())
+    }
+
+    fn note(&self, (): &()) -> String {
+        "met".to_owned()
+    }
+
+    fn is_open(&self, (): &()) -> bool {
+        true
+    }
+}
+
+fn unfit(message: &str) -> GreetError {
+    GreetError { message: message.to_owned(), timed_out: false, try_other: false }
+}
+
+/// The guest: answers what a launch asks, and runs "servers" that return their input.
+async fn agent(mut guest: Guest) {
+    let (power_off, mut asked) = mpsc::channel(1);
+    loop {
+        tokio::select! {
+            stream = guest.accept() => {
+                let Some((_, stream)) = stream else { return };
+                tokio::spawn(answer(stream, power_off.clone()));
+            }
+            _ = asked.recv() => guest.power_off(),
+        }
+    }
+}
+
+async fn answer(stream: Stream, power_off: mpsc::Sender<()>) {
+    let mut talk = Talk { stream, decoder: Decoder::default() };
+    let Some(request) = talk.receive::<Request>().await else { return };
+    let reply = match &request {
+        Request::Hello => Reply::Hello(Hello {
+            agent: "test".to_owned(),
+            kernel: "6".to_owned(),
+            boot_id: "b".to_owned(),
+        }),
+        Request::Prepare(_) => Reply::Prepared,
+        Request::Spawn(_) => Reply::Spawned { pid: 2 },
+        Request::Sessions => Reply::Sessions(Vec::new()),
+        Request::Close(_) => Reply::Closed,
+        Request::PowerOff => Reply::PoweringOff,
+        other => panic!("not expected: {other:?}"),
+    };
+    talk.send(&reply).await;
+    match request {
+        Request::Spawn(_) => talk.echo().await,
+        Request::PowerOff => power_off.send(()).await.unwrap(),
+        _ => {}
+    }
+}
+
+struct Talk {
+    stream: Stream,
+    decoder: Decoder,
+}
+
+impl Talk {
+    async fn echo(&mut self) {
+        while let Some(frame) = self.receive::<SessionFrame>().await {
+            if let SessionFrame::Data { channel: Channel::Stdin, offset, bytes } = frame {
+                let end = offset + bytes.len() as u64;
+                self.send(&SessionFrame::Ack { channel: Channel::Stdin, offset: end }).await;
+                self.send(&SessionFrame::Data { channel: Channel::Stdout, offset, bytes }).await;
+            }
+        }
+    }
+
+    async fn receive<M: Message>(&mut self) -> Option<M> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.decoder.decode().unwrap() {
+                return Some(message);
+            }
+            match self.stream.read(&mut buffer).await {
+                Ok(count @ 1..) => self.decoder.push(&buffer[..count]),
+                _ => return None,
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &impl Message) {
+        let _ = self.stream.write_all(&frame::encode(message).unwrap()).await;
+        let _ = self.stream.flush().await;
+    }
+}
+
+/// The least that passes for a kernel: an ELF header of x86-64 without segments.
+fn kernel() -> Vec<u8> {
+    let mut elf = vec![0; 64];
+    elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    elf[16..20].copy_from_slice(&[2, 0, 62, 0]);
+    elf[20] = 1;
+    elf[52] = 64;
+    elf
+}
+
+#[tokio::test]
+async fn a_vm_goes_from_launch_to_ready_and_leaves_nothing_but_logs() {
+    let trial = Trial::new().await;
+    let vm = trial.fleet.launch(trial.plan("a")).unwrap().ready().await.unwrap();
+    assert_eq!(vm.state(), State::Ready);
+    assert_eq!(trial.run_dirs(), 1);
+    assert_eq!(vm.facts().unwrap().command, ["/bin/server"]);
+    trial.fleet.stop(&vm.plan.name).await.unwrap();
+    assert_eq!(vm.state(), State::Stopped);
+    assert_eq!(trial.run_dirs(), 0);
+    assert!(trial.fleet.list().is_empty());
+    let log = trial.folder.path().join("logs/a").join(vm.id.as_str()).join("agent.log");
+    assert!(fs::read_to_string(log).unwrap().contains("ended"));
+}
+
+#[tokio::test]
+async fn a_second_launch_of_a_name_is_refused_and_ensure_shares_the_first() {
+    let trial = Trial::new().await;
+    let first = trial.fleet.launch(trial.plan("a")).unwrap();
+    let refused = trial.fleet.launch(trial.plan("a")).err().unwrap();
+    assert_eq!(refused.kind, CauseKind::Conflict);
+    let shared = trial.fleet.ensure(trial.plan("a")).await.unwrap();
+    assert_eq!(shared.id, first.vm().id);
+}
+
+#[tokio::test]
+async fn a_launch_that_nobody_waits_for_is_undone() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::NeverAnswers);
+    let launch = trial.fleet.launch(trial.plan("a")).unwrap();
+    let vm = Arc::clone(launch.vm());
+    vm.states().wait_for(|state| *state == State::Booting).await.unwrap();
+    drop(launch);
+    assert_eq!(vm.ended().await, State::Stopped);
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn a_vmm_that_does_not_start_says_why() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::StartFails("no room".to_owned()));
+    let cause = trial.fleet.ensure(trial.plan("a")).await.err().unwrap();
+    assert_eq!(cause.kind, CauseKind::Machine);
+    assert!(cause.message.contains("no room"), "{cause}");
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn a_vmm_that_dies_is_a_failed_vm_until_its_name_is_used_again() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::DiesAfter(Duration::from_millis(300)));
+    let vm = trial.fleet.ensure(trial.plan("a")).await.unwrap();
+    let State::Failed(cause) = vm.ended().await else { panic!("{}", vm.state()) };
+    assert!(cause.message.contains("ended by itself"), "{cause}");
+    assert_eq!(trial.run_dirs(), 0);
+    assert_eq!(trial.fleet.list().len(), 1);
+    let next = trial.fleet.ensure(trial.plan("a")).await.unwrap();
+    assert_ne!(next.id, vm.id);
+    assert_eq!(trial.fleet.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_guest_that_never_answers_is_given_up_at_the_deadline() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::NeverAnswers);
+    let plan = Plan { start_timeout: Duration::from_millis(200), ..trial.plan("a") };
+    let cause = trial.fleet.ensure(plan).await.err().unwrap();
+    assert_eq!(cause.kind, CauseKind::Deadline);
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn only_unused_vms_that_a_call_started_are_stopped_when_idle() {
+    let trial = Trial::new().await;
+    let auto = trial.fleet.ensure(trial.plan("auto")).await.unwrap();
+    let busy = trial.fleet.ensure(trial.plan("busy")).await.unwrap();
+    let plan = Plan { started_by: StartedBy::User, ..trial.plan("user") };
+    let user = trial.fleet.ensure(plan).await.unwrap();
+    let _visit = busy.visit();
+    trial.fleet.stop_idle(Duration::ZERO);
+    assert_eq!(auto.ended().await, State::Stopped);
+    assert_eq!((busy.state(), user.state()), (State::Ready, State::Ready));
+}
+
+#[tokio::test]
+async fn a_half_made_vm_of_an_earlier_daemon_is_cleared_away() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::NeverAnswers);
+    let launch = trial.fleet.launch(trial.plan("a")).unwrap();
+    launch.vm().states().wait_for(|state| *state == State::Booting).await.unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    // What a daemon that is killed now would leave.
+    let dir = fs::read_dir(trial.folder.path().join("runtime")).unwrap().next().unwrap().unwrap();
+    fs::copy(dir.path().join("state.json"), copy.path().join("state.json")).unwrap();
+    drop(launch);
+    while trial.run_dirs() > 0 {
+        tokio::task::yield_now().await;
+    }
+    fs::create_dir_all(dir.path().join("logs")).unwrap();
+    fs::copy(copy.path().join("state.json"), dir.path().join("state.json")).unwrap();
+    let next = open(trial.folder.path(), &trial.fake).await;
+    assert!(next.list().is_empty());
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_not_trusted_and_not_touched() {
+    let trial = Trial::new().await;
+    let dir = trial.folder.path().join("runtime/microvm-0000000000000000");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("state.json"), "{\"magic\":\"osvm-vm\",\"version\":1,").unwrap();
+    let next = open(trial.folder.path(), &trial.fake).await;
+    assert!(next.list().is_empty());
+    assert!(dir.join("state.json").exists());
+}
