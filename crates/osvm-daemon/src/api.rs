@@ -1,0 +1,209 @@
+//! The daemon's HTTP API: paths, requests, answers. Data only; the command and the daemon share it.
+
+use std::path::PathBuf;
+
+use osvm_spec::{Overrides, ServerName};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// First part of every path; raised when an old client could misread an answer.
+pub const ROOT: &str = "/v1";
+
+/// What an HTTP upgrade switches to: bytes of one session, framed as [`crate::stream`] says for
+/// `exec`, unframed for `run`.
+pub const UPGRADE: &str = "osvm-stream";
+
+/// `GET /v1/info`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Info {
+    pub version: String,
+    pub pid: u32,
+    pub home: PathBuf,
+    pub runtime_dir: PathBuf,
+}
+
+/// `POST /v1/vms`: start a server's VM and wait until the server answered MCP. Answered by JSON
+/// lines, each a [`LaunchEvent`]; hanging up before the last one cancels the launch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    pub name: ServerName,
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum LaunchEvent {
+    /// The VM entered this state.
+    State { state: String },
+    /// The last line of a launch that worked.
+    Ready { vm: Box<VmStatus> },
+    /// The last line of a launch that did not.
+    Failed { error: ApiError },
+}
+
+/// One VM, as `GET /v1/vms` and `GET /v1/vms/{name}` show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VmStatus {
+    pub name: ServerName,
+    pub id: String,
+    /// `preparing`, `booting`, `ready`, `stopping`, `stopped` or `failed`.
+    pub state: String,
+    /// Why, when the state is `failed`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cause: Option<String>,
+    /// `firecracker 1.13.0`, `qemu 7.2.0`.
+    pub vmm: String,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    pub pid: Option<u32>,
+    pub vcpus: u8,
+    /// Memory asked for, in MiB.
+    pub memory_mib: u32,
+    /// Memory the host spends on this VM (proportional set size, VMM included), in bytes.
+    pub memory_used_bytes: Option<u64>,
+    /// Processor time the VMM has used, in seconds.
+    pub cpu_seconds: Option<f64>,
+    pub uptime_seconds: f64,
+    /// Sessions of clients that are open now.
+    pub sessions: u32,
+    /// Tool calls answered since the VM started.
+    pub calls: u64,
+    /// `user` for a VM that was launched by name, `auto` for one that a call started.
+    pub started_by: String,
+    /// True when the server is osvm's own demonstration server.
+    pub demo: bool,
+    /// Command of the server process.
+    pub command: Vec<String>,
+    /// Digest of the image.
+    pub image: String,
+    /// What the server said it is.
+    pub server: Option<ServerIdentity>,
+    pub timings: Timings,
+    pub run_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerIdentity {
+    /// Servers of the modern era need not tell.
+    pub name: Option<String>,
+    pub version: Option<String>,
+    /// The MCP revision agreed on.
+    pub protocol: String,
+}
+
+/// Milliseconds since the launch was asked for.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Timings {
+    /// The image and the initramfs were there.
+    pub prepared_ms: Option<u64>,
+    /// The guest agent answered.
+    pub agent_ms: Option<u64>,
+    /// The server answered its first MCP request.
+    pub ready_ms: Option<u64>,
+}
+
+/// `POST /v1/servers/{name}/call`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CallRequest {
+    pub tool: String,
+    /// A JSON object.
+    pub arguments: Box<RawValue>,
+    /// Seconds until the call is given up; the configuration's when absent.
+    #[serde(default)]
+    pub timeout_seconds: Option<u64>,
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+/// The result as the server wrote it, byte for byte.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CallAnswer {
+    pub result: Box<RawValue>,
+    pub is_error: bool,
+}
+
+/// `POST /v1/servers/{name}/list`: everything of one kind, all pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListRequest {
+    pub what: Listing,
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Listing {
+    Tools,
+    Resources,
+    ResourceTemplates,
+    Prompts,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListAnswer {
+    /// Each as the server wrote it.
+    pub items: Vec<Box<RawValue>>,
+}
+
+/// `POST /v1/servers/{name}/run`, upgraded: a session of the client's own. The body is this.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RunRequest {
+    #[serde(default)]
+    pub overrides: Overrides,
+}
+
+/// `POST /v1/vms/{name}/exec`, upgraded: one command beside the server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    pub argv: Vec<String>,
+    /// Name or number; the server's user when absent.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// `GET /v1/vms/{name}/logs?source=server&follow=true`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogsQuery {
+    #[serde(default)]
+    pub source: LogSource,
+    #[serde(default)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogSource {
+    /// The guest's serial console: kernel and agent.
+    Console,
+    /// The VMM's own messages.
+    Vmm,
+    /// What the fleet saw happen to the VM.
+    Agent,
+    /// The server's standard error.
+    #[default]
+    Server,
+}
+
+/// Body of every answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    pub kind: ErrorKind,
+    pub message: String,
+    /// What to type next.
+    #[serde(default)]
+    pub hints: Vec<String>,
+}
+
+/// What kind of failure; the command's exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    Failed,
+    Usage,
+    NoSuch,
+    Unavailable,
+    ToolError,
+    Refused,
+    TimedOut,
+}

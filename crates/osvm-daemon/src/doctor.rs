@@ -1,0 +1,166 @@
+//! `osvm doctor`: looks at everything a VM needs and says what it found. Changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use osvm_fleet::drivers;
+use osvm_image::kernel;
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::home::Home;
+use crate::host::Host;
+use crate::setup;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Finding {
+    pub what: String,
+    pub verdict: Verdict,
+    /// What was found, for people.
+    pub found: String,
+    /// What to type to mend it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Good,
+    /// Works, and could be better.
+    Fair,
+    /// Servers can't run.
+    Bad,
+}
+
+/// Everything, in the order a launch needs it.
+pub async fn examine(home: &Home, host: &Host) -> Vec<Finding> {
+    vec![
+        hardware(host),
+        vmm(host),
+        protection(host),
+        kernel_file(home),
+        base_image(home),
+        runtime_dir(home),
+        memory(host),
+        daemon(home).await,
+    ]
+}
+
+fn hardware(host: &Host) -> Finding {
+    let kvm = host.facts().kvm();
+    let finding = match kvm {
+        drivers::Kvm::Usable => Finding::new("KVM", Verdict::Good, kvm.to_string()),
+        _ => Finding::new("KVM", Verdict::Fair, kvm.to_string()),
+    };
+    finding.hinted(kvm.hint().map(drivers::hint))
+}
+
+fn vmm(host: &Host) -> Finding {
+    match setup::choose(host) {
+        Ok(choice) => {
+            let found = format!(
+                "{} with {}: {}",
+                choice.program.display(),
+                choice.accelerator,
+                choice.reason
+            );
+            let verdict = if choice.hint.is_some() { Verdict::Fair } else { Verdict::Good };
+            Finding::new("VMM", verdict, found).hinted(choice.hint.map(drivers::hint))
+        }
+        Err(error) => Finding::new("VMM", Verdict::Bad, format!("failed to {error}"))
+            .hinted(drivers::advice(&error)),
+    }
+}
+
+/// Says which of the two is protecting the user.
+fn protection(host: &Host) -> Finding {
+    let found = match setup::choose(host).map(|choice| choice.accelerator) {
+        Ok(drivers::Accelerator::Kvm) => {
+            (Verdict::Good, "hardware virtualization keeps guests apart")
+        }
+        Ok(drivers::Accelerator::Tcg) => (
+            Verdict::Fair,
+            "software emulation keeps guests apart: the weaker wall, which QEMU's own documentation \
+             does not count as a security boundary",
+        ),
+        Err(_) => (Verdict::Bad, "nothing: no guest can run"),
+    };
+    Finding::new("isolation", found.0, found.1.to_owned())
+}
+
+fn kernel_file(home: &Home) -> Finding {
+    match kernel::open(&home.default_kernel()) {
+        Ok(kernel) => {
+            let report = setup::report(&kernel);
+            let found =
+                format!("{} ({}), {}", report.version, report.flavour, report.path.display());
+            Finding::new("guest kernel", Verdict::Good, found)
+        }
+        Err(error) => {
+            let found = format!("failed to {}", drivers::chain(&error));
+            Finding::new("guest kernel", Verdict::Bad, found).hinted(Some("osvm setup"))
+        }
+    }
+}
+
+fn base_image(home: &Home) -> Finding {
+    let path = home.default_rootfs();
+    let shown = path.display().to_string();
+    if path.is_file() {
+        return Finding::new("base image", Verdict::Good, shown);
+    }
+    let missing = format!("{shown} is missing");
+    Finding::new("base image", Verdict::Bad, missing).hinted(Some("osvm setup"))
+}
+
+fn runtime_dir(home: &Home) -> Finding {
+    let dir = home.runtime_dir();
+    let shown = dir.display();
+    let trial = dir.join(format!(".osvm-doctor-{}", std::process::id()));
+    match fs::create_dir(&trial).and_then(|()| fs::remove_dir(&trial)) {
+        Ok(()) => Finding::new("runtime directory", Verdict::Good, shown.to_string()),
+        Err(error) => {
+            let found = format!("can't make folders in {shown}: {error}");
+            let hint = "set OSVM_RUNTIME_DIR to a folder of yours";
+            Finding::new("runtime directory", Verdict::Bad, found).hinted(Some(hint))
+        }
+    }
+}
+
+fn memory(host: &Host) -> Finding {
+    match available_mib(&host.proc) {
+        Some(mib @ ..256) => Finding::new("memory", Verdict::Fair, format!("{mib} MiB available")),
+        Some(mib) => Finding::new("memory", Verdict::Good, format!("{mib} MiB available")),
+        None => Finding::new("memory", Verdict::Fair, "can't be read".to_owned()),
+    }
+}
+
+fn available_mib(proc: &Path) -> Option<u64> {
+    let text = fs::read_to_string(proc.join("meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+async fn daemon(home: &Home) -> Finding {
+    match Client::find(home).await {
+        Some(_) => Finding::new("daemon", Verdict::Good, format!("on {}", home.socket().display())),
+        None => {
+            let found = "not running; the first command that needs it starts it".to_owned();
+            Finding::new("daemon", Verdict::Good, found)
+        }
+    }
+}
+
+impl Finding {
+    fn new(what: &str, verdict: Verdict, found: String) -> Self {
+        Self { what: what.to_owned(), verdict, found, hint: None }
+    }
+
+    fn hinted(mut self, hint: Option<&str>) -> Self {
+        self.hint = hint.map(str::to_owned);
+        self
+    }
+}

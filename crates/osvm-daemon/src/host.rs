@@ -1,0 +1,29 @@
+//! What the daemon is told about the machine it runs on; nothing here is guessed from the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use osvm_fleet::drivers::{HostFacts, Programs};
+
+/// The host as the front door sees it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `PATH`, to find VMMs.
+    pub path: OsString,
+    /// The user's home, which `~` stands for in the configuration.
+    pub user_home: Option<PathBuf>,
+    /// Where the host's package caches and kernels are kept: `$XDG_CACHE_HOME` or `~/.cache`.
+    pub user_cache: Option<PathBuf>,
+    pub proc: PathBuf,
+    pub kvm: PathBuf,
+}
+
+impl Host {
+    pub(crate) fn facts(&self) -> HostFacts {
+        HostFacts { cpuinfo: self.proc.join("cpuinfo"), kvm: self.kvm.clone() }
+    }
+
+    pub(crate) fn programs(&self) -> Programs {
+        Programs::find(&self.path)
+    }
+}

@@ -1,0 +1,20 @@
+//! The per-user service behind the command: HTTP API on a Unix socket.
+//!
+//! - [`api`]: what is asked and answered; data only.
+//! - [`client`]: the command's end. [`serve`]: the daemon's end.
+//! - [`setup`] and [`doctor`]: what works without a daemon.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod client;
+pub mod doctor;
+mod home;
+mod host;
+mod payload;
+mod service;
+pub mod setup;
+pub mod stream;
+
+pub use home::Home;
+pub use host::Host;
+pub use service::{LISTENING, Options, ServeError, serve};

@@ -1,0 +1,224 @@
+//! The daemon itself: one per home, behind a socket that only its user may use.
+
+mod answer;
+mod exec;
+mod greet;
+mod guest;
+mod logs;
+mod peer;
+mod plan;
+mod run;
+mod servers;
+mod usage;
+mod vms;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post};
+use osvm_fleet::drivers::Drivers;
+use osvm_fleet::{Fleet, Preparer, Settings};
+use osvm_image::Store;
+use osvm_image::initramfs::Assembler;
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, Info};
+use crate::home::Home;
+use crate::host::Host;
+use crate::payload;
+use answer::Answer;
+use greet::McpGreeter;
+
+/// The line on standard output that tells the starter that the socket is there.
+pub const LISTENING: &str = "listening";
+
+/// Bodies carry tools' arguments, which may be large.
+const MAX_BODY: usize = 256 << 20;
+
+/// What the daemon needs to know of its surroundings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub home: Home,
+    pub host: Host,
+    /// Instead of what the configuration says; zero is forever.
+    pub idle_stop: Option<Duration>,
+}
+
+/// Why there is no daemon.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    #[error("{act} {}", path.display())]
+    File { act: &'static str, path: PathBuf, source: io::Error },
+    #[error("listen on {}: {length} bytes are too many for a socket's path", path.display())]
+    PathTooLong { path: PathBuf, length: usize },
+    #[error("open image store")]
+    Store(#[from] osvm_image::StoreError),
+    #[error("serve")]
+    Serve(#[source] io::Error),
+}
+
+/// Everything a request may need.
+pub(crate) struct Daemon {
+    home: Home,
+    host: Host,
+    fleet: Arc<Fleet<McpGreeter>>,
+    idle_stop: Option<Duration>,
+}
+
+type Shared = State<Arc<Daemon>>;
+
+/// Serves until told to end by SIGTERM or SIGINT. VMs go on running. Returns at once, successfully,
+/// when another daemon of this home is already there.
+pub async fn serve(options: Options) -> Result<(), ServeError> {
+    let home = &options.home;
+    make_dir(home.root())?;
+    make_dir(&home.run())?;
+    let Some(_lock) = lock(home)? else {
+        announce();
+        return Ok(());
+    };
+    // Of a session of its own, so that no terminal's end is its end. Fails only for a process that
+    // leads a group already, as under a service manager, which is just as good.
+    let _ = rustix::process::setsid();
+    let listener = listen(home)?;
+    let daemon = Arc::new(Daemon::open(&options).await?);
+    tokio::spawn(stop_idle(Arc::clone(&daemon)));
+    announce();
+    let router = routes().with_state(daemon);
+    let served = axum::serve(peer::OwnUser(listener), router).with_graceful_shutdown(told_to_end());
+    tokio::select! {
+        served = async { served.await } => served.map_err(ServeError::Serve)?,
+        () = async { told_to_end().await; tokio::time::sleep(DRAIN).await } => {}
+    }
+    let _ = fs::remove_file(home.socket());
+    Ok(())
+}
+
+/// How long open requests may take once the daemon was told to end.
+const DRAIN: Duration = Duration::from_secs(3);
+
+fn routes() -> Router<Arc<Daemon>> {
+    let paths = Router::new()
+        .route("/info", get(info))
+        .route("/vms", get(vms::list).post(vms::launch).delete(vms::stop_all))
+        .route("/vms/{name}", get(vms::show).delete(vms::stop))
+        .route("/vms/{name}/logs", get(logs::read))
+        .route("/vms/{name}/exec", post(exec::start))
+        .route("/servers/{name}/call", post(servers::call))
+        .route("/servers/{name}/list", post(servers::list))
+        .route("/servers/{name}/run", post(run::start));
+    Router::new()
+        .nest(api::ROOT, paths)
+        .fallback(answer::no_such_path)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+async fn info(State(daemon): Shared) -> Answer<Info> {
+    answer::json(Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        home: daemon.home.root().to_owned(),
+        runtime_dir: daemon.home.runtime_dir().to_owned(),
+    })
+}
+
+impl Daemon {
+    async fn open(options: &Options) -> Result<Self, ServeError> {
+        let Options { home, host, idle_stop } = options;
+        let store = Store::open(&home.images())?;
+        let assembler = Assembler::new(&home.cache(), payload::AGENT.into());
+        let settings = Settings {
+            home: home.root().to_owned(),
+            runtime_dir: home.runtime_dir().to_owned(),
+            logs_dir: home.logs(),
+            parallel_launches: plan::parallel_launches(home),
+            proc: host.proc.clone(),
+        };
+        let drivers = Drivers::of_host(host.facts(), host.programs());
+        let preparer = Preparer::new(store, assembler);
+        let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
+        Ok(Self { home: home.clone(), host: host.clone(), fleet, idle_stop: *idle_stop })
+    }
+}
+
+/// Ends VMs that nobody uses, as the configuration says at that moment.
+async fn stop_idle(daemon: Arc<Daemon>) {
+    const LOOK: Duration = Duration::from_secs(60);
+    loop {
+        let limit = match daemon.idle_stop {
+            Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
+            None => plan::idle_stop(&daemon.home),
+        };
+        let wait = match limit {
+            Some(limit) => daemon.fleet.stop_idle(limit).min(LOOK),
+            None => LOOK,
+        };
+        tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
+    }
+}
+
+fn make_dir(path: &std::path::Path) -> Result<(), ServeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| ServeError::File { act: "make folder", path: path.to_owned(), source })
+}
+
+/// None when another daemon holds it.
+fn lock(home: &Home) -> Result<Option<File>, ServeError> {
+    let path = home.lock();
+    let failed = |source| ServeError::File { act: "lock", path: home.lock(), source };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// A socket left by a daemon that was killed is replaced: the lock proves that nobody listens.
+fn listen(home: &Home) -> Result<UnixListener, ServeError> {
+    /// `sun_path` with its final zero.
+    const LIMIT: usize = 107;
+    let path = home.socket();
+    let length = path.as_os_str().len();
+    if length > LIMIT {
+        return Err(ServeError::PathTooLong { path, length });
+    }
+    let failed = |source| ServeError::File { act: "listen on", path: home.socket(), source };
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Whoever started the daemon may have gone: nobody to tell is no reason to end.
+fn announce() {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{LISTENING}");
+    let _ = out.flush();
+}
+
+async fn told_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,65 @@
+//! Proves for the fleet that a server answers: by holding an MCP conversation with it.
+
+use std::time::{Duration, SystemTime};
+
+use osvm_fleet::{GreetError, Greeter, Greeting, Pipes};
+use osvm_mcp::{Client, ClientInfo, Limits, McpError, ServerInfo};
+
+/// Meets servers as the client that `osvm mcp call` speaks through.
+pub(crate) struct McpGreeter;
+
+impl Greeter for McpGreeter {
+    type Conversation = Client;
+
+    /// Legacy first, since a server may take its first message for its era. Some of the modern era
+    /// end when they are met like that.
+    async fn greet(
+        &self,
+        Pipes { stdin, stdout }: Pipes,
+        greeting: Greeting,
+        limit: Duration,
+    ) -> Result<Client, GreetError> {
+        let limits = Limits { handshake: limit, ..Limits::default() };
+        let met = match greeting {
+            Greeting::Usual => Client::connect(stdout, stdin, myself(), limits).await,
+            Greeting::Other => Client::connect_modern(stdout, stdin, myself(), limits).await,
+        };
+        met.map_err(|error| refusal(&error))
+    }
+
+    fn resume(&self, pipes: Pipes, note: &str) -> Result<Client, GreetError> {
+        let server: ServerInfo = serde_json::from_str(note).map_err(|error| GreetError {
+            message: format!("the note about it can't be read: {error}"),
+            timed_out: false,
+            try_other: false,
+        })?;
+        let limits = Limits::default();
+        Ok(Client::resume(pipes.stdout, pipes.stdin, myself(), server, limits, beyond_any_id()))
+    }
+
+    fn note(&self, client: &Client) -> String {
+        serde_json::to_string(client.server()).expect("what a server says of itself is plain data")
+    }
+
+    fn is_open(&self, client: &Client) -> bool {
+        client.is_open()
+    }
+}
+
+fn myself() -> ClientInfo {
+    ClientInfo { name: "osvm".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// Milliseconds since 1970: more than the requests that any client could have made since then.
+fn beyond_any_id() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
+}
+
+fn refusal(error: &McpError) -> GreetError {
+    GreetError {
+        message: error.to_string(),
+        timed_out: matches!(error, McpError::Timeout { .. }),
+        try_other: matches!(error, McpError::Refused(_)),
+    }
+}

@@ -1,0 +1,75 @@
+//! The VM that serves a request: the one that runs, a new one, or one for this request alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use osvm_fleet::{Fleet, Visit, Vm};
+use osvm_fleet::{Plan, StartedBy};
+use osvm_mcp::Client;
+use osvm_spec::{Isolation, Overrides, Server, ServerName};
+
+use super::Daemon;
+use super::greet::McpGreeter;
+use crate::api::ApiError;
+
+/// A ready VM, in use until this is dropped.
+pub(super) struct Guest {
+    pub(super) vm: Arc<Vm<Client>>,
+    pub(super) visit: Visit,
+    /// Present when the VM ends with the request.
+    _alone: Option<Alone>,
+}
+
+/// Stops its VM when dropped, whatever became of the request.
+struct Alone {
+    fleet: Arc<Fleet<McpGreeter>>,
+    name: ServerName,
+}
+
+impl Daemon {
+    /// The VM for one request to a server. A name that isn't registered is served when a VM of that
+    /// name runs.
+    pub(super) async fn guest(
+        &self,
+        name: &ServerName,
+        over: &Overrides,
+        tool: Option<&str>,
+    ) -> Result<(Guest, Server), ApiError> {
+        let server = match self.fleet.get(name).filter(|vm| !vm.state().is_end()) {
+            Some(_) => self.resolve(name, over)?,
+            None => self.registered(name, over)?,
+        };
+        let isolation = tool.map_or(server.isolation, |tool| server.isolation_of(tool));
+        let mut plan = self.plan(server.clone(), StartedBy::Auto);
+        let alone = match isolation {
+            Isolation::Ephemeral => Some(self.set_apart(&mut plan)),
+            _ => None,
+        };
+        let vm = self.fleet.ensure(plan).await?;
+        let visit = vm.visit();
+        Ok((Guest { vm, visit, _alone: alone }, server))
+    }
+
+    /// Gives the plan a name that no other VM has.
+    fn set_apart(&self, plan: &mut Plan) -> Alone {
+        let suffix = format!(".{}", osvm_fleet::VmId::random());
+        let room = ServerName::MAX - suffix.len();
+        let stem: String = plan.name.as_str().chars().take(room).collect();
+        plan.name = format!("{stem}{suffix}").parse().expect("a name with more of its characters");
+        Alone { fleet: Arc::clone(&self.fleet), name: plan.name.clone() }
+    }
+}
+
+impl Guest {
+    /// The MCP conversation with the VM's server.
+    pub(super) async fn client(&self, limit: Duration) -> Result<Arc<Client>, ApiError> {
+        Ok(self.vm.converse(&McpGreeter, limit).await?)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let (fleet, name) = (Arc::clone(&self.fleet), self.name.clone());
+        tokio::spawn(async move { fleet.stop(&name).await });
+    }
+}

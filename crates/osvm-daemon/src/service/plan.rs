@@ -1,0 +1,91 @@
+//! From a name and a request's overrides to a plan, by the configuration as it is at this moment.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use osvm_fleet::{Plan, StartedBy};
+use osvm_spec::{Config, Overrides, Places, Server, ServerName};
+
+use super::Daemon;
+use crate::api::{ApiError, ErrorKind};
+use crate::home::Home;
+
+impl Daemon {
+    /// The server as configuration and request describe it, registered or not.
+    pub(super) fn resolve(&self, name: &ServerName, over: &Overrides) -> Result<Server, ApiError> {
+        let config = read(&self.home)?;
+        let places = Places { home: self.host.user_home.as_deref(), base: self.home.root() };
+        config.resolve(name, over, &places).map_err(|refusal| {
+            let kind = match refusal {
+                osvm_spec::Refusal::Resources(_) => ErrorKind::Usage,
+                _ => ErrorKind::Refused,
+            };
+            let error = ApiError::new(kind, refusal.to_string());
+            match refusal.hint() {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+    }
+
+    /// A server that must be registered.
+    pub(super) fn registered(
+        &self,
+        name: &ServerName,
+        over: &Overrides,
+    ) -> Result<Server, ApiError> {
+        let server = self.resolve(name, over)?;
+        if server.registered {
+            return Ok(server);
+        }
+        let error = ApiError::new(ErrorKind::NoSuch, format!("no server is called {name}"));
+        let nearest = read(&self.home)?.nearest(name).cloned();
+        Err(match nearest {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error.hint("osvm mcp list"),
+        })
+    }
+
+    pub(super) fn plan(&self, server: Server, started_by: StartedBy) -> Plan {
+        Plan {
+            name: server.name,
+            resources: server.resources,
+            hypervisor: server.hypervisor,
+            kernel: server.kernel.unwrap_or_else(|| self.home.default_kernel()),
+            rootfs: server.image.unwrap_or_else(|| self.home.default_rootfs()),
+            command: server.command,
+            env: server.env.into_iter().collect(),
+            user: server.user,
+            working_dir: server.working_dir,
+            start_timeout: server.launch_timeout,
+            started_by,
+        }
+    }
+}
+
+/// How long an unused VM lives on. A configuration that can't be read stops nothing.
+pub(super) fn idle_stop(home: &Home) -> Option<Duration> {
+    read(home).ok()?.microvm.idle_stop
+}
+
+/// VMs that start at the same time: as many as there are processors, unless configured.
+pub(super) fn parallel_launches(home: &Home) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    read(home).ok().and_then(|config| config.microvm.max_parallel_launches).unwrap_or(processors)
+}
+
+fn read(home: &Home) -> Result<Config, ApiError> {
+    let path = home.config();
+    let file = path.display().to_string();
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(ApiError::new(ErrorKind::Failed, format!("can't read {file}: {error}")));
+        }
+    };
+    Config::parse(&text, &file).map_err(|error| {
+        ApiError::new(ErrorKind::Usage, error.to_string()).hint(format!("edit {file}"))
+    })
+}
