@@ -1,0 +1,7 @@
+//! One module a command: what it says about itself, its arguments, what it does.
+
+pub(crate) mod completions;
+pub(crate) mod daemon;
+pub(crate) mod doctor;
+pub(crate) mod mcp;
+pub(crate) mod setup;

@@ -1,0 +1,56 @@
+//! `osvm mcp`: servers.
+
+mod add;
+mod answer;
+mod call;
+mod disable;
+mod enable;
+mod items;
+mod list;
+mod microvm;
+mod prompts;
+mod remove;
+mod resources;
+mod run;
+mod show;
+mod tools;
+mod vm_options;
+
+use clap::Subcommand;
+
+use crate::error::CliError;
+
+/// Register MCP servers and use them
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Add(add::Args),
+    List(list::Args),
+    Show(show::Args),
+    Remove(remove::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
+    Tools(tools::Args),
+    Resources(resources::Args),
+    Prompts(prompts::Args),
+    Call(call::Args),
+    Run(run::Args),
+    #[command(subcommand)]
+    Microvm(microvm::Command),
+}
+
+pub(crate) fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Add(args) => add::run(args),
+        Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Remove(args) => remove::run(&args),
+        Command::Enable(args) => enable::run(&args),
+        Command::Disable(args) => disable::run(&args),
+        Command::Tools(args) => tools::run(&args),
+        Command::Resources(args) => resources::run(&args),
+        Command::Prompts(args) => prompts::run(&args),
+        Command::Call(args) => call::run(args),
+        Command::Run(args) => run::run(&args),
+        Command::Microvm(command) => microvm::run(command),
+    }
+}

@@ -1,0 +1,109 @@
+//! `osvm mcp add`
+
+use std::path::Path;
+
+use osvm_spec::config::{Entry, Size, is_remote};
+use osvm_spec::{Isolation, ServerName, edit};
+
+use super::vm_options::VmOptions;
+use crate::config_file::ConfigFile;
+use crate::environment;
+use crate::error::{CliError, Kind};
+use crate::output;
+
+/// Register a server
+///
+/// Writes the server to the configuration file, which keeps its comments. Nothing is started.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  osvm mcp add my-server --url stdio --isolation microvm
+  osvm mcp add files --image ./rootfs --memory 512 -- /bin/server /data
+  osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
+pub(crate) struct Args {
+    /// 1 to 64 letters, digits, '-', '_' and '.'
+    name: ServerName,
+    /// How the server is reached
+    #[arg(long, visible_alias = "server-url", default_value = "stdio", value_name = "stdio")]
+    url: String,
+    /// How strictly the server is kept apart: microvm, ephemeral (a microVM per call)
+    #[arg(long, default_value_t, value_name = "MODE")]
+    isolation: Isolation,
+    #[command(flatten)]
+    vm: VmOptions,
+    /// Command of the server, word by word
+    #[arg(last = true, value_name = "ARGV", conflicts_with = "command")]
+    argv: Vec<String>,
+    /// Print the new server as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    check_url(&args.url)?;
+    check_isolation(args.isolation)?;
+    let json = args.json;
+    let entry = entry(args)?;
+    entry.image.iter().chain(&entry.kernel).for_each(|path| warn_if_missing(path));
+    let file = ConfigFile::open()?;
+    file.edit(|text, name| edit::add(text, name, &entry))?;
+    if json {
+        return output::json(&entry);
+    }
+    output::line(format_args!("added {} to {}", entry.id, file.name()))?;
+    output::hint(format_args!("osvm mcp tools {}", entry.id));
+    Ok(())
+}
+
+fn check_url(url: &str) -> Result<(), CliError> {
+    match url {
+        "stdio" => Ok(()),
+        url if is_remote(url) => Err(CliError::usage(format!(
+            "{url} is a remote server: it can't run in a microVM, and this version supports no \
+             remote servers"
+        ))
+        .hint("--url stdio")),
+        url => Err(CliError::usage(format!("url {url} is not understood")).hint("--url stdio")),
+    }
+}
+
+fn check_isolation(isolation: Isolation) -> Result<(), CliError> {
+    match isolation {
+        Isolation::Microvm | Isolation::Ephemeral => Ok(()),
+        Isolation::None => {
+            let message = "isolation none: this version never runs a server on the host";
+            Err(CliError::new(Kind::Refused, message).hint("--isolation microvm"))
+        }
+    }
+}
+
+fn entry(args: Args) -> Result<Entry, CliError> {
+    let vm = args.vm;
+    let line = vm.command.map(|words| words.0);
+    Ok(Entry {
+        isolation: args.isolation,
+        command: line.unwrap_or(args.argv),
+        image: vm.image.map(|path| text(&path)).transpose()?,
+        kernel: vm.kernel.map(|path| text(&path)).transpose()?,
+        user: vm.user,
+        env: vm.env.into_iter().collect(),
+        microvm_config: Size {
+            memory_mb: vm.memory.and_then(|mib| u32::try_from(mib).ok()),
+            vcpus: vm.vcpus.and_then(|count| u8::try_from(count).ok()),
+        },
+        ..Entry::new(args.name)
+    })
+}
+
+/// The path from the root, because the file is read from elsewhere.
+fn text(path: &Path) -> Result<String, CliError> {
+    let path = environment::absolute(path)?;
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| CliError::usage(format!("path {} is no UTF-8", path.display())))
+}
+
+fn warn_if_missing(path: &str) {
+    if !Path::new(path).exists() {
+        output::warning(format_args!("{path} does not exist yet"));
+    }
+}

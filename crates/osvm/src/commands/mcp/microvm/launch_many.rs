@@ -1,0 +1,141 @@
+//! `osvm mcp microvm launch-many`
+
+mod summary;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use osvm_daemon::api::{ApiError, ErrorKind, LaunchRequest, Timings, VmStatus};
+use osvm_daemon::client::Client;
+use osvm_spec::{Overrides, ServerName};
+use tokio::task::JoinSet;
+
+use super::super::vm_options::LaunchOptions;
+use crate::error::{CliError, Kind};
+use crate::progress::Progress;
+use crate::{daemon, output};
+use summary::{Outcome, Summary, Took};
+
+/// Launch many microVMs and measure how long they take
+///
+/// They are named many-1, many-2 and so on, and stay until they are stopped. As many start at a time
+/// as the machine can carry. Fails unless every one became ready.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  osvm mcp microvm launch-many 100 --memory 128
+  osvm mcp microvm launch-many 8 --stop --json")]
+pub(crate) struct Args {
+    /// How many
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    count: u16,
+    #[command(flatten)]
+    options: LaunchOptions,
+    /// Stop them once they have been measured
+    #[arg(long)]
+    stop: bool,
+    /// Print the measurements as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let overrides = args.options.overrides()?;
+    let summary = daemon::run(launch(args.count.into(), &overrides, args.stop))?;
+    match args.json {
+        true => output::json(&summary)?,
+        false => output::text(&summary.to_string())?,
+    }
+    summary.verdict()
+}
+
+async fn launch(count: usize, over: &Overrides, stop: bool) -> Result<Summary, CliError> {
+    let client = daemon::connect().await?;
+    let names = free_names(&client, count).await?;
+    let launched = daemon::unless_interrupted(launch_all(&client, &names, over)).await;
+    let interrupted = launched.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
+    if stop || interrupted {
+        daemon::unless_interrupted(stop_all(&client, &names)).await?;
+    }
+    launched
+}
+
+/// The first names of the series that no VM has.
+async fn free_names(client: &Client, count: usize) -> Result<Vec<ServerName>, CliError> {
+    let taken: BTreeSet<_> = client.vms().await?.into_iter().map(|vm| vm.name).collect();
+    let names = (1_u64..).map(|number| format!("many-{number}"));
+    let names = names.map(|name| name.parse().expect("a word and a number are a name"));
+    Ok(names.filter(|name| !taken.contains(name)).take(count).collect())
+}
+
+/// Requests under way at a time: more than the daemon starts at once, fewer than it has descriptors.
+const IN_FLIGHT: usize = 64;
+
+/// Dropping this cancels the launches that are not ready yet.
+async fn launch_all(
+    client: &Client,
+    names: &[ServerName],
+    overrides: &Overrides,
+) -> Result<Summary, CliError> {
+    let start = Instant::now();
+    let progress = Progress::start(format!("launching {}", names.len()));
+    let (mut outcomes, mut failed) = (Vec::with_capacity(names.len()), 0);
+    let launch = |name: &ServerName| {
+        let request = LaunchRequest { name: name.clone(), overrides: overrides.clone() };
+        launch_one(client.clone(), request)
+    };
+    let count = |outcome: Outcome| {
+        failed += usize::from(outcome.result.is_err());
+        outcomes.push(outcome);
+        let (done, all) = (outcomes.len() - failed, names.len());
+        progress.say(format!("launching {all}: {done} ready, {failed} failed"));
+    };
+    each(names, launch, count).await?;
+    Ok(Summary::of(outcomes, start.elapsed()))
+}
+
+/// Some work for each name, [`IN_FLIGHT`] at a time, and what comes of it in the order it comes.
+async fn each<F>(
+    names: &[ServerName],
+    work: impl Fn(&ServerName) -> F,
+    mut done: impl FnMut(F::Output),
+) -> Result<(), CliError>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let mut waiting = names.iter().map(work);
+    let mut running: JoinSet<_> = waiting.by_ref().take(IN_FLIGHT).collect();
+    while let Some(result) = running.join_next().await {
+        done(result.map_err(|error| CliError::failed(format!("a request broke: {error}")))?);
+        waiting.next().map(|next| running.spawn(next));
+    }
+    Ok(())
+}
+
+async fn launch_one(client: Client, request: LaunchRequest) -> Outcome {
+    let asked = Instant::now();
+    let result = client.launch(&request, |_| {}).await;
+    let took = |vm: VmStatus| Took { whole: asked.elapsed(), boot: boot(vm.timings) };
+    Outcome { name: request.name, result: result.map(took).map_err(CliError::from) }
+}
+
+/// From the moment everything was there for the VM to start.
+fn boot(timings: Timings) -> Option<Duration> {
+    timings.ready_ms?.checked_sub(timings.prepared_ms?).map(Duration::from_millis)
+}
+
+/// Those that never came up have nothing to stop.
+async fn stop_all(client: &Client, names: &[ServerName]) -> Result<(), CliError> {
+    let _progress = Progress::start(format!("stopping {}", names.len()));
+    let stop = |name: &ServerName| {
+        let (client, name) = (client.clone(), name.clone());
+        async move { client.stop(&name).await }
+    };
+    let mut refused = None;
+    let note = |result: Result<VmStatus, ApiError>| match result {
+        Err(error) if error.kind != ErrorKind::NoSuch => refused = Some(error),
+        _ => {}
+    };
+    each(names, stop, note).await?;
+    refused.map_or(Ok(()), |error| Err(error.into()))
+}

@@ -1,0 +1,121 @@
+//! `osvm mcp microvm status`
+
+use std::time::Duration;
+
+use osvm_daemon::api::VmStatus;
+
+use crate::error::CliError;
+use crate::table::Side::{Left, Right};
+use crate::table::Table;
+use crate::{daemon, output};
+
+/// Show the microVMs
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+    /// Show again every two seconds until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    daemon::with(async |client| {
+        loop {
+            let vms = client.vms().await?;
+            match (args.json, args.watch) {
+                (true, _) => return output::json(&vms),
+                (false, false) => return output::text(&table(&vms)),
+                (false, true) => output::text(&redrawn(&table(&vms)))?,
+            }
+            tokio::time::sleep(BEAT).await;
+        }
+    })
+}
+
+const BEAT: Duration = Duration::from_secs(2);
+
+/// On a terminal in place of what was there, else below it.
+fn redrawn(table: &str) -> String {
+    match output::is_terminal() {
+        true => format!("\x1b[H\x1b[2J{table}"),
+        false => format!("{table}\n"),
+    }
+}
+
+fn table(vms: &[VmStatus]) -> String {
+    if vms.is_empty() {
+        return "no VM is running\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("ID", Left),
+        ("STATE", Left),
+        ("VMM", Left),
+        ("MEMORY", Right),
+        ("USED", Right),
+        ("CPU", Right),
+        ("UPTIME", Right),
+        ("SESSIONS", Right),
+        ("CALLS", Right),
+    ]);
+    vms.iter().for_each(|vm| table.row(row(vm)));
+    table.to_string()
+}
+
+fn row(vm: &VmStatus) -> Vec<String> {
+    let unknown = || "-".to_owned();
+    vec![
+        vm.name.to_string(),
+        vm.id.clone(),
+        state(vm),
+        vmm(vm),
+        format!("{} MiB", vm.memory_mib),
+        vm.memory_used_bytes.map_or_else(unknown, |bytes| format!("{} MiB", bytes >> 20)),
+        vm.cpu_seconds.map_or_else(unknown, |seconds| format!("{seconds:.1} s")),
+        uptime(vm.uptime_seconds),
+        vm.sessions.to_string(),
+        vm.calls.to_string(),
+    ]
+}
+
+fn vmm(vm: &VmStatus) -> String {
+    match vm.vmm.is_empty() {
+        true => "-".to_owned(),
+        false => format!("{} ({})", vm.vmm, vm.accelerator),
+    }
+}
+
+fn state(vm: &VmStatus) -> String {
+    match &vm.cause {
+        Some(cause) => format!("{}: {cause}", vm.state),
+        None => vm.state.clone(),
+    }
+}
+
+/// The two largest units: `3 d 4 h`, `5 min 6 s`, `7 s`.
+fn uptime(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptimes_show_two_units() {
+        assert_eq!(uptime(7.9), "7 s");
+        assert_eq!(uptime(306.0), "5 min 6 s");
+        assert_eq!(uptime(7260.0), "2 h 1 min");
+        assert_eq!(uptime(200_000.0), "2 d 7 h");
+        assert_eq!(uptime(f64::NAN), "0 s");
+    }
+}

@@ -1,0 +1,38 @@
+//! `osvm mcp remove`
+
+use osvm_daemon::client::Client;
+use osvm_spec::{ServerName, edit};
+
+use crate::config_file::ConfigFile;
+use crate::error::CliError;
+use crate::{daemon, environment, output};
+
+/// Take a server off the register
+///
+/// Its images and logs stay.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the server
+    name: ServerName,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    ConfigFile::open()?.edit(|text, file| edit::remove(text, file, &args.name))?;
+    output::line(format_args!("removed {}", args.name))?;
+    warn_if_running(&args.name)
+}
+
+/// Editing the file ends nothing: says so when the server's VM is up.
+pub(super) fn warn_if_running(name: &ServerName) -> Result<(), CliError> {
+    let home = environment::home()?;
+    let running = daemon::run(async {
+        let Some(client) = Client::find(&home).await else { return Ok(false) };
+        Ok(client.vm(name).await.is_ok())
+    })?;
+    if running {
+        output::warning(format_args!(
+            "its VM goes on running; osvm mcp microvm stop {name} ends it"
+        ));
+    }
+    Ok(())
+}

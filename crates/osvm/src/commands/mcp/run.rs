@@ -1,0 +1,62 @@
+//! `osvm mcp run`
+
+use osvm_daemon::api::RunRequest;
+use osvm_daemon::client::Upgraded;
+use osvm_spec::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::error::CliError;
+use crate::{daemon, environment, output};
+
+/// Be the server: MCP on standard input and output
+///
+/// What an MCP client starts as the server's command. Starts the server's VM when none runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example, in an MCP client's configuration:
+  { \"mcpServers\": { \"files\": { \"command\": \"osvm\", \"args\": [\"mcp\", \"run\", \"files\"] } } }")]
+pub(crate) struct Args {
+    /// Name of the server
+    name: ServerName,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    daemon::with(async |client| {
+        let request = RunRequest { overrides: environment::overrides()? };
+        pump(client.run(&args.name, &request).await?).await
+    })
+}
+
+/// Until the server has no more to say. The end of standard input is passed on, and waited behind.
+async fn pump(session: Upgraded) -> Result<(), CliError> {
+    let (mut from_server, mut to_server) = tokio::io::split(session);
+    let input = async {
+        // A server that stops listening still has its last words.
+        let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut to_server).await;
+        let _ = to_server.shutdown().await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = copy_out(&mut from_server) => done,
+        never = input => never,
+    }
+}
+
+/// Each piece is flushed as it comes: a client waits for it.
+async fn copy_out(from: &mut (impl AsyncReadExt + Unpin)) -> Result<(), CliError> {
+    let mut stdout = tokio::io::stdout();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = from.read(&mut buffer).await.map_err(|error| lost(&error))?;
+        if count == 0 {
+            return Ok(());
+        }
+        stdout.write_all(&buffer[..count]).await.map_err(output::closed)?;
+        stdout.flush().await.map_err(output::closed)?;
+    }
+}
+
+fn lost(error: &std::io::Error) -> CliError {
+    CliError::failed(format!("the connection to the daemon was lost: {error}"))
+        .hint("osvm mcp microvm status")
+}

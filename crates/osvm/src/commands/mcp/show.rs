@@ -1,0 +1,62 @@
+//! `osvm mcp show`
+
+use osvm_spec::config::Entry;
+use osvm_spec::{ServerName, command};
+
+use crate::config_file::{ConfigFile, no_such};
+use crate::error::CliError;
+use crate::output;
+
+/// Show what is registered about a server
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Name of the server
+    name: ServerName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    let config = ConfigFile::open()?.read()?;
+    let server =
+        config.server(&args.name).ok_or_else(|| no_such(&args.name, config.nearest(&args.name)))?;
+    match args.json {
+        true => output::json(server),
+        false => output::text(&text(server)),
+    }
+}
+
+pub(super) fn state(server: &Entry) -> &'static str {
+    match server.enabled {
+        true => "enabled",
+        false => "disabled",
+    }
+}
+
+fn text(server: &Entry) -> String {
+    let size = server.microvm_config;
+    let command = (!server.command.is_empty()).then(|| command::join(&server.command));
+    let mut lines = vec![
+        ("name", Some(server.id.to_string())),
+        ("title", server.name.clone()),
+        ("state", Some(state(server).to_owned())),
+        ("isolation", Some(server.isolation.to_string())),
+        ("command", command),
+        ("image", server.image.clone()),
+        ("kernel", server.kernel.clone()),
+        ("user", server.user.clone()),
+        ("folder", server.working_dir.clone()),
+        ("memory", size.memory_mb.map(|mib| format!("{mib} MiB"))),
+        ("vcpus", size.vcpus.map(|count| count.to_string())),
+    ];
+    let variables = server.env.iter().map(|(name, value)| ("env", Some(format!("{name}={value}"))));
+    lines.extend(variables);
+    let tools = server.tools.iter().map(|tool| format!("{}: {}", tool.name, tool.isolation));
+    lines.extend(tools.map(|tool| ("tool", Some(tool))));
+    lines.into_iter().filter_map(|(label, value)| Some(line(label, &value?))).collect()
+}
+
+fn line(label: &str, value: &str) -> String {
+    format!("{label:10} {}\n", output::safe(value))
+}

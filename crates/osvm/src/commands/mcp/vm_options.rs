@@ -1,0 +1,78 @@
+//! What `add` and the launching commands say about a VM in the same words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use osvm_spec::{Hypervisor, Overrides, command, config};
+
+use crate::environment;
+use crate::error::CliError;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VmOptions {
+    /// Memory of the VM in MiB
+    #[arg(long, value_name = "MIB", value_parser = environment::memory)]
+    pub(crate) memory: Option<u64>,
+    /// Processors of the VM
+    #[arg(long, value_name = "COUNT", value_parser = environment::vcpus)]
+    pub(crate) vcpus: Option<u64>,
+    /// Command of the server, split as a shell would
+    #[arg(long, value_name = "LINE", value_parser = split)]
+    pub(crate) command: Option<Words>,
+    /// Root file system: a folder or a cpio archive
+    #[arg(long, visible_alias = "rootfs", value_name = "PATH")]
+    pub(crate) image: Option<PathBuf>,
+    /// Kernel, instead of the one that setup left
+    #[arg(long, value_name = "PATH")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Variable of the server's environment; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// User the server runs as inside the VM: a name or a number
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+}
+
+/// The same for commands that start a VM at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LaunchOptions {
+    #[command(flatten)]
+    vm: VmOptions,
+    /// VMM to use: auto, firecracker, qemu
+    #[arg(long, value_name = "VMM", value_parser = environment::hypervisor)]
+    hypervisor: Option<Hypervisor>,
+}
+
+/// The words of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+impl LaunchOptions {
+    /// These flags, and where they are silent, the environment's variables.
+    pub(crate) fn overrides(self) -> Result<Overrides, CliError> {
+        let vm = self.vm;
+        let absolute = |path: Option<PathBuf>| path.map(|p| environment::absolute(&p)).transpose();
+        let flags = Overrides {
+            memory_mb: vm.memory,
+            vcpus: vm.vcpus,
+            command: vm.command.map(|words| words.0),
+            image: absolute(vm.image)?,
+            kernel: absolute(vm.kernel)?,
+            hypervisor: self.hypervisor,
+            user: vm.user,
+            env: vm.env.into_iter().collect::<BTreeMap<_, _>>(),
+        };
+        Ok(flags.or(environment::overrides()?))
+    }
+}
+
+fn split(line: &str) -> Result<Words, String> {
+    command::split(line).map(Words).map_err(|error| error.to_string())
+}
+
+fn variable(pair: &str) -> Result<(String, String), String> {
+    match pair.split_once('=') {
+        Some((name, value)) if config::is_variable(name) => Ok((name.into(), value.into())),
+        _ => Err("KEY=VALUE is needed".to_owned()),
+    }
+}

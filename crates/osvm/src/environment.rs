@@ -1,0 +1,104 @@
+//! The only place that reads environment variables.
+#![expect(clippy::disallowed_methods, reason = "the front door reads the environment for all")]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use osvm_daemon::{Home, Host};
+use osvm_spec::{Hypervisor, Overrides, Resources};
+
+use crate::error::CliError;
+
+/// `OSVM_HOME` (default `~/.osvm`) and `OSVM_RUNTIME_DIR` (default `/tmp`).
+pub(crate) fn home() -> Result<Home, CliError> {
+    let root = match (variable("OSVM_HOME"), user_home()) {
+        (Some(root), _) => PathBuf::from(root),
+        (None, Some(user)) => user.join(".osvm"),
+        (None, None) => {
+            let error = CliError::failed("neither OSVM_HOME nor HOME is set");
+            return Err(error.hint("export OSVM_HOME=/path/to/a/folder"));
+        }
+    };
+    let runtime = variable("OSVM_RUNTIME_DIR").map_or_else(|| "/tmp".into(), PathBuf::from);
+    Ok(Home::new(absolute(&root)?, absolute(&runtime)?))
+}
+
+/// What `~` stands for.
+fn user_home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
+}
+
+/// What the `OSVM_*` variables say about the VMs to be started.
+pub(crate) fn overrides() -> Result<Overrides, CliError> {
+    Ok(Overrides {
+        memory_mb: parsed("OSVM_MEMORY_MB", memory)?,
+        vcpus: parsed("OSVM_VCPUS", vcpus)?,
+        image: variable("OSVM_ROOTFS").map(|path| absolute(path.as_ref())).transpose()?,
+        kernel: variable("OSVM_KERNEL").map(|path| absolute(path.as_ref())).transpose()?,
+        hypervisor: parsed("OSVM_HYPERVISOR", hypervisor)?,
+        ..Overrides::default()
+    })
+}
+
+/// A written path seen from the current folder.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path)
+        .map_err(|error| CliError::failed(format!("can't tell where {path:?} is: {error}")))
+}
+
+/// <https://no-color.org>, and terminals that say they are none.
+pub(crate) fn wants_colour() -> bool {
+    variable("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The machine as osvm's other rooms should see it.
+pub(crate) fn host() -> Host {
+    let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    Host {
+        path: variable("PATH").unwrap_or_default(),
+        user_home: user_home(),
+        user_cache: cache.or_else(|| Some(user_home()?.join(".cache"))),
+        proc: "/proc".into(),
+        kvm: "/dev/kvm".into(),
+    }
+}
+
+/// `OSVM_LOG`: what the daemon logs, as the tracing crates write it.
+pub(crate) fn log_filter() -> String {
+    variable("OSVM_LOG").and_then(|filter| filter.into_string().ok()).unwrap_or("info".to_owned())
+}
+
+/// `OSVM_IDLE_STOP_SECONDS`: how long a VM that a call started lives on unused; 0 is forever.
+pub(crate) fn idle_stop() -> Result<Option<Duration>, CliError> {
+    let seconds = |text: &str| text.parse().map_err(|_| "a whole number is needed".to_owned());
+    Ok(parsed("OSVM_IDLE_STOP_SECONDS", seconds)?.map(Duration::from_secs))
+}
+
+/// An amount of memory in MiB that a VM can have.
+pub(crate) fn memory(text: &str) -> Result<u64, String> {
+    let mib = text.parse().map_err(|_| "a whole number of MiB is needed".to_owned())?;
+    Resources::check_memory(mib).map(u64::from).map_err(|error| error.to_string())
+}
+
+/// A number of processors that a VM can have.
+pub(crate) fn vcpus(text: &str) -> Result<u64, String> {
+    let count = text.parse().map_err(|_| "a whole number is needed".to_owned())?;
+    Resources::check_vcpus(count).map(u64::from).map_err(|error| error.to_string())
+}
+
+pub(crate) fn hypervisor(text: &str) -> Result<Hypervisor, String> {
+    text.parse().map_err(|error: osvm_spec::ChoiceError| error.to_string())
+}
+
+/// An empty variable is as good as none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn parsed<T>(name: &str, read: fn(&str) -> Result<T, String>) -> Result<Option<T>, CliError> {
+    let Some(value) = variable(name) else { return Ok(None) };
+    let text = value.to_str().ok_or_else(|| format!("{value:?} is no text"));
+    let wrong = |error| CliError::usage(format!("variable {name}: {error}"));
+    text.and_then(read).map(Some).map_err(wrong)
+}
