@@ -1,0 +1,26 @@
+//! Real VMs, driven through the `osvm` command as a stranger would.
+//!
+//! Every test has a home, a runtime directory and a daemon of its own, so any of them may run beside
+//! any other. The kernel and the base image are laid down once and shared by hard links.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test starts programs, reads its environment, and fails by panicking"
+)]
+
+mod osvm;
+mod rootfs;
+
+mod adoption;
+mod arguments;
+mod call;
+mod faults;
+mod forms;
+mod input;
+mod interrupts;
+mod isolation;
+mod run;
+mod servers;
+mod status;
+mod third_party;

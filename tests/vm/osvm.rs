@@ -1,0 +1,285 @@
+//! The command under test, with a home of its own that is cleaned up, and checked to be clean.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before the test has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// `osvm` with `OSVM_HOME` and `OSVM_RUNTIME_DIR` of its own.
+pub(crate) struct Osvm {
+    home: TempDir,
+    runtime: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Osvm {
+    /// Ready to launch: kernel and base image are there, as after `osvm setup`.
+    pub(crate) fn new() -> Self {
+        let osvm = Self::bare();
+        let base = base();
+        for folder in ["kernel", "rootfs"] {
+            link_tree(&base.join(folder), &osvm.home().join(folder));
+        }
+        osvm
+    }
+
+    /// As on the first day: an empty home.
+    pub(crate) fn bare() -> Self {
+        let folder = |what: &str| {
+            // Short, since sockets live in it.
+            tempfile::Builder::new().prefix(what).tempdir_in("/tmp").unwrap()
+        };
+        Self { home: folder("oh"), runtime: folder("or"), variables: Vec::new() }
+    }
+
+    /// With isolation_config.toml as given.
+    pub(crate) fn with_config(text: &str) -> Self {
+        let osvm = Self::new();
+        osvm.write_config(text);
+        osvm
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(self.home().join("isolation_config.toml"), text).unwrap();
+    }
+
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub(crate) fn runtime(&self) -> &Path {
+        self.runtime.path()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_osvm"));
+        command
+            .args(args)
+            .env("OSVM_HOME", self.home.path())
+            .env("OSVM_RUNTIME_DIR", self.runtime.path())
+            .env("OSVM_LOG", "info")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.runtime.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        self.run_with(args, b"")
+    }
+
+    pub(crate) fn run_with(&self, args: &[&str], stdin: &[u8]) -> Ended {
+        let mut child = self.start(args);
+        let mut input = child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        // From another thread: a command that writes before it has read everything must not block.
+        let writer = std::thread::spawn(move || drop(input.write_all(&stdin)));
+        let ended = Ended::of(child.wait_with_output().unwrap());
+        writer.join().unwrap();
+        ended
+    }
+
+    /// The command, running; its streams are pipes.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Standard output of a command that must work.
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        self.run(args).expect(0).stdout
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let out = self.ok(args);
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
+    }
+
+    /// The text a tool answered.
+    #[track_caller]
+    pub(crate) fn call(&self, name: &str, tool: &str, arguments: &Value) -> String {
+        self.ok(&["mcp", "call", name, tool, &arguments.to_string()])
+    }
+
+    /// The VM's own status.
+    #[track_caller]
+    pub(crate) fn vm(&self, name: &str) -> Value {
+        self.vms().into_iter().find(|vm| vm["name"] == name).expect("the VM is listed")
+    }
+
+    #[track_caller]
+    pub(crate) fn vms(&self) -> Vec<Value> {
+        match self.json(&["mcp", "microvm", "status", "--json"]) {
+            Value::Array(vms) => vms,
+            Value::Object(mut object) => match object.remove("vms") {
+                Some(Value::Array(vms)) => vms,
+                _ => panic!("no list of VMs in {object:?}"),
+            },
+            other => panic!("no list of VMs: {other}"),
+        }
+    }
+
+    /// Pid of the daemon, which is started when it does not run.
+    #[track_caller]
+    pub(crate) fn daemon_pid(&self) -> i32 {
+        let pid = self.json(&["daemon", "--json"])["pid"].as_i64().expect("a pid");
+        i32::try_from(pid).unwrap()
+    }
+
+    /// Ends the daemon as a crash would, and waits until it is gone.
+    pub(crate) fn crash_daemon(&self) {
+        let pid = self.daemon_pid();
+        kill(pid);
+        // Its sockets are closed once it is a zombie, and not a moment earlier.
+        eventually("the daemon is gone", || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+        });
+    }
+
+    /// Nothing of any VM is left: no run directory, no process that names one.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let left: Vec<_> = fs::read_dir(self.runtime()).unwrap().flatten().collect();
+        assert!(left.is_empty(), "left in the runtime directory: {left:?}");
+        assert_eq!(self.vmm_processes(), Vec::<i32>::new(), "VMMs are left");
+    }
+
+    /// Processes whose arguments or working directory lie in the runtime directory.
+    pub(crate) fn vmm_processes(&self) -> Vec<i32> {
+        let runtime = self.runtime().to_str().unwrap();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &i32| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let inside = cwd.starts_with(runtime) && cwd != self.runtime();
+            inside || String::from_utf8_lossy(&arguments).contains(&format!("{runtime}/microvm-"))
+        })
+        .collect()
+    }
+}
+
+impl Drop for Osvm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.home().join("run/daemon.log")).unwrap_or_default();
+            eprintln!("daemon's log:\n{log}");
+        }
+        if self.home().join("run/osvm.sock").exists() {
+            let _ = self.command(&["mcp", "microvm", "stop", "--all"]).output();
+            let _ = self.command(&["daemon", "--stop"]).output();
+        }
+        for pid in self.vmm_processes() {
+            kill(pid);
+        }
+    }
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// The error names every one of these.
+    #[track_caller]
+    pub(crate) fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in {self:#?}");
+        }
+        self
+    }
+}
+
+/// Waits for something that is bound to happen.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn kill(pid: i32) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// Sends Ctrl-C, as a terminal would, and waits for the command's end.
+pub(crate) fn interrupt(child: Child) -> Ended {
+    let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    Ended::of(child.wait_with_output().unwrap())
+}
+
+pub(crate) fn wait(child: Child) -> Ended {
+    Ended::of(child.wait_with_output().unwrap())
+}
+
+/// A home in which `osvm setup` has run, made by whichever test comes first.
+pub(crate) fn base() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("base");
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.join(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let made = folder.join(".made");
+    let program = fs::metadata(env!("CARGO_BIN_EXE_osvm")).unwrap().modified().unwrap();
+    let fresh = fs::metadata(&made).and_then(|meta| meta.modified()).is_ok_and(|at| at > program);
+    if !fresh {
+        let setup = Command::new(env!("CARGO_BIN_EXE_osvm"))
+            .arg("setup")
+            .env("OSVM_HOME", &folder)
+            .output()
+            .unwrap();
+        assert!(setup.status.success(), "{}", String::from_utf8_lossy(&setup.stderr));
+        fs::write(made, "").unwrap();
+    }
+    folder
+}
+
+fn link_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if fs::hard_link(entry.path(), &target).is_err() {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+}
