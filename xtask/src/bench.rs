@@ -1,0 +1,136 @@
+//! `cargo xtask bench`: the figures of SPECIFICATION.md, each beside its floor, in one run.
+
+mod bare;
+mod osvm;
+mod table;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use osvm::Osvm;
+use table::{Figure, median};
+
+/// Measure osvm on this machine
+///
+/// Builds the release, launches VMs in a home of its own, and prints a table. Times are medians;
+/// what matters is the ratio to the floor measured in the same run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Runs of each measurement
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// VMs launched at once
+    #[arg(long, default_value_t = 8)]
+    many: usize,
+    /// Folder for the results as JSON
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    build()?;
+    let osvm = Osvm::new()?;
+    let mut figures = Vec::new();
+    figures.extend(launch(&osvm, args.runs)?);
+    figures.extend(call(&osvm, args.runs)?);
+    figures.extend(memory(&osvm, 4)?);
+    figures.extend(many(&osvm, args.many)?);
+    figures.push(help(&osvm, args.runs)?);
+    print!("{}", table::text(&figures));
+    table::save(&figures, &args.out)
+}
+
+fn build() -> Result<()> {
+    let built = Command::new("cargo").args(["build", "--release", "--package", "osvm"]).status()?;
+    ensure!(built.success(), "build the release");
+    Ok(())
+}
+
+/// `launch` to the first MCP reply, against a bare VMM with the same kernel and initramfs to its
+/// first user-space line.
+fn launch(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
+    let (mut floors, mut launches) = (Vec::new(), Vec::new());
+    let machine = {
+        osvm.ok(&["mcp", "microvm", "launch", "bench"])?;
+        let machine = bare::Machine::of(osvm.pid("bench")?)?;
+        osvm.ok(&["mcp", "microvm", "stop", "bench"])?;
+        machine
+    };
+    for _ in 0..runs {
+        floors.push(machine.boot()?);
+        launches.push(timed(|| osvm.ok(&["mcp", "microvm", "launch", "bench"]).map(drop))?);
+        osvm.ok(&["mcp", "microvm", "stop", "bench"])?;
+    }
+    let (floor, launch) = (median(&floors), median(&launches));
+    Ok(vec![
+        Figure::millis("bare VMM to its first user-space line", floor),
+        Figure::millis("launch to first MCP reply", launch).against(floor, 1.4),
+    ])
+}
+
+/// A whole `call` process with a VM that is up, and what of it is the guest's part: the time of the
+/// same request on a connection that is open already.
+fn call(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
+    osvm.ok(&["mcp", "microvm", "launch", "bench"])?;
+    let echo = ["mcp", "call", "bench", "echo", r#"{"text":"x"}"#];
+    let calls: Vec<_> =
+        (0..runs * 8).map(|_| timed(|| osvm.ok(&echo).map(drop))).collect::<Result<_>>()?;
+    let guest = osvm.conversation("bench", runs * 8)?;
+    osvm.ok(&["mcp", "microvm", "stop", "bench"])?;
+    let (call, guest) = (median(&calls), median(&guest));
+    Ok(vec![
+        Figure::millis("the same request in an open `run` session", guest),
+        Figure::millis("`osvm mcp call`, whole process", call).at_most(100.0),
+        Figure::millis("of that osvm's own share", call.saturating_sub(guest)).at_most(10.0),
+    ])
+}
+
+/// The daemon alone, and with VMs.
+fn memory(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
+    let idle = osvm.daemon_resident()?;
+    let names: Vec<_> = (0..count).map(|n| format!("memory-{n}")).collect();
+    for name in &names {
+        osvm.ok(&["mcp", "microvm", "launch", name, "--memory", "128"])?;
+    }
+    let busy = osvm.daemon_resident()?;
+    osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
+    let each = busy.saturating_sub(idle) as f64 / count as f64;
+    Ok(vec![
+        Figure::mib("daemon, resident, after the runs above", idle as f64).at_most(20.0),
+        Figure::mib("more for each running VM", each).at_most(1.0),
+    ])
+}
+
+/// `launch-many` against the processor time of as many launches, spread over the processors.
+fn many(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
+    let number = count.to_string();
+    let mut cpu = Duration::ZERO;
+    for _ in 0..count {
+        osvm.ok(&["mcp", "microvm", "launch", "single", "--memory", "128"])?;
+        cpu += osvm.cpu("single")?;
+        osvm.ok(&["mcp", "microvm", "stop", "single"])?;
+    }
+    let processors = std::thread::available_parallelism()?.get();
+    let floor = cpu / u32::try_from(processors).context("count processors")?;
+    let args = ["mcp", "microvm", "launch-many", &number, "--memory", "128"];
+    let took = timed(|| osvm.ok(&args).map(drop))?;
+    osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
+    let what = format!("launch-many {count} --memory 128");
+    let floor_name = format!("processor time of {count} launches over {processors} processors");
+    Ok(vec![Figure::millis(&floor_name, floor), Figure::millis(&what, took).against(floor, 1.2)])
+}
+
+fn help(osvm: &Osvm, runs: usize) -> Result<Figure> {
+    let times: Vec<_> =
+        (0..runs * 4).map(|_| timed(|| osvm.ok(&["--help"]).map(drop))).collect::<Result<_>>()?;
+    Ok(Figure::millis("`osvm --help`", median(&times)).at_most(20.0))
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    work()?;
+    Ok(start.elapsed())
+}

@@ -1,0 +1,107 @@
+//! The command under measurement, with a home of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+/// Set up when made; stops its VMs and removes its home when dropped.
+pub(super) struct Osvm {
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl Osvm {
+    pub(super) fn new() -> Result<Self> {
+        let program =
+            fs::canonicalize("target/release/osvm").context("find target/release/osvm")?;
+        let home = std::env::temp_dir().join(format!("osvm-bench-{}", std::process::id()));
+        fs::create_dir(&home).with_context(|| format!("make {}", home.display()))?;
+        let osvm = Self { program, home };
+        osvm.ok(&["setup"])?;
+        Ok(osvm)
+    }
+
+    /// Standard output of a command that must work.
+    pub(super) fn ok(&self, args: &[&str]) -> Result<String> {
+        let output = self.command(args).output().context("run osvm")?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "osvm {}: {stderr}", args.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Process id of a VM's VMM.
+    pub(super) fn pid(&self, name: &str) -> Result<u64> {
+        self.vm(name)?["pid"].as_u64().context("read the VM's pid")
+    }
+
+    /// Processor time a VM has used so far.
+    pub(super) fn cpu(&self, name: &str) -> Result<Duration> {
+        let seconds = self.vm(name)?["cpu_seconds"].as_f64().context("read the VM's time")?;
+        Ok(Duration::from_secs_f64(seconds))
+    }
+
+    /// The daemon's resident memory, in MiB.
+    pub(super) fn daemon_resident(&self) -> Result<u64> {
+        let info: Value = serde_json::from_str(&self.ok(&["daemon", "--json"])?)?;
+        let status = fs::read_to_string(format!("/proc/{}/status", info["pid"]))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+        Ok(kib.context("read the daemon's memory")?.trim().parse::<u64>()? / 1024)
+    }
+
+    /// Times of `count` echoes in one session.
+    pub(super) fn conversation(&self, name: &str, count: usize) -> Result<Vec<Duration>> {
+        self.ok(&["mcp", "add", name])?;
+        let mut run = self.command(&["mcp", "run", name]);
+        let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("open the session")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("open the session")?);
+        let mut ask = |id: usize, method: &str, params: Value| -> Result<Duration> {
+            let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+            let start = Instant::now();
+            writeln!(stdin, "{request}")?;
+            let mut line = String::new();
+            stdout.read_line(&mut line)?;
+            ensure!(line.contains("\"result\""), "the server answered {line:?}");
+            Ok(start.elapsed())
+        };
+        let client = json!({"name": "bench", "version": "0"});
+        let hello =
+            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
+        ask(0, "initialize", hello)?;
+        let echo = json!({"name": "echo", "arguments": {"text": "x"}});
+        let times = (1..=count).map(|id| ask(id, "tools/call", echo.clone())).collect();
+        drop(stdin);
+        child.wait()?;
+        self.ok(&["mcp", "remove", name])?;
+        times
+    }
+
+    fn vm(&self, name: &str) -> Result<Value> {
+        let status: Value =
+            serde_json::from_str(&self.ok(&["mcp", "microvm", "status", "--json"])?)?;
+        let vms = status.as_array().or_else(|| status["vms"].as_array()).context("list VMs")?;
+        let vm = vms.iter().find(|vm| vm["name"] == name);
+        vm.cloned().with_context(|| format!("find VM {name}"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).env("OSVM_HOME", &self.home).stderr(Stdio::piped());
+        command
+    }
+}
+
+impl Drop for Osvm {
+    fn drop(&mut self) {
+        for args in [&["mcp", "microvm", "stop", "--all"][..], &["daemon", "--stop"]] {
+            let _ = self.command(args).output();
+        }
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}

@@ -1,0 +1,48 @@
+//! The project's own chores, run as `cargo xtask <chore>`. One file per chore.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "chores start programs and read the environment")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a developer")]
+
+mod bench;
+mod kernel;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    Bench(bench::Args),
+    Kernel(kernel::Args),
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    match Chore::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Chore {
+    fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Bench(args) => bench::run(args),
+            Self::Kernel(args) => kernel::run(args),
+            Self::Tidy(args) => tidy::run(args),
+        }
+    }
+}
+
+/// The checkout that this program was built from.
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout")
+}
