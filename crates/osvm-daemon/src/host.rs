@@ -10,6 +10,8 @@ use osvm_fleet::drivers::{HostFacts, Programs};
 pub struct Host {
     /// `PATH`, to find VMMs.
     pub path: OsString,
+    /// Where VMMs are looked for before `PATH`: the folder that setup downloads one into.
+    pub own_programs: Option<PathBuf>,
     /// The user's home, which `~` stands for in the configuration.
     pub user_home: Option<PathBuf>,
     /// Where the host's package caches and kernels are kept: `$XDG_CACHE_HOME` or `~/.cache`.
@@ -24,6 +26,6 @@ impl Host {
     }
 
     pub(crate) fn programs(&self) -> Programs {
-        Programs::find(&self.path)
+        Programs::find(self.own_programs.as_deref(), &self.path)
     }
 }

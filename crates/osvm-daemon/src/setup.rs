@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use osvm_fleet::drivers::release::{self, Release, ReleaseError};
 use osvm_fleet::drivers::{self, Choice};
 use osvm_image::base::{self, File};
 use osvm_image::kernel::{self, Flavour, Found, Kernel, Places};
@@ -18,6 +19,9 @@ use crate::payload;
 /// What setup found and did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
+    /// Only when a download was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub downloaded: Option<Downloaded>,
     pub vmm: VmmReport,
     pub kernel: KernelReport,
     pub rootfs: PathBuf,
@@ -40,6 +44,52 @@ pub struct KernelReport {
     pub flavour: String,
 }
 
+/// A VMM's release that was asked for and has been installed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Downloaded {
+    pub version: String,
+    /// Of the archive that was downloaded, in hexadecimal.
+    pub sha256: String,
+    pub programs: Vec<PathBuf>,
+}
+
+/// Where [`bring_vmm`] installs: the host's `own_programs`.
+pub fn programs_dir(home: &Home) -> PathBuf {
+    home.root().join("bin")
+}
+
+/// Downloads a VMM's release and installs its programs. `version` and `base`, its number and the
+/// URL of the place that has it, are the project's newest known and its own when not given. Blocks.
+pub fn bring_vmm(
+    home: &Home,
+    version: Option<&str>,
+    base: Option<&str>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Downloaded, ApiError> {
+    let version = version.unwrap_or(release::VERSION);
+    say(&format!("downloading firecracker {version}"));
+    let mut progress = |done: u64, size: Option<u64>| {
+        let of = size.map(|size| format!(" of {}", size >> 20)).unwrap_or_default();
+        say(&format!("downloading firecracker {version}: {}{of} MiB", done >> 20));
+    };
+    let installed = Release::new(version, base.unwrap_or(release::PUBLIC))
+        .and_then(|release| release::fetch(&release, &programs_dir(home), &mut progress))
+        .map_err(|error| no_release(&error))?;
+    Ok(Downloaded {
+        version: installed.version,
+        sha256: installed.sha256,
+        programs: vec![installed.firecracker, installed.jailer],
+    })
+}
+
+fn no_release(error: &ReleaseError) -> ApiError {
+    let kind = match error {
+        ReleaseError::Version(_) | ReleaseError::Place(_) => ErrorKind::Usage,
+        _ => ErrorKind::Unavailable,
+    };
+    ApiError::new(kind, format!("failed to {}", drivers::chain(error)))
+}
+
 /// Brings everything that is missing. Each step is told to `say` before it begins. Blocks.
 pub fn run(home: &Home, host: &Host, say: &mut dyn FnMut(&str)) -> Result<Report, ApiError> {
     say("looking for a VMM");
@@ -48,7 +98,7 @@ pub fn run(home: &Home, host: &Host, say: &mut dyn FnMut(&str)) -> Result<Report
     let kernel = bring_kernel(home, host, say)?;
     say("writing the base image");
     let rootfs = write_base(home)?;
-    Ok(Report { vmm, kernel, rootfs })
+    Ok(Report { downloaded: None, vmm, kernel, rootfs })
 }
 
 fn vmm(host: &Host) -> Result<VmmReport, ApiError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use osvm_spec::Hypervisor;
 use osvm_vmm::choose;
 pub use osvm_vmm::choose::{Accelerator, Choice, ChooseError, Hint, HostFacts, Kvm, Programs};
+pub use osvm_vmm::firecracker::release;
 use osvm_vmm::{Driver, VmmError};
 use tokio::sync::Mutex;
 

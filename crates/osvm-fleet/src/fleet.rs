@@ -129,7 +129,7 @@ impl<G: Greeter> Fleet<G> {
             .filter(|vm| vm.plan.started_by == StartedBy::Auto && vm.state() == State::Ready);
         let mut next = limit;
         for vm in auto {
-            let idle = vm.activity.idle(vm.launched);
+            let Some(idle) = vm.activity.idle(vm.launched) else { continue };
             if idle >= limit {
                 tracing::info!(vm = %vm.id, name = %vm.plan.name, "idle");
                 vm.ask_to_stop();

@@ -196,13 +196,20 @@ impl Talk {
     }
 }
 
-/// The least that passes for a kernel: an ELF header of x86-64 without segments.
+/// The least that passes for a kernel: an ELF file of x86-64 with one segment, which says that it
+/// is Linux.
 fn kernel() -> Vec<u8> {
-    let mut elf = vec![0; 64];
+    const BANNER: &[u8] = b"Linux version 6.0.0 (test)";
+    let mut elf = vec![0; 64 + 56];
     elf[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-    elf[16..20].copy_from_slice(&[2, 0, 62, 0]);
-    elf[20] = 1;
-    elf[52] = 64;
+    elf[16..21].copy_from_slice(&[2, 0, 62, 0, 1]);
+    // Program headers: where, and how large and how many.
+    elf[32] = 64;
+    (elf[52], elf[54], elf[56]) = (64, 56, 1);
+    // The one that there is: loaded, the whole file.
+    let size = u8::try_from(elf.len() + BANNER.len()).unwrap();
+    (elf[64], elf[64 + 32], elf[64 + 40]) = (1, size, size);
+    elf.extend_from_slice(BANNER);
     elf
 }
 

@@ -39,7 +39,7 @@ pub enum DiskError {
     Special { path: PathBuf, what: &'static str },
     #[error("put {} into an image: it changed while it was read", path.display())]
     Changed { path: PathBuf },
-    #[error("put a folder into an image: it holds too much for one disk")]
+    #[error("make a disk: the folder holds too much for one")]
     TooMany,
     #[error("write a disk image")]
     Write(#[source] io::Error),

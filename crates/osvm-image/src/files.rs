@@ -1,12 +1,27 @@
 //! Files that appear whole or not at all, and digests of what is in them.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
+
+/// Opens a file for reading: no link to one, and without waiting for a writer where a pipe is.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Whether nothing has changed that `stat` shows.
+pub(crate) fn is_same(now: &Metadata, then: &Metadata) -> bool {
+    let file = |stat: &Metadata| (stat.dev(), stat.ino(), stat.size());
+    let times =
+        |stat: &Metadata| [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
+    file(now) == file(then) && times(now) == times(then)
+}
 
 /// Writes beside `path`, syncs, renames.
 pub(crate) fn write_whole(

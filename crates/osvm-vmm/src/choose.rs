@@ -113,9 +113,8 @@ impl Programs {
     pub fn find(first: Option<&Path>, path: &OsStr) -> Self {
         let folders: Vec<_> =
             first.map(Path::to_owned).into_iter().chain(std::env::split_paths(path)).collect();
-        let find = |name: &str| {
-            folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file())
-        };
+        let find =
+            |name: &str| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
         Self { firecracker: find("firecracker"), qemu: find("qemu-system-x86_64") }
     }
 }

@@ -29,7 +29,6 @@ mod logs;
 mod machine;
 mod process;
 pub mod qemu;
-pub mod release;
 
 pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
 pub use link::{Link, LinkError, Stream};

@@ -91,7 +91,8 @@ impl Outgoing {
         let offset = self.sent;
         if offset < self.end() {
             let start = (offset - self.base) as usize;
-            let bytes: Vec<u8> = self.kept.iter().skip(start).take(MAX_DATA).copied().collect();
+            let stop = self.kept.len().min(start + MAX_DATA);
+            let bytes: Vec<u8> = self.kept.range(start..stop).copied().collect();
             self.sent += bytes.len() as u64;
             return Some(Piece::Data { offset, bytes });
         }

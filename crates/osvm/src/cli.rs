@@ -40,7 +40,6 @@ Exit codes:
   reported an error; 6 refused by policy; 7 timed out; 130 interrupted";
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it, and it lives for the whole run")]
 enum Command {
     Setup(setup::Args),
     Doctor(doctor::Args),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use osvm_daemon::{Home, Host};
+use osvm_daemon::{Home, Host, setup};
 use osvm_spec::{Hypervisor, Overrides, Resources};
 
 use crate::error::CliError;
@@ -57,11 +57,17 @@ pub(crate) fn host() -> Host {
     let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     Host {
         path: variable("PATH").unwrap_or_default(),
+        own_programs: home().ok().map(|home| setup::programs_dir(&home)),
         user_home: user_home(),
         user_cache: cache.or_else(|| Some(user_home()?.join(".cache"))),
         proc: "/proc".into(),
         kvm: "/dev/kvm".into(),
     }
+}
+
+/// `OSVM_FIRECRACKER_RELEASES`: where setup downloads from instead of the project's own place.
+pub(crate) fn releases() -> Result<Option<String>, CliError> {
+    parsed("OSVM_FIRECRACKER_RELEASES", |url| Ok(url.to_owned()))
 }
 
 /// `OSVM_LOG`: what the daemon logs, as the tracing crates write it.

@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn nothing_depends_on_the_command() {
-        let packages = workspace(&[("osvm", &[]), ("osvm-tests", &[("osvm", "dev")])]);
-        assert_eq!(faults(&packages), ["osvm-tests: may not depend on osvm"]);
+        let packages = workspace(&[("osvm", &[]), ("xtask", &[("osvm", "dev")])]);
+        assert_eq!(faults(&packages), ["xtask: may not depend on osvm"]);
     }
 
     #[test]

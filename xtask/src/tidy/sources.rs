@@ -18,8 +18,8 @@ const UNSAFE: [&str; 2] = ["osvm-guest", "osvm-vmm"];
 const VMMS: [&str; 2] = ["firecracker", "qemu"];
 const VMM_ROOM: &str = "osvm-vmm";
 
-/// The chores and the tests compare osvm with what is under it, and name it.
-const NO_ROOMS: [&str; 2] = ["xtask", "osvm-tests"];
+/// The chores compare osvm with what is under it, and name it.
+const CHORES: &str = "xtask";
 
 /// From here on a file is looked at for a room that wants to come out.
 const LONG: usize = 500;
@@ -44,10 +44,12 @@ pub(crate) fn inspect(checkout: &Path, package: &Package) -> Result<Findings> {
     if is_vague(package.name.rsplit('-').next().unwrap_or_default()) {
         found.faults.push(format!("{}: the crate's name says nothing", package.name));
     }
-    for path in rust_files(package.folder())? {
-        let text = read(&path)?;
-        let shown = path.strip_prefix(checkout).unwrap_or(&path);
-        Source { package: &package.name, path: shown, text: &text }.inspect(&mut found);
+    for folder in folders(package) {
+        for path in rust_files(folder)? {
+            let text = read(&path)?;
+            let shown = path.strip_prefix(checkout).unwrap_or(&path);
+            Source { package: &package.name, path: shown, text: &text }.inspect(&mut found);
+        }
     }
     if !UNSAFE.contains(&package.name.as_str()) {
         for target in package.targets.iter().filter(|target| target.is_shipped()) {
@@ -55,6 +57,17 @@ pub(crate) fn inspect(checkout: &Path, package: &Package) -> Result<Findings> {
         }
     }
     Ok(found)
+}
+
+/// The crate's own folder, and those of targets that lie elsewhere.
+fn folders(package: &Package) -> Vec<&Path> {
+    let own = package.folder();
+    let elsewhere = package.targets.iter().filter_map(|target| target.src_path.parent());
+    let mut folders: Vec<_> = elsewhere.filter(|folder| !folder.starts_with(own)).collect();
+    folders.push(own);
+    folders.sort_unstable();
+    folders.dedup();
+    folders
 }
 
 impl Source<'_> {
@@ -65,7 +78,7 @@ impl Source<'_> {
         if let Some(name) = self.names().find(|name| is_vague(name)) {
             found.faults.push(self.says(&format!("{name} is a name that says nothing")));
         }
-        if !NO_ROOMS.contains(&self.package) && self.package != VMM_ROOM {
+        if ![CHORES, VMM_ROOM].contains(&self.package) {
             found.faults.extend(self.vmm_names());
         }
         let lines = lines_without_tests(self.text);
@@ -227,6 +240,26 @@ mod tests {
         let tested = format!("//! A.\n#[cfg(test)]\n{}", "\n".repeat(LONG));
         assert!(look("osvm-spec", "a.rs", &tested).remarks.is_empty());
         assert!(look("osvm-spec", "src/tests.rs", &long).remarks.is_empty());
+    }
+
+    #[test]
+    fn a_target_outside_its_crates_folder_is_looked_at_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, outside) = (folder.path().join("own"), folder.path().join("outside"));
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("main.rs"), "fn main() {}\n").unwrap();
+        let package = Package {
+            name: "osvm".to_owned(),
+            manifest_path: own.join("Cargo.toml"),
+            dependencies: Vec::new(),
+            targets: vec![Target {
+                kind: vec!["test".to_owned()],
+                src_path: outside.join("main.rs"),
+            }],
+        };
+        let faults = inspect(folder.path(), &package).unwrap().faults;
+        assert_eq!(faults, ["outside/main.rs: does not begin with //! and what lives in it"]);
     }
 
     #[test]

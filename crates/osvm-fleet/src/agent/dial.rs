@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use osvm_vmm::Link;
+use osvm_vmm::{Link, LinkError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -18,15 +18,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> AgentStream for S {}
 
 /// Something that opens streams to the guest's ports: [`Link`], or pipes in a test.
 pub trait Dial: Send + Sync + 'static {
+    /// Fails with [`io::ErrorKind::ResourceBusy`] if only too many streams are open; after any other failure
+    /// the link counts as broken.
     fn dial(&self, port: u32) -> BoxFuture<'_, io::Result<Box<dyn AgentStream>>>;
 }
 
 impl Dial for Link {
     fn dial(&self, port: u32) -> BoxFuture<'_, io::Result<Box<dyn AgentStream>>> {
         Box::pin(async move {
-            let stream = self.open(port).await.map_err(io::Error::other)?;
+            let stream = self.open(port).await.map_err(failure)?;
             Ok(Box::new(stream) as Box<dyn AgentStream>)
         })
+    }
+}
+
+fn failure(error: LinkError) -> io::Error {
+    match error {
+        LinkError::TooMany { .. } => io::Error::new(io::ErrorKind::ResourceBusy, error),
+        _ => io::Error::other(error),
     }
 }
 

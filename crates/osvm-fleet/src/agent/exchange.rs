@@ -1,5 +1,7 @@
 //! One stream to the agent: messages written to it and read from it.
 
+use std::io;
+
 use osvm_wire::AGENT_PORT;
 use osvm_wire::frame::{self, Decoder, Message};
 use osvm_wire::message::{Reply, Request};
@@ -28,13 +30,20 @@ pub(super) async fn ask(
     link: &dyn Dial,
     request: &Request,
 ) -> Result<(Reply, Exchange), AgentError> {
-    let stream = link.dial(AGENT_PORT).await.map_err(AgentError::Connect)?;
+    let stream = link.dial(AGENT_PORT).await.map_err(not_connected)?;
     let mut exchange = Exchange::new(stream);
     exchange.outgoing.send(request).await?;
     match exchange.incoming.receive().await? {
         Some(Reply::Refused(refusal)) => Err(refusal.into()),
         Some(reply) => Ok((reply, exchange)),
         None => Err(AgentError::HungUp),
+    }
+}
+
+fn not_connected(error: io::Error) -> AgentError {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => AgentError::Full(error),
+        _ => AgentError::Connect(error),
     }
 }
 

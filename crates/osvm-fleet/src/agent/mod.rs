@@ -14,6 +14,7 @@ mod shared;
 mod tests;
 mod watch;
 
+use std::io;
 use std::time::Duration;
 
 use osvm_wire::frame::FrameError;
@@ -47,9 +48,12 @@ pub enum AgentError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("connect to the guest's agent")]
-    Connect(#[source] std::io::Error),
+    Connect(#[source] io::Error),
+    /// The link is well, and full.
+    #[error("open one more stream to the guest's agent")]
+    Full(#[source] io::Error),
     #[error("talk to the guest's agent")]
-    Talk(#[source] std::io::Error),
+    Talk(#[source] io::Error),
     #[error("guest's agent hung up before it answered")]
     HungUp,
     #[error("read what the guest's agent sent")]

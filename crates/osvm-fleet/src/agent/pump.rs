@@ -10,6 +10,7 @@ use super::dial::{Dial, Follow};
 use super::exchange::{self, Exchange, Receiver, Sender};
 use super::session::SessionLost;
 use super::shared::Shared;
+use crate::drivers::chain;
 
 /// A stream can break while its link stays whole; so the same link is tried again, at this pace.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
@@ -25,8 +26,9 @@ enum Carried {
 /// Runs until the session is over, lost, or nobody holds a part of it.
 pub(super) async fn run(id: SessionId, shared: Arc<Shared>, first: Exchange, links: Follow) {
     if let Err(error) = carry_on(id, &shared, first, links).await {
-        tracing::debug!(session = %id, error = &error as &dyn std::error::Error, "session was lost");
-        shared.lose(SessionLost::because(&error));
+        let reason = chain(&error);
+        tracing::debug!(session = %id, reason, "session was lost");
+        shared.lose(SessionLost::because(reason));
     }
 }
 
@@ -89,6 +91,7 @@ async fn reattach(
         let link = links.current()?;
         match attach(id, shared, link.as_ref()).await {
             Ok(exchange) => return Ok(Some(exchange)),
+            Err(AgentError::Full(_)) => {}
             Err(error) if error.is_hang_up() => {}
             Err(error) => return Err(error),
         }

@@ -89,8 +89,8 @@ impl Session {
 }
 
 impl SessionLost {
-    pub(super) fn because(reason: &impl ToString) -> Self {
-        Self { reason: reason.to_string() }
+    pub(super) fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
     }
 }
 

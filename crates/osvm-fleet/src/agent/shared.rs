@@ -234,7 +234,7 @@ impl State {
                 Ok(())
             }
             SessionFrame::Replaced => {
-                self.lose(SessionLost::because(&"it was attached by somebody else"));
+                self.lose(SessionLost::because("it was attached by somebody else"));
                 Ok(())
             }
             SessionFrame::Ack { .. } | SessionFrame::Done => Err(SessionError::WrongDirection),

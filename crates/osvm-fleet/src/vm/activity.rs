@@ -34,13 +34,14 @@ impl Activity {
         self.0.calls.load(Ordering::Relaxed)
     }
 
-    /// How long nobody has used the VM, counted from `start` when nobody ever did.
-    pub(crate) fn idle(&self, start: Instant) -> Duration {
+    /// How long nobody has used the VM, counted from `start` when nobody ever did. None while it is
+    /// in use.
+    pub(crate) fn idle(&self, start: Instant) -> Option<Duration> {
         if self.visits() > 0 {
-            return Duration::ZERO;
+            return None;
         }
         let since = *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.unwrap_or(start).elapsed()
+        Some(since.unwrap_or(start).elapsed())
     }
 }
 
@@ -80,10 +81,10 @@ mod tests {
     fn a_vm_in_use_is_never_idle() {
         let activity = Activity::default();
         let long_ago = Instant::now() - Duration::from_secs(3600);
-        assert!(activity.idle(long_ago) >= Duration::from_secs(3600));
+        assert!(activity.idle(long_ago) >= Some(Duration::from_secs(3600)));
         let visit = activity.visit();
-        assert_eq!(activity.idle(long_ago), Duration::ZERO);
+        assert_eq!(activity.idle(long_ago), None);
         drop(visit);
-        assert!(activity.idle(long_ago) < Duration::from_secs(3600));
+        assert!(activity.idle(long_ago) < Some(Duration::from_secs(3600)));
     }
 }

@@ -43,11 +43,16 @@ pub(super) async fn serve(agent: &Arc<Agent>) -> io::Result<()> {
     // SAFETY: the AsyncFd owns the descriptor, so it stays open for as long as it is registered.
     let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?;
     loop {
-        let accepted = listener.async_io(Interest::READABLE, accept).await?;
-        // A process of the guest may connect as well, and must not be taken for the host.
-        if let Some(stream) = accepted {
-            let agent = Arc::clone(agent);
-            tokio::spawn(agent.serve(tokio::net::UnixStream::from_std(stream)?));
+        match listener.async_io(Interest::READABLE, accept).await {
+            Ok(Some(stream)) => {
+                let stream = tokio::net::UnixStream::from_std(stream)?;
+                tokio::spawn(Arc::clone(agent).serve(stream));
+            }
+            // A process of the guest may connect as well, and must not be taken for the host.
+            Ok(None) => {}
+            // The host let go before anybody took it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
         }
     }
 }

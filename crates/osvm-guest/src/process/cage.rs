@@ -95,11 +95,11 @@ impl Cage {
         kill_process_group(leader, signal)
     }
 
-    /// Whether the kernel killed one of the session's processes for want of memory.
+    /// Whether a process that ended so did because the kernel killed it, or one of its own, for want of memory.
     pub(crate) fn ran_out_of_memory(&self, outcome: Outcome) -> bool {
-        let events =
-            self.group.as_ref().and_then(|g| fs::read_to_string(g.join("memory.events")).ok());
-        match events {
+        let group = self.group.as_ref();
+        match group.and_then(|group| fs::read_to_string(group.join("memory.events")).ok()) {
+            _ if outcome == Outcome::Code(0) => false,
             Some(events) => stats::counter(&events, "oom_kill") > 0,
             None => {
                 let killed = outcome == Outcome::Signal(Signal::KILL.as_raw());

@@ -7,13 +7,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::data::{ContentId, Data, Written, read_block};
 use super::tree::{Kind, Tree};
 use super::{BLOCK, DiskError};
+use crate::files;
 
 /// All contents on the disk, and which of them each place of the tree has.
 pub(super) struct Contents {
@@ -49,12 +49,12 @@ fn sizes(tree: &Tree) -> HashMap<u64, u32> {
 
 impl<W: Write> Files<W> {
     fn add(&mut self, path: &Path, stat: &Metadata) -> Result<ContentId, DiskError> {
-        let mut file = open(path).map_err(DiskError::reading(path))?;
+        let mut file = files::open(path).map_err(DiskError::reading(path))?;
         let content = self.add_open(&mut file, stat).map_err(DiskError::reading(path))?;
         // What was written must be what the tree says, or the disk is no state of the folder.
         let now = file.metadata().map_err(DiskError::reading(path))?;
         match content {
-            Some(content) if same(&now, stat) => Ok(content),
+            Some(content) if files::is_same(&now, stat) => Ok(content),
             _ => Err(DiskError::Changed { path: path.to_owned() }),
         }
     }
@@ -104,18 +104,6 @@ impl<W: Write> Files<W> {
         }
         Ok(Some(content))
     }
-}
-
-/// Not through a link, and without waiting for anything that is no file.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
-
-fn same(now: &Metadata, then: &Metadata) -> bool {
-    let of =
-        |stat: &Metadata| (stat.dev(), stat.ino(), stat.size(), stat.mtime(), stat.mtime_nsec());
-    of(now) == of(then) && (now.ctime(), now.ctime_nsec()) == (then.ctime(), then.ctime_nsec())
 }
 
 fn digest(file: &mut File) -> io::Result<[u8; 32]> {

@@ -15,7 +15,7 @@ use super::{BLOCK, LEVEL};
 /// In a block's size: it is stored as it is.
 const STORED: u32 = 1 << 24;
 /// Blocks that are packed at a time: bounds the memory that is needed.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 const MAX_THREADS: usize = 8;
 
 /// Where the content of a file is on the disk.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meta::{Kind, Meta};
-use super::source::Look;
+use super::source::{Archive, Look};
 use super::{Digest, Image, Source, Store, StoreError};
 use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
 use crate::cpio::{self, CpioError};
@@ -37,8 +37,10 @@ pub enum ImportError {
     Cpio { path: PathBuf, source: CpioError },
     #[error("use image {}: its {CONFIG_FILE} is no image configuration", path.display())]
     Config { path: PathBuf, source: serde_json::Error },
-    #[error(transparent)]
-    Disk(#[from] DiskError),
+    #[error("use image {}", path.display())]
+    Disk { path: PathBuf, source: DiskError },
+    #[error("use image {}: it changed while it was read", path.display())]
+    Changed { path: PathBuf },
     #[error("keep image {}", path.display())]
     Keep { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -52,7 +54,7 @@ struct Known {
     digest: Digest,
 }
 
-/// What a source is looked at again after, when it has changed just now.
+/// After that long a source that has changed just now is looked at again.
 const PAUSE: Duration = Duration::from_millis(25);
 
 impl Store {
@@ -144,7 +146,7 @@ impl Store {
     ) -> Result<Digest, ImportError> {
         let (kind, config) = match look {
             Look::Folder(tree) => (Kind::Disk, fill_disk(source.path(), tree, blob)?),
-            Look::Cpio(archive, _) => (Kind::Cpio, fill_cpio(archive, blob)?),
+            Look::Cpio(archive) => (Kind::Cpio, fill_cpio(archive, blob)?),
         };
         let hex = files::digest(part).map_err(keeping(part))?;
         let digest = Digest::of_hex(&hex).expect("a hash is a digest");
@@ -170,10 +172,10 @@ fn create(part: &Path) -> Result<(File, Metadata), ImportError> {
 }
 
 fn fill_disk(folder: &Path, tree: &Tree, blob: &mut File) -> Result<Config, ImportError> {
-    disk::write(tree, blob)?;
+    disk::write(tree, blob).map_err(not_a_disk(folder))?;
     let mut bytes = Vec::new();
     let path = folder.join(CONFIG_FILE);
-    match File::open(&path) {
+    match files::open(&path) {
         Ok(file) => {
             let read = file.take(MAX_BYTES as u64).read_to_end(&mut bytes);
             read.map_err(|source| ImportError::Read { path, source })?;
@@ -186,18 +188,27 @@ fn fill_disk(folder: &Path, tree: &Tree, blob: &mut File) -> Result<Config, Impo
 
 /// Kept without compression: guests need not have what it was packed with, software emulation would
 /// take longer to unpack it than this host does, and it is unpacked here anyway to be checked.
-fn fill_cpio(archive: &Path, blob: &mut File) -> Result<Config, ImportError> {
-    let refused = |source| ImportError::Cpio { path: archive.to_owned(), source };
-    let from = File::open(archive);
-    let from = from.map_err(|source| ImportError::Read { path: archive.to_owned(), source })?;
+fn fill_cpio(archive: &Archive, blob: &mut File) -> Result<Config, ImportError> {
+    let path = &archive.path;
+    let read = |source| ImportError::Read { path: path.clone(), source };
+    let from = files::open(path).map_err(read)?;
     let mut out = BufWriter::with_capacity(1 << 20, blob);
-    let config = cpio::plain(from, &mut out, CONFIG_FILE, MAX_BYTES).map_err(refused)?;
-    out.flush().map_err(keeping(archive))?;
-    config.map_or_else(|| Ok(Config::default()), |bytes| parse(archive, &bytes))
+    let config = cpio::plain(&from, &mut out, CONFIG_FILE, MAX_BYTES)
+        .map_err(|source| ImportError::Cpio { path: path.clone(), source })?;
+    out.flush().map_err(keeping(path))?;
+    if !files::is_same(&from.metadata().map_err(read)?, &archive.stat) {
+        return Err(ImportError::Changed { path: path.clone() });
+    }
+    config.map_or_else(|| Ok(Config::default()), |bytes| parse(path, &bytes))
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ImportError> {
     Config::parse(bytes).map_err(|source| ImportError::Config { path: path.to_owned(), source })
+}
+
+pub(super) fn not_a_disk(folder: &Path) -> impl FnOnce(DiskError) -> ImportError {
+    let path = folder.to_owned();
+    move |source| ImportError::Disk { path, source }
 }
 
 fn keeping(path: &Path) -> impl FnOnce(io::Error) -> ImportError {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::ImportError;
+use super::import::not_a_disk;
 use crate::disk::Tree;
 use crate::files;
 
@@ -25,7 +26,13 @@ pub enum Source {
 #[derive(Debug)]
 pub(super) enum Look {
     Folder(Tree),
-    Cpio(PathBuf, Metadata),
+    Cpio(Archive),
+}
+
+#[derive(Debug)]
+pub(super) struct Archive {
+    pub(super) path: PathBuf,
+    pub(super) stat: Metadata,
 }
 
 /// Kernels write times of change in steps of at most this.
@@ -54,11 +61,11 @@ impl Source {
 
     pub(super) fn look(&self) -> Result<Look, ImportError> {
         match self {
-            Self::Folder(path) => Ok(Look::Folder(Tree::scan(path)?)),
+            Self::Folder(path) => Tree::scan(path).map(Look::Folder).map_err(not_a_disk(path)),
             Self::Cpio(path) => {
                 let failed = |source| ImportError::Read { path: path.clone(), source };
                 let stat = fs::metadata(path).map_err(failed)?;
-                Ok(Look::Cpio(path.clone(), stat))
+                Ok(Look::Cpio(Archive { path: path.clone(), stat }))
             }
         }
     }
@@ -82,7 +89,7 @@ impl Look {
     pub(super) fn fingerprint(&self) -> String {
         files::hex(&match self {
             Self::Folder(tree) => tree.fingerprint(),
-            Self::Cpio(_, stat) => {
+            Self::Cpio(Archive { stat, .. }) => {
                 let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
                 let numbers = [stat.dev(), stat.ino(), stat.size()];
                 let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
@@ -98,7 +105,7 @@ impl Look {
     pub(super) fn is_fresh(&self, now: &Metadata) -> bool {
         let last = match self {
             Self::Folder(tree) => tree.last_change(),
-            Self::Cpio(_, stat) => (stat.ctime(), stat.ctime_nsec()),
+            Self::Cpio(Archive { stat, .. }) => (stat.ctime(), stat.ctime_nsec()),
         };
         let nanos =
             |(seconds, nanos): (i64, i64)| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);

@@ -94,3 +94,21 @@ fn without_a_program_the_error_names_the_one_to_install() {
         "choose a VMM: firecracker is not installed, and the configuration asks for it"
     );
 }
+
+#[test]
+fn programs_of_the_first_folder_come_before_those_of_the_search_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = |name: &str, programs: &[&str]| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        programs.iter().for_each(|program| std::fs::write(folder.join(program), "").unwrap());
+        folder
+    };
+    let own = folder("own", &["firecracker"]);
+    let path = folder("path", &["firecracker", "qemu-system-x86_64"]);
+    let found = Programs::find(Some(&own), path.as_os_str());
+    assert_eq!(found.firecracker, Some(own.join("firecracker")));
+    assert_eq!(found.qemu, Some(path.join("qemu-system-x86_64")));
+    let found = Programs::find(None, path.as_os_str());
+    assert_eq!(found.firecracker, Some(path.join("firecracker")));
+}

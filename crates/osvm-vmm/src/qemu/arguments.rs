@@ -74,7 +74,9 @@ impl Args {
         self.option("-machine", format!("microvm,{acpi},isa-serial=on,memory-backend=mem0"));
         let (accelerator, cpu) = match host.accelerator {
             Accelerator::Kvm => ("kvm".to_owned(), "host"),
-            Accelerator::Tcg => (format!("tcg,tb-size={TRANSLATIONS_MIB}"), "max"),
+            // With fast string instructions a kernel copies and clears by `rep movsb`, which is
+            // emulated byte by byte; without them it moves words, four times as fast.
+            Accelerator::Tcg => (format!("tcg,tb-size={TRANSLATIONS_MIB}"), "max,-erms,-fsrm"),
         };
         self.option("-accel", accelerator);
         self.option("-cpu", cpu);
@@ -172,7 +174,7 @@ mod tests {
     fn a_lean_kernel_gets_a_machine_without_acpi_and_a_distributions_one_with() {
         let lean = line(false, Accelerator::Tcg, &FDS);
         assert!(lean.contains("-machine microvm,acpi=off,"), "{lean}");
-        assert!(lean.contains("-accel tcg,tb-size=256 -cpu max -smp 2"), "{lean}");
+        assert!(lean.contains("-accel tcg,tb-size=256 -cpu max,-erms,-fsrm -smp 2"), "{lean}");
         let distribution = line(true, Accelerator::Tcg, &FDS);
         assert!(distribution.contains("-machine microvm,acpi=on,rtc=on,"), "{distribution}");
     }

@@ -4,4 +4,5 @@
 mod configuration;
 mod fake;
 mod osvm;
+mod releases;
 mod requests;

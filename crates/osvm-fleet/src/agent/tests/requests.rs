@@ -1,9 +1,12 @@
 //! One question, one answer.
 
+use std::io;
+
+use futures::future::BoxFuture;
 use osvm_wire::message::*;
 
 use super::guest::{Guest, Link};
-use crate::agent::{Agent, AgentError};
+use crate::agent::{Agent, AgentError, AgentStream, Dial};
 
 fn agent(guest: &Guest) -> Agent {
     Agent::new(Link::new(guest, usize::MAX))
@@ -57,6 +60,21 @@ async fn a_broken_link_is_told_from_a_refusal() {
     let agent = Agent::new(Link::new(&Guest::default(), 5));
     assert!(agent.hello().await.unwrap_err().is_hang_up());
     assert!(agent.hello().await.unwrap_err().is_hang_up());
+}
+
+/// A link that has as many streams as it takes.
+struct FullLink;
+
+impl Dial for FullLink {
+    fn dial(&self, _port: u32) -> BoxFuture<'_, io::Result<Box<dyn AgentStream>>> {
+        Box::pin(async { Err(io::ErrorKind::ResourceBusy.into()) })
+    }
+}
+
+#[tokio::test]
+async fn a_full_link_is_not_taken_for_a_broken_one() {
+    let spawned = Agent::new(FullLink).spawn(Spawn::default()).await;
+    assert!(matches!(spawned, Err(AgentError::Full(_))));
 }
 
 #[tokio::test]

@@ -48,10 +48,11 @@ impl Place {
 
     /// Writes what is at `url`, but never more than the limit; gives its SHA-256 sum.
     pub(super) fn download(&self, url: &str, target: Target<'_>) -> Result<String, ReleaseError> {
+        let Target { limit, out, progress } = target;
         let body = self.get(url)?.into_body();
         let size = body.content_length();
-        if size.is_some_and(|size| size > target.limit) {
-            return Err(too_big(url, target.limit));
+        if size.is_some_and(|size| size > limit) {
+            return Err(too_big(url, limit));
         }
         let mut body = body.into_reader();
         let (mut sum, mut done, mut block) = (Sha256::new(), 0, vec![0; 64 << 10]);
@@ -61,12 +62,12 @@ impl Place {
                 return Ok(hexadecimal(&sum.finalize()));
             }
             done += count as u64;
-            if done > target.limit {
-                return Err(too_big(url, target.limit));
+            if done > limit {
+                return Err(too_big(url, limit));
             }
             sum.update(&block[..count]);
-            target.out.write_all(&block[..count]).map_err(cut(url))?;
-            (target.progress)(done, size);
+            out.write_all(&block[..count]).map_err(cut(url))?;
+            progress(done, size);
         }
     }
 
