@@ -104,22 +104,15 @@ fn memory(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
     ])
 }
 
-/// `launch-many` against the processor time of as many launches, spread over the processors.
+/// `launch-many` against the processor time of the same launches, spread over the processors.
 fn many(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
-    let number = count.to_string();
-    let mut cpu = Duration::ZERO;
-    for _ in 0..count {
-        osvm.ok(&["mcp", "microvm", "launch", "single", "--memory", "128"])?;
-        cpu += osvm.cpu("single")?;
-        osvm.ok(&["mcp", "microvm", "stop", "single"])?;
-    }
     let processors = std::thread::available_parallelism()?.get();
-    let floor = cpu / u32::try_from(processors).context("count processors")?;
-    let args = ["mcp", "microvm", "launch-many", &number, "--memory", "128"];
+    let args = ["mcp", "microvm", "launch-many", &count.to_string(), "--memory", "128"];
     let took = timed(|| osvm.ok(&args).map(drop))?;
+    let floor = osvm.cpu_of_all()? / u32::try_from(processors).context("count processors")?;
     osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
-    let what = format!("launch-many {count} --memory 128");
     let floor_name = format!("processor time of {count} launches over {processors} processors");
+    let what = format!("launch-many {count} --memory 128");
     Ok(vec![Figure::millis(&floor_name, floor), Figure::millis(&what, took).against(floor, 1.2)])
 }
 

@@ -9,6 +9,18 @@ use serde_json::value::RawValue;
 /// First part of every path; raised when an old client could misread an answer.
 pub const ROOT: &str = "/v1";
 
+/// Every path below [`ROOT`]. docs/openapi.json describes them.
+pub mod path {
+    pub const INFO: &str = "/info";
+    pub const VMS: &str = "/vms";
+    pub const VM: &str = "/vms/{name}";
+    pub const LOGS: &str = "/vms/{name}/logs";
+    pub const EXEC: &str = "/vms/{name}/exec";
+    pub const CALL: &str = "/servers/{name}/call";
+    pub const LIST: &str = "/servers/{name}/list";
+    pub const RUN: &str = "/servers/{name}/run";
+}
+
 /// What an HTTP upgrade switches to: bytes of one session, framed as [`crate::stream`] says for
 /// `exec`, unframed for `run`.
 pub const UPGRADE: &str = "osvm-stream";
@@ -206,4 +218,33 @@ pub enum ErrorKind {
     ToolError,
     Refused,
     TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        #[derive(Deserialize)]
+        struct Description {
+            paths: BTreeMap<String, serde_json::Value>,
+        }
+        let text = include_str!("../../../docs/openapi.json");
+        let described: Description = serde_json::from_str(text).unwrap();
+        let mut served = [
+            path::INFO,
+            path::VMS,
+            path::VM,
+            path::LOGS,
+            path::EXEC,
+            path::CALL,
+            path::LIST,
+            path::RUN,
+        ];
+        served.sort_unstable();
+        assert_eq!(described.paths.keys().collect::<Vec<_>>(), served);
+    }
 }

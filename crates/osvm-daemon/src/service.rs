@@ -31,7 +31,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::{self, Info};
+use crate::api::{self, Info, path};
 use crate::home::Home;
 use crate::host::Host;
 use crate::payload;
@@ -108,14 +108,14 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 fn routes() -> Router<Arc<Daemon>> {
     let paths = Router::new()
-        .route("/info", get(info))
-        .route("/vms", get(vms::list).post(vms::launch).delete(vms::stop_all))
-        .route("/vms/{name}", get(vms::show).delete(vms::stop))
-        .route("/vms/{name}/logs", get(logs::read))
-        .route("/vms/{name}/exec", post(exec::start))
-        .route("/servers/{name}/call", post(servers::call))
-        .route("/servers/{name}/list", post(servers::list))
-        .route("/servers/{name}/run", post(run::start));
+        .route(path::INFO, get(info))
+        .route(path::VMS, get(vms::list).post(vms::launch).delete(vms::stop_all))
+        .route(path::VM, get(vms::show).delete(vms::stop))
+        .route(path::LOGS, get(logs::read))
+        .route(path::EXEC, post(exec::start))
+        .route(path::CALL, post(servers::call))
+        .route(path::LIST, post(servers::list))
+        .route(path::RUN, post(run::start));
     Router::new()
         .nest(api::ROOT, paths)
         .fallback(answer::no_such_path)

@@ -26,7 +26,9 @@ impl Machine {
         let mut guest = Vec::new();
         for pair in arguments.windows(2) {
             match &*pair[0] {
-                flag if KEPT.contains(&flag) => guest.extend(pair.iter().map(ToString::to_string)),
+                flag if KEPT.contains(&flag) => {
+                    guest.extend([flag.to_owned(), file(pid, &pair[1])]);
+                }
                 // Its memory is a file that only osvm's process has.
                 "-M" | "-machine" => {
                     let plain = pair[1].split(',').filter(|part| !part.contains("memory-backend"));
@@ -60,4 +62,11 @@ impl Machine {
         ensure!(up, "the bare VMM never printed {FIRST_LINE:?}");
         Ok(took)
     }
+}
+
+/// A descriptor that only that process has, as the path of the file behind it.
+fn file(pid: u64, argument: &str) -> String {
+    let inherited = argument.strip_prefix("/proc/self/fd/");
+    let path = inherited.and_then(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
+    path.map_or_else(|| argument.to_owned(), |path| path.display().to_string())
 }

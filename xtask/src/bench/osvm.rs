@@ -39,9 +39,9 @@ impl Osvm {
         self.vm(name)?["pid"].as_u64().context("read the VM's pid")
     }
 
-    /// Processor time a VM has used so far.
-    pub(super) fn cpu(&self, name: &str) -> Result<Duration> {
-        let seconds = self.vm(name)?["cpu_seconds"].as_f64().context("read the VM's time")?;
+    /// Processor time that the VMs have used so far, all together.
+    pub(super) fn cpu_of_all(&self) -> Result<Duration> {
+        let seconds = self.vms()?.iter().filter_map(|vm| vm["cpu_seconds"].as_f64()).sum();
         Ok(Duration::from_secs_f64(seconds))
     }
 
@@ -83,11 +83,13 @@ impl Osvm {
     }
 
     fn vm(&self, name: &str) -> Result<Value> {
-        let status: Value =
-            serde_json::from_str(&self.ok(&["mcp", "microvm", "status", "--json"])?)?;
-        let vms = status.as_array().or_else(|| status["vms"].as_array()).context("list VMs")?;
-        let vm = vms.iter().find(|vm| vm["name"] == name);
-        vm.cloned().with_context(|| format!("find VM {name}"))
+        let vm = self.vms()?.into_iter().find(|vm| vm["name"] == name);
+        vm.with_context(|| format!("find VM {name}"))
+    }
+
+    fn vms(&self) -> Result<Vec<Value>> {
+        let status = self.ok(&["mcp", "microvm", "status", "--json"])?;
+        Ok(serde_json::from_str(&status)?)
     }
 
     fn command(&self, args: &[&str]) -> Command {
