@@ -28,7 +28,7 @@ use osvm_image::Store;
 use osvm_image::initramfs::Assembler;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Info, path};
@@ -83,6 +83,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     make_dir(home.root())?;
     make_dir(&home.run())?;
     let Some(_lock) = lock(home)? else {
+        other_listens(home).await?;
         announce();
         return Ok(());
     };
@@ -183,6 +184,21 @@ fn lock(home: &Home) -> Result<Option<File>, ServeError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(failed(errno.into())),
     }
+}
+
+/// The daemon that holds the lock may not listen yet: it was started at the same moment.
+async fn other_listens(home: &Home) -> Result<(), ServeError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    const LOOK: Duration = Duration::from_millis(5);
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while let Err(source) = UnixStream::connect(home.socket()).await {
+        if tokio::time::Instant::now() > deadline {
+            let path = home.socket();
+            return Err(ServeError::File { act: "reach the other daemon on", path, source });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// A socket left by a daemon that was killed is replaced: the lock proves that nobody listens.

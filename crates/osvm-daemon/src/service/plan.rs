@@ -73,7 +73,10 @@ pub(super) fn idle_stop(home: &Home) -> Option<Duration> {
 /// for each processor a third of the machine stays idle.
 pub(super) fn parallel_launches(home: &Home) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    read(home).ok().and_then(|config| config.microvm.max_parallel_launches).unwrap_or(4 * processors)
+    read(home)
+        .ok()
+        .and_then(|config| config.microvm.max_parallel_launches)
+        .unwrap_or(4 * processors)
 }
 
 fn read(home: &Home) -> Result<Config, ApiError> {

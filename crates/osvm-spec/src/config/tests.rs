@@ -259,7 +259,7 @@ fn the_manual_shows_every_key_and_only_those() {
     let manual = include_str!("../../../../docs/configuration.md");
     let example = manual.split("```").nth(1).and_then(|code| code.strip_prefix("toml\n")).unwrap();
     let config = Config::parse(example, "docs/configuration.md").unwrap();
-    assert_eq!(config.microvm.max_parallel_launches, Some(2));
+    assert_eq!(config.microvm.max_parallel_launches, Some(8));
     let keys = [read::MICROVM_KEYS, read::SERVER_KEYS, read::SIZE_KEYS, read::TOOL_KEYS];
     for key in keys.concat() {
         let shown = |line: &&str| line.split([' ', '{', '.', ']']).any(|word| word == key);
