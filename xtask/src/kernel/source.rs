@@ -20,7 +20,7 @@ pub(crate) fn newest(folder: &Path) -> Result<Source> {
         format!(
             "no linux-source-*.tar.* in {}\n\
              hint: apt-get install --no-install-recommends linux-source-6.12 \
-             (bookworm: from bookworm-backports), or any later linux-source-6.x",
+             (or a later linux-source-6.x)",
             folder.display()
         )
     })?;
