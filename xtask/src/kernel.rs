@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     toolchain::require(toolchain::ALWAYS)?;
     let source = source::newest(&args.sources)?;
     let key = key(&text, &source.version, &toolchain::compiler()?);
-    let cache = args.cache.clone().map_or_else(default_cache, Ok)?;
+    let cache = args.cache.clone().map_or_else(|| crate::cache::folder("kernel"), Ok)?;
     let kernel = cache.join(key);
     if !kernel.join("kernel.json").exists() {
         build_once(args, &cache, &kernel, &source, &Fragment::parse(&text)?)?;
@@ -64,14 +64,6 @@ fn key(fragment: &str, source: &str, compiler: &str) -> String {
         hash.update(part);
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn default_cache() -> Result<PathBuf> {
-    let home = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    home("XDG_CACHE_HOME")
-        .or_else(|| Some(home("HOME")?.join(".cache")))
-        .map(|cache| cache.join("osvm/kernel"))
-        .context("neither XDG_CACHE_HOME nor HOME is set; pass --cache DIR")
 }
 
 /// Builds under a lock, so that a second caller waits and finds the result.

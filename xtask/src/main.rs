@@ -5,7 +5,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to a developer")]
 
 mod bench;
+mod cache;
 mod kernel;
+mod lab;
 mod tidy;
 
 use std::path::Path;
@@ -19,12 +21,13 @@ use clap::Parser;
 enum Chore {
     Bench(bench::Args),
     Kernel(kernel::Args),
+    Lab(lab::Args),
     Tidy(tidy::Args),
 }
 
 fn main() -> ExitCode {
     match Chore::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -33,12 +36,14 @@ fn main() -> ExitCode {
 }
 
 impl Chore {
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Bench(args) => bench::run(args),
-            Self::Kernel(args) => kernel::run(args),
-            Self::Tidy(args) => tidy::run(args),
+            Self::Bench(args) => bench::run(args)?,
+            Self::Kernel(args) => kernel::run(args)?,
+            Self::Lab(args) => return lab::run(args),
+            Self::Tidy(args) => tidy::run(args)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

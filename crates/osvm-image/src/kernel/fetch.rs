@@ -34,11 +34,12 @@ const PARTS: [&str; 2] = ["linux-modules-", "linux-binary-"];
 
 /// Downloads the distribution's kernel package into `folder` without root; needs `apt-get`.
 pub fn download(folder: &Path) -> Result<PathBuf, KernelError> {
-    Ok(fetch_newest(folder)?)
+    Ok(fetch_newest(&NEWEST, folder)?)
 }
 
-fn fetch_newest(folder: &Path) -> Result<PathBuf, FetchError> {
-    let kernel = newest()?;
+/// Downloads the kernel that the first known of `metapackages` needs, and its parts beside it.
+pub(super) fn fetch_newest(metapackages: &[&str], folder: &Path) -> Result<PathBuf, FetchError> {
+    let kernel = newest(metapackages)?;
     let suffix = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     let needs = depends(&kernel)?;
     let is_part = |name: &&String| PARTS.iter().any(|part| **name == format!("{part}{suffix}"));
@@ -56,14 +57,14 @@ impl FetchError {
 }
 
 /// The package with the newest kernel itself.
-fn newest() -> Result<String, FetchError> {
-    for package in NEWEST {
+fn newest(metapackages: &[&str]) -> Result<String, FetchError> {
+    for package in metapackages {
         let depends = depends(package)?;
         if let Some(kernel) = depends.into_iter().find(|name| is_kernel(name)) {
             return Ok(kernel);
         }
     }
-    Err(FetchError::NoPackage(NEWEST.join(", ")))
+    Err(FetchError::NoPackage(metapackages.join(", ")))
 }
 
 fn is_kernel(package: &str) -> bool {

@@ -3,6 +3,7 @@
 //! A kernel is one file and `kernel.json` beside it, which says what must be known to boot it. A
 //! file without one is the user's own and is asked itself. [`find`] and [`download`] bring what a
 //! kernel can be made from, and [`install`] makes an ELF `vmlinux` of it, which every VMM boots.
+//! [`stock`] brings a distribution's kernel as it is, for machines that are no guests of osvm.
 
 mod bzimage;
 mod elf;
@@ -13,6 +14,7 @@ mod install;
 mod manifest;
 mod modules;
 mod package;
+mod stock;
 
 use std::fs;
 use std::io;
@@ -29,6 +31,7 @@ pub use inspect::{Format, Inspection, inspect};
 pub use install::install;
 pub use modules::ModulesError;
 pub use package::PackageError;
+pub use stock::{Stock, stock};
 
 use manifest::Manifest;
 

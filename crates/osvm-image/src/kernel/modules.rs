@@ -43,13 +43,23 @@ pub(super) struct Module {
     bytes: Vec<u8>,
 }
 
-/// What the guest needs of the modules of kernel `version` in `folder`, in the order of loading.
+/// What an osvm guest needs of the modules of kernel `version` in `folder`, in the order of loading.
 pub(super) fn collect(folder: &Path, version: &str) -> Result<Vec<Module>, ModulesError> {
+    choose(folder, version, &NEEDED, &WELCOME)
+}
+
+/// The `needed` modules, and the `welcome` ones that there are, with all that they depend on.
+pub(super) fn choose(
+    folder: &Path,
+    version: &str,
+    needed: &[&str],
+    welcome: &[&str],
+) -> Result<Vec<Module>, ModulesError> {
     let mut collection = Collection::new(folder, version)?;
-    for name in NEEDED {
+    for name in needed {
         collection.add(name, true)?;
     }
-    for name in WELCOME {
+    for name in welcome {
         collection.add(name, false)?;
     }
     Ok(collection.modules)
