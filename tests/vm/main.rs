@@ -24,3 +24,4 @@ mod run;
 mod servers;
 mod status;
 mod third_party;
+mod user;

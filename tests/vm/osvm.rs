@@ -2,22 +2,30 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before the test has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A user without any privilege, whom no machine has.
+const ORDINARY: u32 = 54_321;
+
 /// `osvm` with `OSVM_HOME` and `OSVM_RUNTIME_DIR` of its own.
 pub(crate) struct Osvm {
     home: TempDir,
     runtime: TempDir,
+    program: PathBuf,
+    /// Who runs it, if that is not the user who runs the tests.
+    user: Option<u32>,
     variables: Vec<(String, String)>,
 }
 
@@ -46,7 +54,32 @@ impl Osvm {
             // Short, since sockets live in it.
             tempfile::Builder::new().prefix(what).tempdir_in("/tmp").unwrap()
         };
-        Self { home: folder("oh"), runtime: folder("or"), variables: Vec::new() }
+        Self {
+            home: folder("oh"),
+            runtime: folder("or"),
+            program: env!("CARGO_BIN_EXE_osvm").into(),
+            user: None,
+            variables: Vec::new(),
+        }
+    }
+
+    /// Ready to launch for a user without any privilege: for another one, where root runs the tests.
+    pub(crate) fn ordinary() -> Self {
+        let mut osvm = Self::bare();
+        osvm.user = getuid().is_root().then_some(ORDINARY);
+        let base = base();
+        for folder in ["kernel", "rootfs"] {
+            copy_tree(&base.join(folder), &osvm.home().join(folder));
+        }
+        // The checkout may lie where only its owner may look.
+        let program = osvm.home().join("osvm");
+        fs::copy(&osvm.program, &program).unwrap();
+        osvm.program = program;
+        if let Some(user) = osvm.user {
+            hand_over(osvm.home(), user);
+            hand_over(osvm.runtime(), user);
+        }
+        osvm
     }
 
     /// With isolation_config.toml as given.
@@ -75,7 +108,10 @@ impl Osvm {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_osvm"));
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).env("HOME", self.home()).env_remove("XDG_CACHE_HOME");
+        }
         command
             .args(args)
             .env("OSVM_HOME", self.home.path())
@@ -272,6 +308,21 @@ pub(crate) fn base() -> PathBuf {
         fs::write(made, "").unwrap();
     }
     folder
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Gives a folder and everything in it to another user.
+fn hand_over(path: &Path, user: u32) {
+    chown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() {
+        fs::read_dir(path).unwrap().flatten().for_each(|entry| hand_over(&entry.path(), user));
+    }
 }
 
 fn link_tree(from: &Path, to: &Path) {

@@ -1,5 +1,6 @@
 //! From a plan to a machine's files: kernel, image, initramfs. Blocks; an async caller gives it a thread.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,17 +53,33 @@ impl Preparer {
 }
 
 fn no_kernel(plan: &Plan, error: &KernelError) -> Cause {
-    let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)));
-    if missing(&plan.kernel) { cause.hint("osvm setup") } else { cause }
+    hinted(&plan.kernel, error)
 }
 
 fn no_image(plan: &Plan, error: &ImportError) -> Cause {
-    let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)));
-    if missing(&plan.rootfs) { cause.hint("osvm setup") } else { cause }
+    hinted(&plan.rootfs, error)
 }
 
 fn no_initramfs(error: &InitramfsError) -> Cause {
     Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
+}
+
+/// Why the file or folder at `path` is of no use, and what to do about it.
+fn hinted(path: &Path, error: &(dyn Error + 'static)) -> Cause {
+    let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)));
+    if missing(path) {
+        cause.hint("osvm setup")
+    } else if forbidden(error) {
+        cause.hint(format!("namei -l {path:?}   # who may read it; this user has to"))
+    } else {
+        cause
+    }
+}
+
+fn forbidden(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        || error.source().is_some_and(forbidden)
 }
 
 fn missing(path: &Path) -> bool {
