@@ -103,8 +103,8 @@ impl<F: Read + Seek> Elf<F> {
         let names = self.section_bytes(names)?;
         let wanted = |section: &&&[u8]| {
             let start = usize::try_from(u32_at(section, 0)).unwrap_or(usize::MAX);
-            let rest = names.get(start..).unwrap_or_default();
-            rest.split(|byte| *byte == 0).next() == Some(name.as_bytes())
+            let rest = names.get(start..).unwrap_or_default().strip_prefix(name.as_bytes());
+            rest.is_some_and(|rest| rest.starts_with(b"\0"))
         };
         sections.iter().find(wanted).map(|section| self.section_bytes(section)).transpose()
     }

@@ -20,6 +20,8 @@ pub enum ModulesError {
     Missing(String),
     #[error("module {name} is of kernel {found}")]
     Version { name: String, found: String },
+    #[error("they depend on more than {MAX_NAMES} others, or have over {MAX_TOTAL} bytes")]
+    TooMany,
     #[error("read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("read module {}", path.display())]
@@ -35,6 +37,10 @@ const WELCOME: [&str; 6] =
 
 /// The largest modules have a few MiB, with their symbols.
 const MAX_MODULE: usize = 64 << 20;
+/// Of all modules together; the distributions' need a tenth.
+const MAX_TOTAL: usize = 128 << 20;
+/// Modules name others, and those again others: about fifty in all, on the distributions' kernels.
+const MAX_NAMES: usize = 512;
 
 /// A module ready to load.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,6 +96,7 @@ struct Collection<'a> {
     builtin: HashSet<String>,
     seen: HashSet<String>,
     modules: Vec<Module>,
+    bytes_left: usize,
 }
 
 impl<'a> Collection<'a> {
@@ -102,6 +109,7 @@ impl<'a> Collection<'a> {
             builtin: builtin(folder),
             seen: HashSet::new(),
             modules: Vec::new(),
+            bytes_left: MAX_TOTAL,
         })
     }
 
@@ -111,10 +119,14 @@ impl<'a> Collection<'a> {
         if self.builtin.contains(name) || !self.seen.insert(name.to_owned()) {
             return Ok(());
         }
+        if self.seen.len() > MAX_NAMES {
+            return Err(ModulesError::TooMany);
+        }
         let Some(path) = self.available.get(name).cloned() else {
             return if needed { Err(ModulesError::Missing(name.to_owned())) } else { Ok(()) };
         };
         let bytes = read(&path)?;
+        self.bytes_left = self.bytes_left.checked_sub(bytes.len()).ok_or(ModulesError::TooMany)?;
         let info = Info::of(&bytes).map_err(|source| ModulesError::Elf { path, source })?;
         if info.version.as_deref().is_some_and(|found| found != self.version) {
             let found = info.version.unwrap_or_default();
@@ -260,6 +272,25 @@ pub(super) mod tests {
         let files =
             [("virtio_mmio.ko", "depends=virtio_blk"), ("virtio_blk.ko", "depends=virtio_mmio")];
         assert_eq!(names(folder(&files, &BUILTIN).path()).unwrap(), ["virtio_blk", "virtio_mmio"]);
+    }
+
+    #[test]
+    fn a_chain_without_end_and_more_than_guests_hold_are_refused() {
+        let of_chain = |i: usize| (format!("m{i}.ko"), format!("depends=m{}", i + 1));
+        let mut files: Vec<_> = (0..2 * MAX_NAMES).map(of_chain).collect();
+        files.push(("virtio_mmio.ko".to_owned(), "depends=m0".to_owned()));
+        let files: Vec<_> = files.iter().map(|(name, of)| (name.as_str(), of.as_str())).collect();
+        let chain = folder(&files, &BUILTIN);
+        assert!(matches!(names(chain.path()), Err(ModulesError::TooMany)));
+
+        let files = [("virtio_mmio.ko", "depends=large,larger"), ("virtio_blk.ko", "")];
+        let heavy = folder(&files, &BUILTIN);
+        for name in ["large.ko", "larger.ko"] {
+            let path = heavy.path().join("kernel/drivers").join(name);
+            fs::write(&path, module(&[])).unwrap();
+            fs::File::options().write(true).open(path).unwrap().set_len(MAX_MODULE as u64).unwrap();
+        }
+        assert!(matches!(names(heavy.path()), Err(ModulesError::TooMany)));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Debian packages: an `ar` archive with a compressed tar archive of the files. Of these the kernel,
-//! its modules and the list of what is built in are unpacked; everything else is passed over.
+//! its modules and the list of what is built in are unpacked; everything else is passed over. All
+//! sizes and counts are bounded: a package is a stranger's until its sum has been compared.
+
+mod ar;
 
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
@@ -21,6 +24,8 @@ pub enum PackageError {
     NoKernel,
     #[error("its file {name} has {size} bytes")]
     Size { name: String, size: u64 },
+    #[error("it holds more than {MAX_FILES} files")]
+    TooMany,
     #[error("write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -31,6 +36,10 @@ const PARTS: [&str; 2] = ["linux-modules-", "linux-binary-"];
 const MAX_UNPACKED: u64 = 2 << 30;
 /// More than any kernel or module has.
 const MAX_FILE: u64 = 256 << 20;
+/// Several times what the distributions' largest kernel packages hold.
+const MAX_FILES: usize = 32 * 1024;
+/// Folders on the way to a file; the distributions' kernels have ten at most.
+const MAX_DEPTH: usize = 24;
 
 /// Longest that headers and names may be between two files.
 const MAX_NAMES: u64 = 1 << 20;
@@ -77,21 +86,18 @@ fn parts(package: &Path) -> Vec<PathBuf> {
 /// Visits the regular files of a package, by names without a leading `/`, `./` or `usr/`.
 fn each(package: &Path, visit: &mut Visit<'_>) -> Result<(), PackageError> {
     let file = File::open(package).map_err(PackageError::Read)?;
-    let mut outer = ar::Archive::new(file);
-    while let Some(member) = outer.next_entry() {
-        let member = member.map_err(PackageError::Read)?;
-        if member.header().identifier().starts_with(b"data.tar") {
-            let data = decompress::reader(member).map_err(PackageError::Read)?;
-            return each_file(data.take(MAX_UNPACKED), visit);
-        }
-    }
-    Err(PackageError::NoData)
+    let data = ar::member(BufReader::new(file), "data.tar").map_err(PackageError::Read)?;
+    let data = decompress::reader(data.ok_or(PackageError::NoData)?);
+    each_file(data.map_err(PackageError::Read)?.take(MAX_UNPACKED), visit)
 }
 
 fn each_file(data: impl Read, visit: &mut Visit<'_>) -> Result<(), PackageError> {
     let left = Cell::new(MAX_NAMES);
     let mut archive = tar::Archive::new(Rationed { from: data, left: &left });
-    for entry in archive.entries().map_err(PackageError::Read)? {
+    for (count, entry) in archive.entries().map_err(PackageError::Read)?.enumerate() {
+        if count == MAX_FILES {
+            return Err(PackageError::TooMany);
+        }
         let mut entry = entry.map_err(PackageError::Read)?;
         left.set(entry.size().saturating_add(MAX_NAMES));
         let name = plain(&entry.path().map_err(PackageError::Read)?);
@@ -118,7 +124,7 @@ impl<R: Read> Read for Rationed<'_, R> {
     }
 }
 
-/// `None` for a path that leaves the root or is no text.
+/// `None` for a path that leaves the root, is no text, or lies too deep.
 fn plain(path: &Path) -> Option<String> {
     let mut names = Vec::new();
     for component in path.components() {
@@ -128,7 +134,7 @@ fn plain(path: &Path) -> Option<String> {
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    Some(names.join("/"))
+    (names.len() <= MAX_DEPTH).then(|| names.join("/"))
 }
 
 /// Where a file goes, if it is wanted at all.
@@ -156,6 +162,7 @@ fn write(name: &str, content: &mut dyn Read, size: u64, to: &Path) -> Result<(),
 /// Small packages for the tests of this folder.
 #[cfg(test)]
 pub(super) mod tests {
+    use super::ar::tests::archive;
     use super::*;
     use crate::decompress::tests::gzip;
 
@@ -165,11 +172,7 @@ pub(super) mod tests {
     }
 
     fn outer(data: &[u8]) -> Vec<u8> {
-        let mut archive = ar::Builder::new(Vec::new());
-        for (name, bytes) in [("debian-binary", b"2.0\n".as_slice()), ("data.tar.gz", data)] {
-            archive.append(&ar::Header::new(name.into(), bytes.len() as u64), bytes).unwrap();
-        }
-        archive.into_inner().unwrap()
+        archive(&[("debian-binary", b"2.0\n"), ("data.tar.gz", data)])
     }
 
     /// Written by hand, since the library writes no names that leave the root.
@@ -242,6 +245,23 @@ pub(super) mod tests {
         huge[..512].copy_from_slice(header.as_bytes());
         let (_folder, refused) = unpacked(&outer(&gzip(&huge)));
         assert!(matches!(refused, Err(PackageError::Size { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn more_files_than_any_kernel_has_are_refused() {
+        let entry = entry("x", b"");
+        let each = |count| each_file(entry.repeat(count).as_slice(), &mut |_, _, _| Ok(()));
+        each(MAX_FILES).unwrap();
+        assert!(matches!(each(MAX_FILES + 1), Err(PackageError::TooMany)));
+    }
+
+    #[test]
+    fn a_file_too_deep_is_passed_over() {
+        let deep = format!("lib/modules/{}a.ko", "x/".repeat(MAX_DEPTH));
+        let bytes = package(&[("boot/vmlinuz-1", b"k"), (&deep, b"a")]);
+        let (folder, unpacked) = unpacked(&bytes);
+        unpacked.unwrap();
+        assert!(!folder.path().join("into/modules/x").exists());
     }
 
     #[test]
