@@ -20,6 +20,7 @@ mod forms;
 mod input;
 mod interrupts;
 mod isolation;
+mod jail;
 mod run;
 mod servers;
 mod status;

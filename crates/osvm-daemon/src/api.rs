@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use osvm_fleet::drivers::jail::Standing;
 use osvm_spec::{Overrides, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -93,6 +94,9 @@ pub struct VmStatus {
     pub server: Option<ServerIdentity>,
     pub timings: Timings,
     pub run_dir: PathBuf,
+    /// What stands between the VMM and the host, as seen when it had started.
+    #[serde(default)]
+    pub jail: Vec<Standing>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use osvm_fleet::drivers;
+use osvm_fleet::drivers::jail::{LayerState, Standing};
 use osvm_image::kernel;
 use serde::{Deserialize, Serialize};
 
@@ -36,16 +37,16 @@ pub enum Verdict {
 
 /// Everything, in the order a launch needs it.
 pub async fn examine(home: &Home, host: &Host) -> Vec<Finding> {
-    vec![
-        hardware(host),
-        vmm(host),
-        protection(host),
+    let mut findings = vec![hardware(host), vmm(host), protection(host)];
+    findings.extend(layers(&host.jail().standings()));
+    findings.extend([
         kernel_file(home),
         base_image(home),
         runtime_dir(home),
         memory(host),
         daemon(home).await,
-    ]
+    ]);
+    findings
 }
 
 fn hardware(host: &Host) -> Finding {
@@ -88,6 +89,20 @@ fn protection(host: &Host) -> Finding {
         Err(_) => (Verdict::Bad, "nothing: no guest can run"),
     };
     Finding::new("isolation", found.0, found.1.to_owned())
+}
+
+/// The layers that a VMM would have around it: those that are on in one finding, and one for each
+/// that is not.
+fn layers(standings: &[Standing]) -> Vec<Finding> {
+    let (on, missing): (Vec<_>, Vec<_>) =
+        standings.iter().partition(|standing| standing.state == LayerState::On);
+    let on: Vec<_> = on.iter().map(|standing| standing.layer.to_string()).collect();
+    let mut findings = vec![Finding::new("jail", Verdict::Good, on.join(", "))];
+    findings.extend(missing.into_iter().map(|Standing { layer, state }| {
+        let verdict = if layer.is_required() { Verdict::Bad } else { Verdict::Fair };
+        Finding::new("jail", verdict, format!("{layer} is {state}"))
+    }));
+    findings
 }
 
 fn kernel_file(home: &Home) -> Finding {
@@ -162,5 +177,29 @@ impl Finding {
     fn hinted(mut self, hint: Option<&str>) -> Self {
         self.hint = hint.map(str::to_owned);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use osvm_fleet::drivers::jail::Layer;
+
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_missing_is_told_with_the_reason_and_is_bad_only_when_required() {
+        let why = || "no such thing".to_owned();
+        let standings = [
+            Standing { layer: Layer::NoNewPrivs, state: LayerState::On },
+            Standing { layer: Layer::Seccomp, state: LayerState::Impossible { why: why() } },
+            Standing { layer: Layer::Rlimits, state: LayerState::On },
+        ];
+        let findings = layers(&standings);
+        let told: Vec<_> = findings.iter().map(|f| (f.verdict, f.found.as_str())).collect();
+        let expected = [
+            (Verdict::Good, "no new privileges, resource limits"),
+            (Verdict::Bad, "system call filter is impossible here: no such thing"),
+        ];
+        assert_eq!(told, expected);
     }
 }

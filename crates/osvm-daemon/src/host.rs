@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use osvm_fleet::drivers::{HostFacts, Programs};
+use osvm_fleet::drivers::{HostFacts, Jail, Programs};
 
 /// The host as the front door sees it.
 #[derive(Debug, Clone)]
@@ -18,11 +18,17 @@ pub struct Host {
     pub user_cache: Option<PathBuf>,
     pub proc: PathBuf,
     pub kvm: PathBuf,
+    /// The osvm executable: the shim that VMMs are started through.
+    pub shim: PathBuf,
 }
 
 impl Host {
     pub(crate) fn facts(&self) -> HostFacts {
         HostFacts { cpuinfo: self.proc.join("cpuinfo"), kvm: self.kvm.clone() }
+    }
+
+    pub(crate) fn jail(&self) -> Jail {
+        Jail::of_host(&self.shim, &self.proc)
     }
 
     pub(crate) fn programs(&self) -> Programs {

@@ -144,7 +144,7 @@ impl Daemon {
             parallel_launches: plan::parallel_launches(home),
             proc: host.proc.clone(),
         };
-        let drivers = Drivers::of_host(host.facts(), host.programs());
+        let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail());
         let preparer = Preparer::new(store, assembler);
         let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
         Ok(Self { home: home.clone(), host: host.clone(), fleet, idle_stop: *idle_stop })

@@ -6,6 +6,7 @@ use osvm_spec::Hypervisor;
 use osvm_vmm::choose;
 pub use osvm_vmm::choose::{Accelerator, Choice, ChooseError, Hint, HostFacts, Kvm, Programs};
 pub use osvm_vmm::firecracker::release;
+pub use osvm_vmm::jail::{self, Jail};
 use osvm_vmm::{Driver, VmmError};
 use tokio::sync::Mutex;
 
@@ -18,14 +19,14 @@ pub struct Drivers {
 }
 
 enum Source {
-    Host { facts: HostFacts, programs: Programs },
+    Host { facts: HostFacts, programs: Programs, jail: Jail },
     Fixed(Arc<dyn Driver>),
 }
 
 impl Drivers {
-    /// Chooses among the programs found on the host.
-    pub fn of_host(facts: HostFacts, programs: Programs) -> Self {
-        Self { source: Source::Host { facts, programs }, opened: Mutex::default() }
+    /// Chooses among the programs found on the host, and runs them in `jail`.
+    pub fn of_host(facts: HostFacts, programs: Programs, jail: Jail) -> Self {
+        Self { source: Source::Host { facts, programs, jail }, opened: Mutex::default() }
     }
 
     /// Always this one.
@@ -34,9 +35,9 @@ impl Drivers {
     }
 
     pub(crate) async fn get(&self, wish: Hypervisor) -> Result<Arc<dyn Driver>, Cause> {
-        let (facts, programs) = match &self.source {
+        let (facts, programs, jail) = match &self.source {
             Source::Fixed(driver) => return Ok(Arc::clone(driver)),
-            Source::Host { facts, programs } => (facts, programs),
+            Source::Host { facts, programs, jail } => (facts, programs, jail),
         };
         let mut opened = self.opened.lock().await;
         if let Some((_, driver)) = opened.iter().find(|(known, _)| *known == wish) {
@@ -44,7 +45,7 @@ impl Drivers {
         }
         let choice = choose::choose(facts, wish, programs).map_err(|error| no_choice(&error))?;
         tracing::info!(program = %choice.program.display(), reason = choice.reason, "VMM chosen");
-        let driver = choose::open(&choice).await.map_err(|error| vmm_cause(&error))?;
+        let driver = choose::open(&choice, jail).await.map_err(|error| vmm_cause(&error))?;
         opened.push((wish, Arc::clone(&driver)));
         Ok(driver)
     }

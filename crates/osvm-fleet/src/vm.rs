@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use osvm_vmm::Running;
+use osvm_vmm::jail::Standing;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -113,6 +114,11 @@ impl<C> Vm<C> {
     /// The VMM's process, while there is one.
     pub fn pid(&self) -> Option<u32> {
         self.machine().map(|machine| machine.process().identity().pid)
+    }
+
+    /// What is around the VMM, while there is one.
+    pub fn jail(&self) -> Vec<Standing> {
+        self.machine().map(|machine| machine.saved().jail).unwrap_or_default()
     }
 
     /// Asks the VM to end; [`Self::ended`] tells when it has.

@@ -15,6 +15,7 @@ use osvm_spec::Hypervisor;
 use thiserror::Error;
 
 use crate::firecracker::Firecracker;
+use crate::jail::Jail;
 use crate::qemu::Qemu;
 use crate::{Driver, VmmError};
 
@@ -100,10 +101,10 @@ pub fn choose(
 }
 
 /// The driver of a choice. Runs the program once to read its version.
-pub async fn open(choice: &Choice) -> Result<Arc<dyn Driver>, VmmError> {
+pub async fn open(choice: &Choice, jail: &Jail) -> Result<Arc<dyn Driver>, VmmError> {
     Ok(match choice.vmm {
         Vmm::Firecracker => Arc::new(Firecracker::open(&choice.program).await?),
-        Vmm::Qemu => Arc::new(Qemu::open(&choice.program, choice.accelerator).await?),
+        Vmm::Qemu => Arc::new(Qemu::open(&choice.program, choice.accelerator, jail).await?),
     })
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::jail::{JailError, Standing};
 use crate::{Exit, Identity, Link, LinkError, Machine, Process, ProcessError};
 
 /// One VMM on this host.
@@ -84,6 +85,9 @@ pub struct Saved {
     pub process: Identity,
     pub dir: PathBuf,
     pub guest_ports: Vec<u32>,
+    /// What is around the VMM, as seen when it had started.
+    #[serde(default)]
+    pub jail: Vec<Standing>,
 }
 
 /// Why a VMM could not be started, found again or controlled.
@@ -91,6 +95,9 @@ pub struct Saved {
 pub enum VmmError {
     #[error("run {}", program.display())]
     Spawn { program: PathBuf, source: std::io::Error },
+    /// It was not started, since not everything that must be around it could be put on.
+    #[error("jail {}", program.display())]
+    Jail { program: PathBuf, source: JailError },
     /// Ended before the machine ran, or refused a part of its configuration. `reason` is its own
     /// last word.
     #[error("start {vmm}: {reason}")]
@@ -117,13 +124,19 @@ pub enum VmmError {
 }
 
 impl Saved {
-    pub(crate) fn new(driver: &str, machine: &Machine, process: &Process) -> Self {
+    pub(crate) fn new(
+        driver: &str,
+        machine: &Machine,
+        process: &Process,
+        jail: Vec<Standing>,
+    ) -> Self {
         Self {
             driver: driver.to_owned(),
             id: machine.id.clone(),
             process: process.identity(),
             dir: machine.dir.clone(),
             guest_ports: machine.guest_ports.clone(),
+            jail,
         }
     }
 

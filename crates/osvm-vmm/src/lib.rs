@@ -13,6 +13,7 @@
 //!   and outlive whoever started them.
 //! - [`Link`] is the way to the guest's agent, the same over virtio-serial and over vsock. A machine
 //!   has at most one link at a time; after a hang-up, `connect` makes the next.
+//! - [`Jail`](jail::Jail) is what stands between a VMM and the host.
 //! - [`Process`] is a pid together with its start time, held by a pidfd.
 //!
 //! Everything arrives as an argument: this crate reads no environment and prints nothing. All of it
@@ -24,6 +25,7 @@ pub mod choose;
 mod driver;
 pub mod fake;
 pub mod firecracker;
+pub mod jail;
 mod link;
 mod logs;
 mod machine;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use osvm_daemon::shim;
 
 use crate::commands::{completions, daemon, doctor, mcp, setup};
 use crate::error::{CliError, Form};
@@ -52,10 +53,21 @@ enum Command {
 /// The whole program.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some(socket) = shim_socket(&args) {
+        return shim::enter(socket);
+    }
     let form = form(&args);
     match parse(&args).and_then(|command| command.map_or(Ok(()), run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(form),
+    }
+}
+
+/// What the daemon starts VMMs through is no command of the user's, and must start fast.
+fn shim_socket(args: &[OsString]) -> Option<i32> {
+    match args {
+        [_, word, socket] if word == shim::WORD => socket.to_str()?.parse().ok(),
+        _ => None,
     }
 }
 

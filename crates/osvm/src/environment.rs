@@ -62,6 +62,8 @@ pub(crate) fn host() -> Host {
         user_cache: cache.or_else(|| Some(user_home()?.join(".cache"))),
         proc: "/proc".into(),
         kvm: "/dev/kvm".into(),
+        // This very executable, also when another one has been installed over it.
+        shim: "/proc/self/exe".into(),
     }
 }
 

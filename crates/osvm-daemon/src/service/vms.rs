@@ -121,6 +121,7 @@ impl Daemon {
             server: vm.current().map(|client| identity(&client)),
             timings: timings(vm.timings()),
             run_dir: facts.map(|facts| facts.run_dir).unwrap_or_default(),
+            jail: vm.jail(),
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{ACCEPT_QUEUE, Place, Transport, end_with};
-use crate::process::Spawn;
+use crate::process::{KillGuard, Spawn};
 use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Stream, VmmError,
 };
@@ -168,7 +168,8 @@ impl Driver for Fake {
 fn wait_long(machine: &Machine) -> Result<Process, VmmError> {
     let mut spawn = Spawn::new(Path::new("sleep"), &machine.dir);
     spawn.arg("900");
-    spawn.start(crate::logs::create(&machine.logs.join(crate::logs::VMM))?)
+    let log = crate::logs::create(&machine.logs.join(crate::logs::VMM))?;
+    spawn.start(log).map(KillGuard::release)
 }
 
 async fn kill_after(process: Process, delay: Duration) {
@@ -183,7 +184,7 @@ struct FakeMachine(Arc<Body>);
 #[async_trait]
 impl Running for FakeMachine {
     fn saved(&self) -> Saved {
-        Saved::new(NAME, &self.0.machine, &self.0.process)
+        Saved::new(NAME, &self.0.machine, &self.0.process, Vec::new())
     }
 
     fn process(&self) -> &Process {

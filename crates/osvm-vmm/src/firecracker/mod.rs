@@ -52,7 +52,7 @@ impl Firecracker {
         Ok(Self { program: program.to_owned(), version })
     }
 
-    fn spawn(&self, machine: &Machine) -> Result<Process, VmmError> {
+    fn spawn(&self, machine: &Machine) -> Result<KillGuard, VmmError> {
         let log = machine.logs.join(logs::VMM);
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         spawn.args(["--api-sock", API_SOCKET, "--id", &machine.id]);
@@ -84,7 +84,7 @@ impl Driver for Firecracker {
         machine.check_dir()?;
         check_input(machine)?;
         let requests = config::requests(machine, &self.version)?;
-        let process = KillGuard::new(self.spawn(machine)?);
+        let process = self.spawn(machine)?;
         let configured = configure(&process, &machine.dir, &requests);
         match tokio::time::timeout(START_DEADLINE, configured).await {
             Ok(Ok(())) => {}
@@ -94,7 +94,7 @@ impl Driver for Firecracker {
             }
         }
         let process = process.release();
-        let saved = Saved::new(NAME, machine, &process);
+        let saved = Saved::new(NAME, machine, &process, Vec::new());
         Ok(Box::new(FirecrackerMachine { saved, process, place: Place::default() }))
     }
 

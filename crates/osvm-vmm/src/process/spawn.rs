@@ -1,5 +1,5 @@
 //! Starts a VMM so that it outlives us: a session of its own, its output in files, only the
-//! descriptors it was given.
+//! descriptors it was given; in its jail, where it has one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::FdFlags;
-use rustix::process::{Resource, Rlimit};
 
 use super::{Exit, Process};
 use crate::VmmError;
+use crate::jail::{Cell, Handover, Jail, JailError, Plan};
 
 /// A program to start, with what it inherits.
 #[derive(Debug)]
@@ -23,7 +23,6 @@ pub(crate) struct Spawn {
     args: Vec<OsString>,
     dir: PathBuf,
     inherited: Vec<OwnedFd>,
-    file_limit: Option<u64>,
 }
 
 impl Spawn {
@@ -34,7 +33,6 @@ impl Spawn {
             args: Vec::new(),
             dir: dir.to_owned(),
             inherited: Vec::new(),
-            file_limit: None,
         }
     }
 
@@ -55,35 +53,57 @@ impl Spawn {
         number
     }
 
-    /// Lets no file that the child writes grow beyond `bytes`: further writes fail with EFBIG, and
-    /// the child goes on. Holds for as long as the child lives, whoever watches.
-    pub(crate) fn limit_files(&mut self, bytes: u64) -> &mut Self {
-        self.file_limit = Some(bytes);
-        self
-    }
-
     /// Starts it with its errors to `log`. Its standard output leads nowhere: a guest may be able
     /// to write there. Our copies of the inherited descriptors are closed.
-    pub(crate) fn start(self, log: File) -> Result<Process, VmmError> {
+    pub(crate) fn start(self, log: File) -> Result<KillGuard, VmmError> {
         let error = |source| VmmError::Spawn { program: self.program.clone(), source };
         #[expect(clippy::disallowed_methods, reason = "this is the VMM room")]
         let mut command = Command::new(&self.program);
         // Our environment may hold the user's secrets, and a VMM needs nothing of it.
         command.args(&self.args).current_dir(&self.dir).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = Child {
-            inherited: self.inherited.iter().map(AsRawFd::as_raw_fd).collect(),
-            file_limit: self.file_limit,
-        };
+        let child = Child { inherited: self.descriptors() };
         // SAFETY: `prepare` runs between fork and exec and makes only system calls that are
         // async-signal-safe; it allocates nothing and takes no lock.
         unsafe { command.pre_exec(move || child.prepare()) };
         let mut child = command.spawn().map_err(error)?;
-        Process::of_child(child.id()).map_err(|error| {
+        let process = Process::of_child(child.id()).inspect_err(|_| {
             // Both fail only where there is nothing left to end.
             let _ = child.kill().and_then(|()| child.wait());
-            error.into()
-        })
+        })?;
+        Ok(KillGuard::new(process))
+    }
+
+    /// Starts it in a jail: the shim first, which becomes it.
+    pub(crate) async fn start_in(
+        mut self,
+        jail: &Jail,
+        cell: &Cell,
+        log: File,
+    ) -> Result<KillGuard, VmmError> {
+        let refused = |source| VmmError::Jail { program: self.program.clone(), source };
+        let (mut handover, socket) =
+            Handover::new().map_err(|error| refused(JailError::Talk(error)))?;
+        let plan = Plan {
+            program: self.program.clone().into(),
+            args: std::mem::take(&mut self.args),
+            keep: self.descriptors(),
+            limits: cell.limits,
+            calls: cell.calls,
+        };
+        let (program, args) = jail.shim();
+        let mut shim = Self::new(program, &self.dir);
+        shim.inherited = std::mem::take(&mut self.inherited);
+        let socket = shim.inherit(socket);
+        shim.args(args).arg(socket.to_string());
+        let process = shim.start(log)?;
+        handover.prepare(plan).await.map_err(refused)?;
+        handover.go().await.map_err(refused)?;
+        Ok(process)
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        self.inherited.iter().map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -132,7 +152,6 @@ impl Drop for KillGuard {
 /// What is done in the child before it becomes the program.
 struct Child {
     inherited: Vec<RawFd>,
-    file_limit: Option<u64>,
 }
 
 impl Child {
@@ -143,18 +162,6 @@ impl Child {
             let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(fd) };
             rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
         }
-        self.file_limit.map_or(Ok(()), limit_files)
+        Ok(())
     }
-}
-
-/// The signal that comes with a write beyond the limit would end the process: it is ignored, which
-/// exec keeps.
-fn limit_files(bytes: u64) -> std::io::Result<()> {
-    // SAFETY: sets a disposition that runs no code of ours; the child has one thread.
-    let old = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    if old == libc::SIG_ERR {
-        return Err(std::io::Error::last_os_error());
-    }
-    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    Ok(rustix::process::setrlimit(Resource::Fsize, limit)?)
 }

@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::choose::Accelerator;
+use crate::jail::{Calls, Cell, Jail, Limits, Standing};
 use crate::link::{self, Place};
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn};
@@ -34,6 +35,10 @@ const NAME: &str = "qemu";
 /// In the run directory: the serial port's host end, and QEMU's control socket.
 const LINK_SOCKET: &str = "link.sock";
 const QMP_SOCKET: &str = "qmp.sock";
+
+/// What QEMU is allowed. It puts its own filter on by `-sandbox`.
+const CELL: Cell =
+    Cell { calls: Calls::Qemu, limits: Limits { file_size: Some(LOG_LIMIT) }, own_sandbox: true };
 
 /// How large a guest can make `console.log` (and QEMU `vmm.log`). What is written after is lost.
 const LOG_LIMIT: u64 = 1 << 20;
@@ -50,21 +55,27 @@ pub struct Qemu {
     program: PathBuf,
     version: String,
     host: Host,
+    jail: Jail,
 }
 
 impl Qemu {
     /// Runs the program once for its version.
-    pub async fn open(program: &Path, accelerator: Accelerator) -> Result<Self, VmmError> {
+    pub async fn open(
+        program: &Path,
+        accelerator: Accelerator,
+        jail: &Jail,
+    ) -> Result<Self, VmmError> {
         let version = crate::process::version(program, "QEMU emulator version").await?;
         let tsc_khz = match accelerator {
             Accelerator::Tcg => clock::tsc_khz().await,
             Accelerator::Kvm => None,
         };
-        Ok(Self { program: program.to_owned(), version, host: Host { accelerator, tsc_khz } })
+        let host = Host { accelerator, tsc_khz };
+        Ok(Self { program: program.to_owned(), version, host, jail: jail.clone() })
     }
 
     /// The process, given all it needs. It may still refuse it.
-    fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors), VmmError> {
+    async fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors), VmmError> {
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         let disk =
             machine.disk.as_deref().map(|disk| open_input("open root disk", disk)).transpose()?;
@@ -79,9 +90,14 @@ impl Qemu {
             qmp: spawn.inherit(listen(&machine.dir.join(QMP_SOCKET))?),
         };
         spawn.args(arguments::arguments(machine, &self.host, &fds));
-        spawn.limit_files(LOG_LIMIT);
-        let process = spawn.start(logs::create(&machine.logs.join(logs::VMM))?)?;
-        Ok((KillGuard::new(process), fds))
+        let log = logs::create(&machine.logs.join(logs::VMM))?;
+        Ok((spawn.start_in(&self.jail, &CELL, log).await?, fds))
+    }
+
+    /// QEMU has its own filter on by the time it answers.
+    fn look(&self, process: &Process) -> Result<Vec<Standing>, VmmError> {
+        let seen = self.jail.look(process.pid(), &CELL);
+        seen.map_err(|source| VmmError::Jail { program: self.program.clone(), source })
     }
 }
 
@@ -105,7 +121,7 @@ impl Driver for Qemu {
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         machine.check_dir()?;
-        let (process, fds) = self.spawn(machine)?;
+        let (process, fds) = self.spawn(machine).await?;
         let qmp = machine.dir.join(QMP_SOCKET);
         match tokio::time::timeout(START_DEADLINE, check_running(&qmp)).await {
             Ok(Ok(())) => {}
@@ -114,8 +130,9 @@ impl Driver for Qemu {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
+        let jail = self.look(&process)?;
         let process = process.release();
-        let saved = Saved::new(NAME, machine, &process);
+        let saved = Saved::new(NAME, machine, &process, jail);
         Ok(Box::new(QemuMachine { saved, process, place: Place::default() }))
     }
 

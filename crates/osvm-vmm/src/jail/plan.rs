@@ -1,0 +1,39 @@
+//! What the shim is told, and the few words it says back.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Calls, Limits};
+
+/// Everything the shim needs to know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Absolute path of the program that the shim becomes.
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    /// Descriptors that stay open, besides the three standard ones.
+    pub(crate) keep: Vec<RawFd>,
+    pub(crate) limits: Limits,
+    pub(crate) calls: Calls,
+}
+
+/// What the daemon says: a line of JSON each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Order {
+    Prepare(Box<Plan>),
+    /// The daemon watches the process: become the program.
+    Go,
+}
+
+/// What the shim says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Word {
+    /// The process that will be the program. It waits for [`Order::Go`].
+    Born { pid: u32 },
+    /// It will not become the program.
+    Failed { act: String, why: String },
+}
