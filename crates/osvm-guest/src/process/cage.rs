@@ -14,6 +14,9 @@ use crate::machine::stats;
 /// Most processes of a session that sets no limit.
 const PROCESSES: u64 = 4096;
 
+/// In a control group, where the kernel has the memory controller.
+const EVENTS: &str = "memory.events";
+
 /// Where cages are made.
 pub(crate) struct Cages {
     /// The root of the control groups, if the kernel has them.
@@ -27,8 +30,9 @@ pub(crate) struct Cages {
 pub(crate) struct Cage {
     group: Option<PathBuf>,
     proc: PathBuf,
-    /// The kernel's count of out-of-memory kills when the session began.
-    oom_kills_before: u64,
+    /// The kernel's count of out-of-memory kills when the session began. None where the group counts
+    /// its own: for this one the kernel writes out two hundred others.
+    oom_kills_before: Option<u64>,
 }
 
 impl Cages {
@@ -43,7 +47,8 @@ impl Cages {
             fs::create_dir(group)?;
             limit(group, limits)?;
         }
-        let oom_kills_before = stats::oom_kills(&self.proc);
+        let counts = group.as_ref().is_some_and(|group| group.join(EVENTS).exists());
+        let oom_kills_before = (!counts).then(|| stats::oom_kills(&self.proc));
         Ok(Cage { group, proc: self.proc.clone(), oom_kills_before })
     }
 
@@ -98,12 +103,13 @@ impl Cage {
     /// Whether a process that ended so did because the kernel killed it, or one of its own, for want of memory.
     pub(crate) fn ran_out_of_memory(&self, outcome: Outcome) -> bool {
         let group = self.group.as_ref();
-        match group.and_then(|group| fs::read_to_string(group.join("memory.events")).ok()) {
+        match group.and_then(|group| fs::read_to_string(group.join(EVENTS)).ok()) {
             _ if outcome == Outcome::Code(0) => false,
             Some(events) => stats::counter(&events, "oom_kill") > 0,
             None => {
                 let killed = outcome == Outcome::Signal(Signal::KILL.as_raw());
-                killed && stats::oom_kills(&self.proc) > self.oom_kills_before
+                let before = self.oom_kills_before;
+                killed && before.is_some_and(|before| stats::oom_kills(&self.proc) > before)
             }
         }
     }
