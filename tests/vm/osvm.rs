@@ -192,10 +192,12 @@ impl Osvm {
     pub(crate) fn crash_daemon(&self) {
         let pid = self.daemon_pid();
         kill(pid);
-        // Its sockets are closed once it is a zombie, and not a moment earlier.
+        // Its sockets are closed once it is a zombie of one thread, and not a moment earlier.
         eventually("the daemon is gone", || {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            let is_zombie = |rest: &str| rest.trim_start().starts_with('Z') && threads <= 1;
+            stat.rsplit_once(')').is_none_or(|(_, rest)| is_zombie(rest))
         });
     }
 
@@ -207,7 +209,8 @@ impl Osvm {
         assert_eq!(self.vmm_processes(), Vec::<i32>::new(), "VMMs are left");
     }
 
-    /// Processes whose arguments or working directory lie in the runtime directory.
+    /// Processes whose arguments, working directory or log lie in a run directory: of a VMM in its
+    /// jail, only the log shows.
     pub(crate) fn vmm_processes(&self) -> Vec<i32> {
         let runtime = self.runtime().to_str().unwrap();
         let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -215,8 +218,11 @@ impl Osvm {
         pids.filter(|pid: &i32| {
             let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-            let inside = cwd.starts_with(runtime) && cwd != self.runtime();
-            inside || String::from_utf8_lossy(&arguments).contains(&format!("{runtime}/microvm-"))
+            let log = fs::read_link(format!("/proc/{pid}/fd/2")).unwrap_or_default();
+            let inside = |path: &Path| path.starts_with(runtime) && path != self.runtime();
+            inside(&cwd)
+                || inside(&log)
+                || String::from_utf8_lossy(&arguments).contains(&format!("{runtime}/microvm-"))
         })
         .collect()
     }

@@ -38,7 +38,7 @@ pub enum Verdict {
 /// Everything, in the order a launch needs it.
 pub async fn examine(home: &Home, host: &Host) -> Vec<Finding> {
     let mut findings = vec![hardware(host), vmm(host), protection(host)];
-    findings.extend(layers(&host.jail().standings()));
+    findings.extend(layers(host.jail().await.standings()));
     findings.extend([
         kernel_file(home),
         base_image(home),

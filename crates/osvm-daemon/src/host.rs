@@ -27,8 +27,8 @@ impl Host {
         HostFacts { cpuinfo: self.proc.join("cpuinfo"), kvm: self.kvm.clone() }
     }
 
-    pub(crate) fn jail(&self) -> Jail {
-        Jail::of_host(&self.shim, &self.proc)
+    pub(crate) async fn jail(&self) -> Jail {
+        Jail::of_host(&self.shim, &self.proc).await
     }
 
     pub(crate) fn programs(&self) -> Programs {

@@ -2,6 +2,7 @@
 //! sessions' processes; everything that was half done is ended.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +121,7 @@ async fn clear<G: Greeter>(
         let _ = machine.kill();
         machine.exited().await;
     } else {
-        end_unrecorded(&workshop.settings.proc, dir.path());
+        end_unrecorded(&workshop.settings.proc, &dir);
     }
     tracing::info!(vm = %record.id, name = %record.plan.name, "left over from an earlier daemon, ended");
     let kept = Kept::new(&workshop.settings.logs_dir, record.plan.name.as_str());
@@ -130,15 +131,18 @@ async fn clear<G: Greeter>(
     kept.prune();
 }
 
-/// A daemon that died between starting a VMM and writing that down left a process that works in the
-/// run directory. Returns when it is gone.
-fn end_unrecorded(proc: &Path, dir: &Path) {
+/// A daemon that died between starting a VMM and writing that down left a process whose standard
+/// error is the log in the run directory: nothing else of it shows from outside its jail. Returns
+/// when it is gone.
+fn end_unrecorded(proc: &Path, dir: &RunDir) {
+    let Ok(log) = fs::metadata(dir.vmm_log()) else { return };
     for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == dir);
-        if let Some(pid) = Pid::from_raw(pid).filter(|_| works_there) {
+        let writes_there = fs::metadata(entry.path().join("fd/2"))
+            .is_ok_and(|file| (file.dev(), file.ino()) == (log.dev(), log.ino()));
+        if let Some(pid) = Pid::from_raw(pid).filter(|_| writes_there) {
             tracing::info!(pid = pid.as_raw_nonzero(), "VMM without a record, ended");
             if let Err(errno) = end(pid) {
                 tracing::info!(%errno, "it had ended already");

@@ -76,6 +76,11 @@ impl RunDir {
         self.path.join("logs")
     }
 
+    /// What the VMM itself says: its standard error.
+    pub(crate) fn vmm_log(&self) -> PathBuf {
+        self.logs().join("vmm.log")
+    }
+
     /// Time since anything was last added or removed directly inside.
     pub(crate) fn age(&self) -> Option<Duration> {
         fs::metadata(&self.path).ok()?.modified().ok()?.elapsed().ok()

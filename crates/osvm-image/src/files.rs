@@ -43,8 +43,10 @@ pub(crate) fn finish(file: &File, part: &Path, path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Syncs a finished temporary file and gives it its name.
+/// Syncs a finished temporary file and gives it its name. Others are kept out by its folder; by its
+/// own mode a VMM that is another user than the daemon may read it, where it is handed over.
 pub(crate) fn persist(temporary: NamedTempFile, path: &Path) -> io::Result<()> {
+    temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     Ok(())

@@ -20,7 +20,7 @@ pub(crate) struct Handover {
 pub enum JailError {
     /// The shim's own words: what it did, and why that failed.
     #[error("{act}: {why}")]
-    Failed { act: String, why: String },
+    Failed { act: String, why: String, layer: Option<Layer> },
     #[error("talk to the shim")]
     Talk(#[source] io::Error),
     #[error("talk to the shim: it ended without a word")]
@@ -42,18 +42,17 @@ impl Handover {
         self.say(&Order::Prepare(Box::new(plan))).await?;
         match self.hear().await? {
             Some(Word::Born { pid }) => Ok(pid),
-            Some(Word::Failed { act, why }) => Err(JailError::Failed { act, why }),
-            None => Err(JailError::Silent),
+            word => Err(unwanted(word)),
         }
     }
 
-    /// Returns when the process has become the program, which closes the shim's end.
+    /// Returns when the process has become the program, which closes the shim's end, or has gone
+    /// through its trial.
     pub(crate) async fn go(mut self) -> Result<(), JailError> {
         self.say(&Order::Go).await?;
         match self.hear().await? {
-            None => Ok(()),
-            Some(Word::Failed { act, why }) => Err(JailError::Failed { act, why }),
-            Some(Word::Born { .. }) => Err(JailError::Silent),
+            None | Some(Word::Fit) => Ok(()),
+            word => Err(unwanted(word)),
         }
     }
 
@@ -72,5 +71,12 @@ impl Handover {
             }
             Err(error) => Err(JailError::Talk(error)),
         }
+    }
+}
+
+fn unwanted(word: Option<Word>) -> JailError {
+    match word {
+        Some(Word::Failed { act, why, layer }) => JailError::Failed { act, why, layer },
+        _ => JailError::Silent,
     }
 }

@@ -12,6 +12,20 @@ pub enum Layer {
     NoNewPrivs,
     /// No core dumps, few descriptors, logs of bounded size.
     Rlimits,
+    /// Only the files it was lent, and those of its own program; no TCP; no signals to others.
+    Landlock,
+    /// Its own uid and gid, and no capability.
+    OwnUser,
+    /// What an ordinary user needs to have the other namespaces.
+    UserNamespace,
+    /// A root file system that holds only what its program needs.
+    MountNamespace,
+    /// It sees no process but itself.
+    PidNamespace,
+    /// No network interface but a loopback that is down.
+    NetworkNamespace,
+    IpcNamespace,
+    UtsNamespace,
     /// System calls that a VMM does not need don't exist for it.
     Seccomp,
     /// The filter that the VMM puts on by itself: QEMU's `-sandbox`, Firecracker's own.
@@ -43,12 +57,36 @@ pub struct Standing {
 
 impl Layer {
     /// In the order in which they are told.
-    pub const ALL: &[Self] = &[Self::NoNewPrivs, Self::Rlimits, Self::Seccomp, Self::VmmSandbox];
+    pub const ALL: &[Self] = &[
+        Self::NoNewPrivs,
+        Self::Rlimits,
+        Self::Seccomp,
+        Self::VmmSandbox,
+        Self::Landlock,
+        Self::OwnUser,
+        Self::UserNamespace,
+        Self::MountNamespace,
+        Self::PidNamespace,
+        Self::NetworkNamespace,
+        Self::IpcNamespace,
+        Self::UtsNamespace,
+    ];
 
     /// Whether a VMM must not run without it.
     pub fn is_required(self) -> bool {
         match self {
-            Self::NoNewPrivs | Self::Rlimits | Self::Seccomp | Self::VmmSandbox => true,
+            Self::NoNewPrivs
+            | Self::Rlimits
+            | Self::Seccomp
+            | Self::VmmSandbox
+            | Self::Landlock => true,
+            Self::OwnUser
+            | Self::UserNamespace
+            | Self::MountNamespace
+            | Self::PidNamespace
+            | Self::NetworkNamespace
+            | Self::IpcNamespace
+            | Self::UtsNamespace => false,
         }
     }
 }
@@ -68,6 +106,14 @@ impl fmt::Display for Layer {
         f.write_str(match self {
             Self::NoNewPrivs => "no new privileges",
             Self::Rlimits => "resource limits",
+            Self::Landlock => "files by Landlock",
+            Self::OwnUser => "a user of its own",
+            Self::UserNamespace => "user namespace",
+            Self::MountNamespace => "a root file system of its own",
+            Self::PidNamespace => "PID namespace",
+            Self::NetworkNamespace => "network namespace",
+            Self::IpcNamespace => "IPC namespace",
+            Self::UtsNamespace => "UTS namespace",
             Self::Seccomp => "system call filter",
             Self::VmmSandbox => "the VMM's own filter",
         })

@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Limits {
     /// Largest file it can write, in bytes. Further writes fail with EFBIG, and it goes on.
     pub(crate) file_size: Option<u64>,
+    /// Most threads of its user, where that user is its own.
+    pub(crate) threads: Option<u64>,
 }
+
+/// QEMU has one for each processor of its guest, up to 64 for its disk, and a few more.
+pub(crate) const THREADS: u64 = 512;
 
 /// QEMU has some 30 open, Firecracker one for each stream of its guest.
 const DESCRIPTORS: u64 = 1024;
@@ -19,6 +24,9 @@ impl Limits {
     pub(super) fn put_on(self) -> std::io::Result<()> {
         set(Resource::Core, 0)?;
         set(Resource::Nofile, DESCRIPTORS)?;
+        if let Some(threads) = self.threads {
+            set(Resource::Nproc, threads)?;
+        }
         if let Some(bytes) = self.file_size {
             ignore_file_size_signal()?;
             set(Resource::Fsize, bytes)?;

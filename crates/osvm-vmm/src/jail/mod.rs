@@ -4,36 +4,48 @@
 //! osvm executable itself, which reads a plan, puts the layers on, and becomes the VMM.
 //!
 //! ```text
-//! daemon ──Command──> shim ──puts the layers on──> exec ──> VMM
-//!    │   Plan, "go"    │                            │
-//!    └───── one socket ┴── its pid, what failed ────┘ closed by exec
+//! daemon ──Command──> shim ──new namespaces──> its copy ──puts the layers on──> exec ──> VMM
+//!    │    Plan          │ pid                      │ waits for "go"               │
+//!    └────── one socket ┴──────────────────────────┴──────── what failed ─────────┘ closed by exec
 //! ```
 //!
 //! - [`Jail`] is what this host can give; [`Layer`] and [`LayerState`] say it in words.
 //! - [`enter`] is the shim's whole program. A layer that can't be put on ends it: fail closed.
-//! - `seen` reads back from `/proc` what is really there. What is reported was seen, not assumed.
+//! - `ground` finds out, by trying, what the host gives. `seen` reads back from `/proc` what is
+//!   really there: what is reported of a VM was seen, not assumed. Landlock alone leaves no trace
+//!   there; that a VMM runs shows that it is on, since the shim does not start one without it.
 //!
 //! The shim runs ordinary code: between `fork` and `exec` of a process with threads almost nothing
 //! may be done.
 
 mod calls;
+mod files;
+mod ground;
 mod launch;
 mod layer;
 mod limits;
+mod needs;
 mod plan;
+mod root;
 mod seen;
 mod shim;
+mod spaces;
+mod user;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 pub(crate) use calls::Calls;
+pub(crate) use files::{Access, Lent, Place, readable_by_all};
 pub(crate) use launch::Handover;
 pub use launch::JailError;
 pub use layer::{Layer, LayerState, Standing};
 pub(crate) use limits::Limits;
+pub(crate) use needs::{Needs, said};
 pub(crate) use plan::{Order, Plan};
 pub use shim::{WORD, enter};
+
+use root::Root;
 
 /// How VMMs are jailed on this host.
 #[derive(Debug, Clone)]
@@ -42,49 +54,113 @@ pub struct Jail {
     shim: PathBuf,
     shim_args: Vec<OsString>,
     proc: PathBuf,
+    standings: Vec<Standing>,
 }
 
 /// What one VMM is allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
+    /// The VM's name, from which its user follows.
+    pub(crate) id: String,
     pub(crate) calls: Calls,
-    pub(crate) limits: Limits,
-    /// It puts a filter of its own on, besides ours.
-    pub(crate) own_sandbox: bool,
+    /// Largest file it can write, in bytes.
+    pub(crate) file_size: Option<u64>,
+    pub(crate) needs: Needs,
+    /// What it may open besides what its program needs.
+    pub(crate) lent: Vec<Lent>,
+    /// Devices below `/dev`, by name.
+    pub(crate) devices: Vec<String>,
 }
 
 impl Jail {
-    /// `shim` is the osvm executable, `proc` where procfs is mounted.
-    pub fn of_host(shim: &Path, proc: &Path) -> Self {
-        Self { shim: shim.to_owned(), shim_args: vec![WORD.into()], proc: proc.to_owned() }
+    /// `shim` is the osvm executable, `proc` where procfs is mounted. Tries what this host gives.
+    pub async fn of_host(shim: &Path, proc: &Path) -> Self {
+        Self::with_shim(shim, vec![WORD.into()], proc).await
+    }
+
+    async fn with_shim(shim: &Path, shim_args: Vec<OsString>, proc: &Path) -> Self {
+        let (shim, proc, standings) = (shim.to_owned(), proc.to_owned(), Vec::new());
+        let mut jail = Self { shim, shim_args, proc, standings };
+        jail.standings = ground::survey(&jail, rustix::process::geteuid().is_root()).await;
+        jail
     }
 
     /// What a VMM started here would have around it.
-    pub fn standings(&self) -> Vec<Standing> {
-        Layer::ALL.iter().map(|&layer| Standing { layer, state: self.state(layer) }).collect()
+    pub fn standings(&self) -> &[Standing] {
+        &self.standings
     }
 
-    fn state(&self, layer: Layer) -> LayerState {
-        match layer {
-            Layer::NoNewPrivs | Layer::Rlimits | Layer::VmmSandbox => LayerState::On,
-            Layer::Seccomp => seen::has_seccomp(&self.proc),
-        }
+    pub(crate) fn has(&self, layer: Layer) -> bool {
+        self.standings.iter().any(|s| s.layer == layer && s.state == LayerState::On)
     }
 
     pub(crate) fn shim(&self) -> (&Path, &[OsString]) {
         (&self.shim, &self.shim_args)
     }
 
-    /// Looks at a VMM that runs. A layer that must be on and is not is an error.
-    pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
-        let standings = seen::look(&self.proc.join(pid.to_string()), cell);
-        match standings.iter().find(|standing| standing.state != LayerState::On) {
-            Some(Standing { layer, state }) if layer.is_required() => {
-                Err(JailError::Missing { layer: *layer, state: state.clone() })
-            }
-            _ => Ok(standings),
+    /// What the shim is told. An error where a layer is missing without which no VMM may run.
+    pub(crate) fn plan(
+        &self,
+        cell: &Cell,
+        args: Vec<OsString>,
+        keep: Vec<i32>,
+    ) -> Result<Plan, JailError> {
+        if let Some(missing) = self.standings.iter().find(|standing| is_missing(standing)) {
+            let Standing { layer, state } = missing.clone();
+            return Err(JailError::Missing { layer, state });
         }
+        let user = self.user(cell);
+        let spaces: Vec<_> =
+            Layer::ALL.iter().copied().filter(|layer| self.spans(*layer)).collect();
+        let counts_apart = user.is_some() || spaces.contains(&Layer::UserNamespace);
+        let threads = counts_apart.then_some(limits::THREADS);
+        let places = cell.needs.places().into_iter().map(PathBuf::into_os_string).collect();
+        let root = Root { places, devices: cell.devices.clone(), owner: user };
+        let devices = cell.devices.iter().map(|name| format!("/dev/{name}"));
+        let devices = devices.map(|path| Lent::path(path, Access::Control));
+        Ok(Plan {
+            program: cell.needs.program.clone().into(),
+            args,
+            keep,
+            limits: Limits { file_size: cell.file_size, threads },
+            calls: cell.calls,
+            root: spaces.contains(&Layer::MountNamespace).then_some(root),
+            spaces,
+            user,
+            lent: Some(
+                cell.needs.lent().into_iter().chain(devices).chain(cell.lent.clone()).collect(),
+            ),
+            is_trial: false,
+        })
     }
+
+    fn user(&self, cell: &Cell) -> Option<u32> {
+        self.has(Layer::OwnUser).then(|| user::of_vm(&cell.id))
+    }
+
+    fn spans(&self, layer: Layer) -> bool {
+        spaces::name(layer).is_some() && self.has(layer)
+    }
+
+    /// Looks at a VMM that runs. A layer that should be on and is not is an error.
+    pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
+        let process = seen::Process::read(&self.proc, pid);
+        let user = self.user(cell);
+        let told = self.standings.iter().map(|Standing { layer, state }| match state {
+            LayerState::On => match process.lacks(*layer, user) {
+                Some(seen) => {
+                    Err(JailError::Missing { layer: *layer, state: LayerState::off(seen) })
+                }
+                None => Ok(Standing { layer: *layer, state: LayerState::On }),
+            },
+            other => Ok(Standing { layer: *layer, state: other.clone() }),
+        });
+        told.collect()
+    }
+}
+
+fn is_missing(standing: &Standing) -> bool {
+    standing.layer.is_required() && standing.state != LayerState::On
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calls, Limits};
+use super::files::Lent;
+use super::root::Root;
+use super::{Calls, Layer, Limits};
 
 /// Everything the shim needs to know.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +19,16 @@ pub(crate) struct Plan {
     pub(crate) keep: Vec<RawFd>,
     pub(crate) limits: Limits,
     pub(crate) calls: Calls,
+    /// Namespaces to be in.
+    pub(crate) spaces: Vec<Layer>,
+    /// In a mount namespace.
+    pub(crate) root: Option<Root>,
+    /// Where the shim is root.
+    pub(crate) user: Option<u32>,
+    /// Files and folders that it may open; all when not given.
+    pub(crate) lent: Option<Vec<Lent>>,
+    /// Everything but becoming the program.
+    pub(crate) is_trial: bool,
 }
 
 /// What the daemon says: a line of JSON each.
@@ -34,6 +46,8 @@ pub(crate) enum Order {
 pub(super) enum Word {
     /// The process that will be the program. It waits for [`Order::Go`].
     Born { pid: u32 },
+    /// The trial has come to its end.
+    Fit,
     /// It will not become the program.
-    Failed { act: String, why: String },
+    Failed { act: String, why: String, layer: Option<Layer> },
 }

@@ -1,15 +1,9 @@
 //! What is really around a process, read from `/proc`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Cell, Layer, LayerState, Standing};
-
-/// Looks at the process that `folder` of procfs describes.
-pub(super) fn look(folder: &Path, cell: &Cell) -> Vec<Standing> {
-    let process = Process::read(folder);
-    Layer::ALL.iter().map(|&layer| Standing { layer, state: process.state(layer, cell) }).collect()
-}
+use super::{Layer, LayerState, spaces};
 
 /// Whether this kernel filters system calls.
 pub(super) fn has_seccomp(proc: &Path) -> LayerState {
@@ -21,33 +15,68 @@ pub(super) fn has_seccomp(proc: &Path) -> LayerState {
 }
 
 /// Files of procfs that say what is around a process. Empty when it has ended.
-struct Process {
+pub(super) struct Process {
     status: String,
     limits: String,
+    folder: PathBuf,
+    own: PathBuf,
 }
 
 impl Process {
-    fn read(folder: &Path) -> Self {
+    pub(super) fn read(proc: &Path, pid: u32) -> Self {
+        let folder = proc.join(pid.to_string());
         let read = |name| fs::read_to_string(folder.join(name)).unwrap_or_default();
-        Self { status: read("status"), limits: read("limits") }
+        Self { status: read("status"), limits: read("limits"), own: proc.join("self"), folder }
     }
 
-    fn state(&self, layer: Layer, cell: &Cell) -> LayerState {
+    /// What is seen instead where a layer is not on. `user` is the process's own, if it has one.
+    pub(super) fn lacks(&self, layer: Layer, user: Option<u32>) -> Option<&'static str> {
         let filters = self.number("Seccomp_filters");
         let (is_on, seen) = match layer {
             Layer::NoNewPrivs => (self.number("NoNewPrivs") == Some(1), "it may gain privileges"),
             Layer::Rlimits => (self.hard_limit("Max core file size") == Some("0"), "it may dump"),
             Layer::Seccomp => (filters >= Some(1), "no filter is on"),
-            Layer::VmmSandbox if !cell.own_sandbox => (false, "this VMM has none"),
             Layer::VmmSandbox => (filters >= Some(2), "only our own filter is on"),
+            // It leaves no trace here; the shim starts nothing without it.
+            Layer::Landlock => (!self.status.is_empty(), "it has ended"),
+            Layer::OwnUser => (self.is_of(user), "it is another user's, or has capabilities"),
+            Layer::UserNamespace
+            | Layer::MountNamespace
+            | Layer::PidNamespace
+            | Layer::NetworkNamespace
+            | Layer::IpcNamespace
+            | Layer::UtsNamespace => (self.is_apart(layer), "it is in ours"),
         };
-        if is_on { LayerState::On } else { LayerState::off(seen) }
+        (!is_on).then_some(seen)
+    }
+
+    fn is_of(&self, user: Option<u32>) -> bool {
+        let own = |name| {
+            self.field(name)
+                .is_some_and(|ids| ids.split_whitespace().all(|id| id.parse().ok() == user))
+        };
+        let none = |name| self.field(name).is_some_and(|set| set.chars().all(|digit| digit == '0'));
+        user.is_some() && own("Uid") && own("Gid") && none("CapPrm") && none("CapBnd")
+    }
+
+    fn is_apart(&self, layer: Layer) -> bool {
+        let space = |folder: &Path| {
+            fs::read_link(folder.join("ns").join(spaces::name(layer).unwrap_or_default()))
+        };
+        match (space(&self.folder), space(&self.own)) {
+            (Ok(its), Ok(ours)) => its != ours,
+            _ => false,
+        }
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
     }
 
     /// A field of `status`.
-    fn number(&self, name: &str) -> Option<u64> {
+    fn field(&self, name: &str) -> Option<&str> {
         let value = self.status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value?.trim().parse().ok()
+        value.map(str::trim)
     }
 
     /// `limits` has a name, the soft limit and the hard one in columns.
@@ -59,40 +88,53 @@ impl Process {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
-    use crate::jail::{Calls, Limits};
 
-    const CELL: Cell =
-        Cell { calls: Calls::Qemu, limits: Limits { file_size: None }, own_sandbox: true };
-
-    fn seen(status: &str, limits: &str) -> Vec<(Layer, bool)> {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("status"), status).unwrap();
-        fs::write(folder.path().join("limits"), limits).unwrap();
-        let standings = look(folder.path(), &CELL);
-        standings.into_iter().map(|s| (s.layer, s.state == LayerState::On)).collect()
-    }
-
+    const STATUS: &str = "Name:\tqemu\nUid:\t7\t7\t7\t7\nGid:\t7\t7\t7\t7\n\
+        CapPrm:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+        Seccomp_filters:\t2\n";
     const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units\n\
-                          Max core file size        0                    0                    bytes\n";
+        Max core file size        0                    0                    bytes\n";
+
+    /// Layers that a process with that status lacks; all its namespaces are its own but one.
+    fn lacking(status: &str, shared: &str) -> Vec<Layer> {
+        let proc = tempfile::tempdir().unwrap();
+        let (its, ours) = (proc.path().join("42"), proc.path().join("self"));
+        for folder in [&its, &ours] {
+            fs::create_dir_all(folder.join("ns")).unwrap();
+        }
+        fs::write(its.join("status"), status).unwrap();
+        fs::write(its.join("limits"), LIMITS).unwrap();
+        for name in ["user", "mnt", "net", "pid", "ipc", "uts"] {
+            symlink(format!("{name}:[1]"), ours.join("ns").join(name)).unwrap();
+            let number = if name == shared { 1 } else { 2 };
+            symlink(format!("{name}:[{number}]"), its.join("ns").join(name)).unwrap();
+        }
+        let process = Process::read(proc.path(), 42);
+        Layer::ALL.iter().copied().filter(|l| process.lacks(*l, Some(7)).is_some()).collect()
+    }
 
     #[test]
     fn a_jailed_process_is_known_by_its_files_in_proc() {
-        let status = "Name:\tqemu\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n";
-        assert!(seen(status, LIMITS).iter().all(|(_, is_on)| *is_on));
+        assert_eq!(lacking(STATUS, ""), []);
     }
 
     #[test]
-    fn a_filter_of_ours_alone_is_not_the_vmms_own() {
-        let status = "NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\n";
-        let off: Vec<_> = seen(status, LIMITS).into_iter().filter(|(_, is_on)| !is_on).collect();
-        assert_eq!(off, [(Layer::VmmSandbox, false)]);
+    fn what_is_missing_is_seen() {
+        let one_filter = STATUS.replace("filters:\t2", "filters:\t1");
+        assert_eq!(lacking(&one_filter, ""), [Layer::VmmSandbox]);
+        assert_eq!(lacking(STATUS, "net"), [Layer::NetworkNamespace]);
+        assert_eq!(lacking(&STATUS.replace("\t7\t7\nGid", "\t7\t0\nGid"), ""), [Layer::OwnUser]);
+        let capable = STATUS.replace("CapBnd:\t0", "CapBnd:\t1");
+        assert_eq!(lacking(&capable, ""), [Layer::OwnUser]);
     }
 
     #[test]
     fn a_process_that_has_gone_has_nothing_around_it() {
-        let standings = look(Path::new("/nowhere"), &CELL);
-        assert!(standings.iter().all(|standing| standing.state != LayerState::On));
+        let process = Process::read(Path::new("/nowhere"), 42);
+        assert!(Layer::ALL.iter().all(|layer| process.lacks(*layer, None).is_some()));
     }
 
     #[test]

@@ -81,29 +81,74 @@ impl Spawn {
         cell: &Cell,
         log: File,
     ) -> Result<KillGuard, VmmError> {
-        let refused = |source| VmmError::Jail { program: self.program.clone(), source };
-        let (mut handover, socket) =
-            Handover::new().map_err(|error| refused(JailError::Talk(error)))?;
-        let plan = Plan {
-            program: self.program.clone().into(),
-            args: std::mem::take(&mut self.args),
-            keep: self.descriptors(),
-            limits: cell.limits,
-            calls: cell.calls,
-        };
-        let (program, args) = jail.shim();
-        let mut shim = Self::new(program, &self.dir);
-        shim.inherited = std::mem::take(&mut self.inherited);
-        let socket = shim.inherit(socket);
-        shim.args(args).arg(socket.to_string());
-        let process = shim.start(log)?;
-        handover.prepare(plan).await.map_err(refused)?;
+        let program = self.program.clone();
+        let refused = |source| VmmError::Jail { program: program.clone(), source };
+        let args = std::mem::take(&mut self.args);
+        let plan = jail.plan(cell, args, self.descriptors()).map_err(refused)?;
+        self.become_shim(jail);
+        let (process, handover) = self.hand_over(plan, log).await.map_err(|error| match error {
+            Stop::Jail(source) => refused(source),
+            Stop::Vmm(error) => error,
+        })?;
         handover.go().await.map_err(refused)?;
         Ok(process)
     }
 
+    /// Has a shim put on the layers of a plan and end.
+    pub(crate) async fn try_out(jail: &Jail, plan: Plan) -> Result<(), JailError> {
+        let mut shim = Self::new(jail.shim().0, Path::new("/"));
+        shim.become_shim(jail);
+        let null = File::options().write(true).open("/dev/null").map_err(JailError::Talk)?;
+        let (_process, handover) =
+            shim.hand_over(plan, null).await.map_err(|error| match error {
+                Stop::Jail(error) => error,
+                Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
+            })?;
+        handover.go().await
+    }
+
+    fn become_shim(&mut self, jail: &Jail) {
+        let (program, args) = jail.shim();
+        self.program = program.to_owned();
+        self.args = args.to_vec();
+    }
+
+    /// Starts the shim, with the plan, as far as the process that will be the program.
+    async fn hand_over(mut self, plan: Plan, log: File) -> Result<(KillGuard, Handover), Stop> {
+        let (mut handover, socket) = Handover::new().map_err(JailError::Talk)?;
+        let socket = self.inherit(socket);
+        self.arg(socket.to_string());
+        let shim = self.start(log)?;
+        let pid = handover.prepare(plan).await?;
+        if pid == shim.pid() {
+            return Ok((shim, handover));
+        }
+        // A child of ours as the shim is, which has done its part.
+        let process = Process::of_child(pid).map_err(VmmError::from)?;
+        shim.exited().await;
+        Ok((KillGuard::new(process), handover))
+    }
+
     fn descriptors(&self) -> Vec<RawFd> {
         self.inherited.iter().map(AsRawFd::as_raw_fd).collect()
+    }
+}
+
+/// Why a shim was stopped on its way.
+enum Stop {
+    Jail(JailError),
+    Vmm(VmmError),
+}
+
+impl From<JailError> for Stop {
+    fn from(error: JailError) -> Self {
+        Self::Jail(error)
+    }
+}
+
+impl From<VmmError> for Stop {
+    fn from(error: VmmError) -> Self {
+        Self::Vmm(error)
     }
 }
 

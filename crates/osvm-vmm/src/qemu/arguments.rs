@@ -45,7 +45,8 @@ pub(super) fn arguments(machine: &Machine, host: &Host, fds: &Descriptors) -> Ve
     args.option("-kernel", inherited(fds.kernel));
     args.option("-initrd", inherited(fds.initramfs));
     args.option("-append", machine.command_line(&kernel_args(machine, host)));
-    args.option("-chardev", format!("file,id=console,append=on,path={}", inherited(fds.console)));
+    let console = args.given(fds.console, 1);
+    args.option("-chardev", format!("file,id=console,append=on,path={console}"));
     args.option("-serial", "chardev:console");
     args.option("-chardev", format!("socket,id=qmp,server=on,wait=off,fd={}", fds.qmp));
     args.option("-mon", "chardev=qmp,mode=control");
@@ -99,8 +100,14 @@ impl Args {
         self.option("-device", format!("virtserialport,chardev=link,name={name}"));
     }
 
+    /// Names a descriptor that QEMU uses as it is, without opening the file again.
+    fn given(&mut self, fd: RawFd, set: u32) -> String {
+        self.option("-add-fd", format!("fd={fd},set={set}"));
+        format!("/dev/fdset/{set}")
+    }
+
     fn disk(&mut self, disk: RawFd) {
-        let file = inherited(disk);
+        let file = self.given(disk, 2);
         let node = format!("driver=file,node-name=file,read-only=on,filename={file}");
         self.option("-blockdev", node);
         self.option("-blockdev", "driver=raw,node-name=root,read-only=on,file=file");

@@ -4,6 +4,10 @@
 //! saved guest's memory can be mapped again), kernel, initramfs, disk, console log and both
 //! sockets. The sockets are bound and listened on before QEMU starts: connecting needs no retries,
 //! and QEMU's death shows as an end of file.
+//!
+//! In its jail it may be another user than the one whose files these are, so it gets the disk and
+//! the console's log as they are (`/dev/fdset`), not to be opened once more. Kernel and initramfs it
+//! opens again, by the descriptors' names.
 
 mod arguments;
 mod clock;
@@ -20,7 +24,7 @@ use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::choose::Accelerator;
-use crate::jail::{Calls, Cell, Jail, Limits, Standing};
+use crate::jail::{self, Access, Calls, Cell, Jail, Layer, Lent, Needs, Place as At, Standing};
 use crate::link::{self, Place};
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn};
@@ -35,10 +39,6 @@ const NAME: &str = "qemu";
 /// In the run directory: the serial port's host end, and QEMU's control socket.
 const LINK_SOCKET: &str = "link.sock";
 const QMP_SOCKET: &str = "qmp.sock";
-
-/// What QEMU is allowed. It puts its own filter on by `-sandbox`.
-const CELL: Cell =
-    Cell { calls: Calls::Qemu, limits: Limits { file_size: Some(LOG_LIMIT) }, own_sandbox: true };
 
 /// How large a guest can make `console.log` (and QEMU `vmm.log`). What is written after is lost.
 const LOG_LIMIT: u64 = 1 << 20;
@@ -56,6 +56,7 @@ pub struct Qemu {
     version: String,
     host: Host,
     jail: Jail,
+    needs: Needs,
 }
 
 impl Qemu {
@@ -71,18 +72,19 @@ impl Qemu {
             Accelerator::Kvm => None,
         };
         let host = Host { accelerator, tsc_khz };
-        Ok(Self { program: program.to_owned(), version, host, jail: jail.clone() })
+        let needs = needs(program).await?;
+        Ok(Self { program: program.to_owned(), version, host, jail: jail.clone(), needs })
     }
 
     /// The process, given all it needs. It may still refuse it.
-    async fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors), VmmError> {
+    async fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors, Cell), VmmError> {
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         let disk =
             machine.disk.as_deref().map(|disk| open_input("open root disk", disk)).transpose()?;
         let console = logs::create(&machine.logs.join(logs::CONSOLE))?;
         let fds = Descriptors {
-            kernel: spawn.inherit(open_input("open kernel", &machine.kernel.path)?),
-            initramfs: spawn.inherit(open_input("open initramfs", &machine.initramfs)?),
+            kernel: spawn.inherit(self.lend("open kernel", &machine.kernel.path)?),
+            initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
             disk: disk.map(|disk| spawn.inherit(disk)),
             memory: spawn.inherit(memory(machine)?),
             console: spawn.inherit(console.into()),
@@ -91,12 +93,39 @@ impl Qemu {
         };
         spawn.args(arguments::arguments(machine, &self.host, &fds));
         let log = logs::create(&machine.logs.join(logs::VMM))?;
-        Ok((spawn.start_in(&self.jail, &CELL, log).await?, fds))
+        let cell = self.cell(machine, &fds);
+        Ok((spawn.start_in(&self.jail, &cell, log).await?, fds, cell))
+    }
+
+    /// A file that QEMU opens by its descriptor's name, as itself.
+    fn lend(&self, act: &'static str, path: &Path) -> Result<OwnedFd, VmmError> {
+        let file = open_input(act, path)?;
+        if !self.jail.has(Layer::OwnUser) {
+            return Ok(file);
+        }
+        jail::readable_by_all(file).map_err(|source| VmmError::File {
+            act,
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn cell(&self, machine: &Machine, fds: &Descriptors) -> Cell {
+        let read = |fd| Lent { place: At::Descriptor(fd), access: Access::Read };
+        let kvm = (self.host.accelerator == Accelerator::Kvm).then_some("kvm");
+        Cell {
+            id: machine.id.clone(),
+            calls: Calls::Qemu,
+            file_size: Some(LOG_LIMIT),
+            needs: self.needs.clone(),
+            lent: [fds.kernel, fds.initramfs].map(read).to_vec(),
+            devices: ["null"].into_iter().chain(kvm).map(str::to_owned).collect(),
+        }
     }
 
     /// QEMU has its own filter on by the time it answers.
-    fn look(&self, process: &Process) -> Result<Vec<Standing>, VmmError> {
-        let seen = self.jail.look(process.pid(), &CELL);
+    fn look(&self, process: &Process, cell: &Cell) -> Result<Vec<Standing>, VmmError> {
+        let seen = self.jail.look(process.pid(), cell);
         seen.map_err(|source| VmmError::Jail { program: self.program.clone(), source })
     }
 }
@@ -121,7 +150,7 @@ impl Driver for Qemu {
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         machine.check_dir()?;
-        let (process, fds) = self.spawn(machine).await?;
+        let (process, fds, cell) = self.spawn(machine).await?;
         let qmp = machine.dir.join(QMP_SOCKET);
         match tokio::time::timeout(START_DEADLINE, check_running(&qmp)).await {
             Ok(Ok(())) => {}
@@ -130,7 +159,7 @@ impl Driver for Qemu {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
-        let jail = self.look(&process)?;
+        let jail = self.look(&process, &cell)?;
         let process = process.release();
         let saved = Saved::new(NAME, machine, &process, jail);
         Ok(Box::new(QemuMachine { saved, process, place: Place::default() }))
@@ -142,6 +171,25 @@ impl Driver for Qemu {
         Ok(Box::new(QemuMachine { saved: saved.clone(), process, place: Place::default() }))
     }
 }
+
+/// Firmware lies where QEMU says it looks for it, modules in a folder of its name beside its
+/// libraries.
+async fn needs(program: &Path) -> Result<Needs, VmmError> {
+    let path = program.to_owned();
+    let find = move || {
+        let said = jail::said(&path, &["-L", "help"], false)?;
+        let said = String::from_utf8_lossy(&said);
+        let prefix = std::fs::canonicalize(&path)?;
+        let prefix = prefix.ancestors().nth(2).unwrap_or(Path::new("/")).to_owned();
+        let modules = MODULES.iter().map(|folder| prefix.join(folder));
+        let folders: Vec<_> = said.lines().map(PathBuf::from).chain(modules).collect();
+        Needs::of(&path, &folders)
+    };
+    let error = |source| VmmError::Spawn { program: program.to_owned(), source };
+    tokio::task::spawn_blocking(find).await.map_err(|join| error(join.into()))?.map_err(error)
+}
+
+const MODULES: [&str; 3] = ["lib/qemu", "lib64/qemu", "lib/x86_64-linux-gnu/qemu"];
 
 /// QEMU answers on its main loop, which it enters when the machine is complete.
 async fn check_running(qmp: &Path) -> Result<(), QmpError> {

@@ -42,7 +42,7 @@ fn kernel(code: &[u8]) -> Vec<u8> {
 
 /// The driver, or `None` where the tests can't run.
 async fn qemu() -> Option<Qemu> {
-    match Qemu::open(Path::new(PROGRAM), Accelerator::Tcg, &jail()).await {
+    match Qemu::open(Path::new(PROGRAM), Accelerator::Tcg, &jail().await).await {
         Ok(qemu) => Some(qemu),
         Err(error) => {
             eprintln!("skipped: {error}");
@@ -143,7 +143,8 @@ async fn what_qemu_can_not_load_is_told_in_its_words_with_the_files_name() {
 
 #[tokio::test]
 async fn a_program_that_is_no_qemu_is_refused() {
-    let error = Qemu::open(Path::new("/bin/true"), Accelerator::Tcg, &jail()).await.unwrap_err();
+    let error =
+        Qemu::open(Path::new("/bin/true"), Accelerator::Tcg, &jail().await).await.unwrap_err();
     assert!(matches!(error, VmmError::Version { .. }), "{error}");
 }
 
