@@ -110,6 +110,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
 /// thread, which would keep its rights: no program that it starts gains privileges, and no process
 /// of the same user reads its memory, alive or dumped.
 fn give_up_rights() {
+    // Kernels before 6.4 tell this by a file in /proc/self that is root's afterwards. It is read
+    // once, and kept.
+    rustix::param::clock_ticks_per_second();
     let given_up = rustix::thread::set_no_new_privs(true)
         .and_then(|()| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable));
     if let Err(errno) = given_up {
