@@ -103,7 +103,7 @@ pub fn choose(
 /// The driver of a choice. Runs the program once to read its version.
 pub async fn open(choice: &Choice, jail: &Jail) -> Result<Arc<dyn Driver>, VmmError> {
     Ok(match choice.vmm {
-        Vmm::Firecracker => Arc::new(Firecracker::open(&choice.program).await?),
+        Vmm::Firecracker => Arc::new(Firecracker::open(&choice.program, jail).await?),
         Vmm::Qemu => Arc::new(Qemu::open(&choice.program, choice.accelerator, jail).await?),
     })
 }

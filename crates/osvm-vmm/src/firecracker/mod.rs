@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing};
 use crate::link::Place;
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn};
@@ -43,21 +44,61 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Firecracker {
     program: PathBuf,
     version: String,
+    /// `None` for root, for whom it is not jailed yet.
+    jail: Option<(Jail, Needs)>,
 }
 
 impl Firecracker {
-    /// Runs the program once for its version.
-    pub async fn open(program: &Path) -> Result<Self, VmmError> {
-        let version = crate::process::version(program, "Firecracker v").await?;
-        Ok(Self { program: program.to_owned(), version })
+    /// Runs the program for its version and its libraries.
+    pub async fn open(program: &Path, jail: &Jail) -> Result<Self, VmmError> {
+        let bare = Self::bare(program).await?;
+        if rustix::process::geteuid().is_root() {
+            return Ok(bare);
+        }
+        let error = |source| VmmError::Spawn { program: program.to_owned(), source };
+        let path = program.to_owned();
+        let needs = tokio::task::spawn_blocking(move || Needs::of(&path, &[])).await;
+        let needs = needs.map_err(|join| error(join.into()))?.map_err(error)?;
+        Ok(Self { jail: Some((jail.clone(), needs)), ..bare })
     }
 
-    fn spawn(&self, machine: &Machine) -> Result<KillGuard, VmmError> {
+    async fn bare(program: &Path) -> Result<Self, VmmError> {
+        let version = crate::process::version(program, "Firecracker v").await?;
+        Ok(Self { program: program.to_owned(), version, jail: None })
+    }
+
+    /// Files keep their names in the jail, and it works in the machine's folder.
+    fn cell(&self, machine: &Machine, needs: &Needs) -> Cell {
+        let files = [&machine.kernel.path, &machine.initramfs].into_iter().chain(&machine.disk);
+        Cell {
+            id: machine.id.clone(),
+            calls: Calls::Firecracker,
+            file_size: None,
+            needs: needs.clone(),
+            lent: files.map(|path| Lent::path(path, Access::Read)).collect(),
+            devices: vec!["kvm".to_owned(), "null".to_owned()],
+            folder: Some(machine.dir.clone()),
+            // One that is linked with glibc has none inside.
+            must_filter: false,
+        }
+    }
+
+    fn look(&self, machine: &Machine, process: &Process) -> Result<Vec<Standing>, VmmError> {
+        let Some((jail, needs)) = &self.jail else { return Ok(Vec::new()) };
+        let seen = jail.look(process.pid(), &self.cell(machine, needs));
+        seen.map_err(|source| VmmError::Jail { program: self.program.clone(), source })
+    }
+
+    async fn spawn(&self, machine: &Machine) -> Result<KillGuard, VmmError> {
         let log = machine.logs.join(logs::VMM);
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         spawn.args(["--api-sock", API_SOCKET, "--id", &machine.id]);
         spawn.args(["--level", Level::of(&self.version).as_str(), "--log-path"]).arg(&log);
-        spawn.start(logs::create(&log)?)
+        let log = logs::create(&log)?;
+        match &self.jail {
+            Some((jail, needs)) => spawn.start_in(jail, &self.cell(machine, needs), log).await,
+            None => spawn.start(log),
+        }
     }
 }
 
@@ -84,7 +125,7 @@ impl Driver for Firecracker {
         machine.check_dir()?;
         check_input(machine)?;
         let requests = config::requests(machine, &self.version)?;
-        let process = self.spawn(machine)?;
+        let process = self.spawn(machine).await?;
         let configured = configure(&process, &machine.dir, &requests);
         match tokio::time::timeout(START_DEADLINE, configured).await {
             Ok(Ok(())) => {}
@@ -93,8 +134,9 @@ impl Driver for Firecracker {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
+        let jail = self.look(machine, &process)?;
         let process = process.release();
-        let saved = Saved::new(NAME, machine, &process, Vec::new());
+        let saved = Saved::new(NAME, machine, &process, jail);
         Ok(Box::new(FirecrackerMachine { saved, process, place: Place::default() }))
     }
 

@@ -38,7 +38,7 @@ impl Bench {
         let version = format!("[ \"$1\" = --version ] && {{ echo Firecracker v{version}; exit; }}");
         std::fs::write(&program, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-        Firecracker::open(&program).await.unwrap()
+        Firecracker::bare(&program).await.unwrap()
     }
 
     fn machine(&self) -> Machine {
@@ -226,7 +226,7 @@ async fn a_program_that_ends_at_once_is_quoted() {
 
 #[tokio::test]
 async fn a_program_that_is_no_firecracker_is_refused() {
-    let error = Firecracker::open(Path::new("/bin/true")).await.unwrap_err();
+    let error = Firecracker::bare(Path::new("/bin/true")).await.unwrap_err();
     assert!(matches!(error, VmmError::Version { .. }), "{error}");
 }
 

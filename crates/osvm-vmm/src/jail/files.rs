@@ -39,6 +39,8 @@ pub(crate) enum Access {
     Run,
     /// A device: also to be written and controlled.
     Control,
+    /// A folder of its own: also to write what is in it, and to make sockets and files.
+    Keep,
 }
 
 impl Lent {
@@ -116,6 +118,9 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
         Access::Read => read,
         Access::Run => read | AccessFs::Execute,
         Access::Control => read | AccessFs::WriteFile | AccessFs::IoctlDev,
+        Access::Keep => {
+            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::MakeSock
+        }
     }
 }
 

@@ -97,7 +97,8 @@ async fn attempt(jail: &Jail, layers: &[Layer], is_root: bool) -> Result<(), Jai
     let has = |layer| layers.contains(&layer);
     let user = (is_root && has(Layer::OwnUser)).then(|| user::of_vm("trial"));
     let spaces = layers.iter().copied().filter(|layer| spaces::name(*layer).is_some());
-    let root = Root { places: Vec::new(), devices: vec!["null".to_owned()], owner: user };
+    let root =
+        Root { places: Vec::new(), folder: None, devices: vec!["null".to_owned()], owner: user };
     let plan = Plan {
         program: "/".into(),
         args: Vec::new(),

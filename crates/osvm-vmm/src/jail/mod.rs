@@ -70,6 +70,10 @@ pub(crate) struct Cell {
     pub(crate) lent: Vec<Lent>,
     /// Devices below `/dev`, by name.
     pub(crate) devices: Vec<String>,
+    /// A folder in which it works and may write.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether it must put a filter of its own on, besides ours.
+    pub(crate) must_filter: bool,
 }
 
 impl Jail {
@@ -114,10 +118,15 @@ impl Jail {
             Layer::ALL.iter().copied().filter(|layer| self.spans(*layer)).collect();
         let counts_apart = user.is_some() || spaces.contains(&Layer::UserNamespace);
         let threads = counts_apart.then_some(limits::THREADS);
-        let places = cell.needs.places().into_iter().map(PathBuf::into_os_string).collect();
-        let root = Root { places, devices: cell.devices.clone(), owner: user };
+        let root = Root {
+            places: cell.places(),
+            folder: cell.folder.clone().map(PathBuf::into_os_string),
+            devices: cell.devices.clone(),
+            owner: user,
+        };
         let devices = cell.devices.iter().map(|name| format!("/dev/{name}"));
         let devices = devices.map(|path| Lent::path(path, Access::Control));
+        let folder = cell.folder.iter().map(|path| Lent::path(path, Access::Keep));
         Ok(Plan {
             program: cell.needs.program.clone().into(),
             args,
@@ -128,7 +137,13 @@ impl Jail {
             spaces,
             user,
             lent: Some(
-                cell.needs.lent().into_iter().chain(devices).chain(cell.lent.clone()).collect(),
+                cell.needs
+                    .lent()
+                    .into_iter()
+                    .chain(devices)
+                    .chain(folder)
+                    .chain(cell.lent.clone())
+                    .collect(),
             ),
             is_trial: false,
         })
@@ -148,6 +163,9 @@ impl Jail {
         let user = self.user(cell);
         let told = self.standings.iter().map(|Standing { layer, state }| match state {
             LayerState::On => match process.lacks(*layer, user) {
+                Some(seen) if *layer == Layer::VmmSandbox && !cell.must_filter => {
+                    Ok(Standing { layer: *layer, state: LayerState::off(seen) })
+                }
                 Some(seen) => {
                     Err(JailError::Missing { layer: *layer, state: LayerState::off(seen) })
                 }
@@ -156,6 +174,17 @@ impl Jail {
             other => Ok(Standing { layer: *layer, state: other.clone() }),
         });
         told.collect()
+    }
+}
+
+impl Cell {
+    /// What of the host its root must have.
+    fn places(&self) -> Vec<OsString> {
+        let lent = self.lent.iter().filter_map(|lent| match &lent.place {
+            Place::Path(path) => Some(path.clone()),
+            Place::Descriptor(_) => None,
+        });
+        self.needs.places().into_iter().map(PathBuf::into_os_string).chain(lent).collect()
     }
 }
 

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Root {
     /// Files and folders of the host, each at its own path.
     pub(crate) places: Vec<OsString>,
+    /// A folder of the VM's own, in which it works and may write.
+    pub(crate) folder: Option<OsString>,
     /// Devices below `/dev`, by name.
     pub(crate) devices: Vec<String>,
     /// Devices are made anew, for this user alone, where the caller may do so.
@@ -36,11 +38,13 @@ impl Root {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
         let places = self.places.iter().map(|path| Copy::of(Path::new(path), SEALED));
         let places = places.collect::<io::Result<Vec<_>>>()?;
+        let folder = self.folder.iter().map(|path| Copy::of(Path::new(path), UNSEALED));
+        let folder = folder.collect::<io::Result<Vec<_>>>()?;
         let devices = self.devices.iter().map(|name| self.device(name));
         let devices = devices.collect::<io::Result<Vec<_>>>()?;
         mount("tmpfs", SCAFFOLD, "tmpfs", MountFlags::NOSUID, c"mode=0755,size=64k,nr_inodes=512")?;
         std::env::set_current_dir(SCAFFOLD)?;
-        for copy in places.iter().chain(devices.iter().flatten()) {
+        for copy in places.iter().chain(&folder).chain(devices.iter().flatten()) {
             copy.attach()?;
         }
         self.make_devices()?;
@@ -48,8 +52,8 @@ impl Root {
         mount_proc()?;
         rustix::process::pivot_root(".", ".")?;
         unmount(".", UnmountFlags::DETACH)?;
-        std::env::set_current_dir("/")?;
-        set_attributes(CWD, "/", READ_ONLY, 0)
+        set_attributes(CWD, "/", READ_ONLY, 0)?;
+        std::env::set_current_dir(self.folder.as_deref().unwrap_or("/".as_ref()))
     }
 
     /// The host's own device, where none can be made.
@@ -126,6 +130,7 @@ const NO_SUID: u64 = 0x2;
 const NO_DEVICES: u64 = 0x4;
 const NO_EXEC: u64 = 0x8;
 const SEALED: u64 = READ_ONLY | NO_SUID | NO_DEVICES;
+const UNSEALED: u64 = NO_SUID | NO_DEVICES | NO_EXEC;
 
 /// `struct mount_attr` of mount_setattr(2).
 #[repr(C)]

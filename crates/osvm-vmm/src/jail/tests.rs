@@ -59,6 +59,8 @@ fn cell(program: &Path) -> Cell {
         needs: Needs::of(program, &[]).unwrap(),
         lent: Vec::new(),
         devices: vec!["null".to_owned()],
+        folder: None,
+        must_filter: true,
     }
 }
 

@@ -120,6 +120,8 @@ impl Qemu {
             needs: self.needs.clone(),
             lent: [fds.kernel, fds.initramfs].map(read).to_vec(),
             devices: ["null"].into_iter().chain(kvm).map(str::to_owned).collect(),
+            folder: None,
+            must_filter: true,
         }
     }
 
