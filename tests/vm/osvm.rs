@@ -13,8 +13,11 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take before the test has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take before the test has failed: `OSVM_TEST_PATIENCE` seconds, or 120.
+fn patience() -> Duration {
+    let seconds = std::env::var("OSVM_TEST_PATIENCE").ok().map(|text| text.parse().unwrap());
+    Duration::from_secs(seconds.unwrap_or(120))
+}
 
 /// A user without any privilege, whom no machine has.
 const ORDINARY: u32 = 54_321;
@@ -273,7 +276,7 @@ impl Ended {
 /// Waits for something that is bound to happen.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     while !happened() {
         assert!(Instant::now() < deadline, "still not: {what}");
         std::thread::sleep(Duration::from_millis(20));
