@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ pub(super) struct Osvm {
 }
 
 impl Osvm {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(program: &Path) -> Result<Self> {
         let program =
-            fs::canonicalize("target/release/osvm").context("find target/release/osvm")?;
+            fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
         let home = std::env::temp_dir().join(format!("osvm-bench-{}", std::process::id()));
         fs::create_dir(&home).with_context(|| format!("make {}", home.display()))?;
         let osvm = Self { program, home };
@@ -34,9 +34,11 @@ impl Osvm {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// Process id of a VM's VMM.
-    pub(super) fn pid(&self, name: &str) -> Result<u64> {
-        self.vm(name)?["pid"].as_u64().context("read the VM's pid")
+    /// Process id and run directory of a VM's VMM.
+    pub(super) fn vmm(&self, name: &str) -> Result<(u64, PathBuf)> {
+        let vm = self.vm(name)?;
+        let pid = vm["pid"].as_u64().context("read the VM's pid")?;
+        Ok((pid, vm["run_dir"].as_str().context("read the VM's run directory")?.into()))
     }
 
     /// Processor time that the VMs have used so far, all together.
@@ -87,7 +89,7 @@ impl Osvm {
         vm.with_context(|| format!("find VM {name}"))
     }
 
-    fn vms(&self) -> Result<Vec<Value>> {
+    pub(super) fn vms(&self) -> Result<Vec<Value>> {
         let status = self.ok(&["mcp", "microvm", "status", "--json"])?;
         Ok(serde_json::from_str(&status)?)
     }
