@@ -20,6 +20,10 @@ pub const MAX_DATA: usize = 16 * 1024;
 /// Consumed bytes are acknowledged in steps of this size, or when nothing is left unread.
 const ACK_STEP: u64 = WINDOW as u64 / 8;
 
+/// More bytes than any channel ever carries: offsets that a peer tells at the start are held below,
+/// so that counting on from there can't overflow.
+const MOST: u64 = u64::MAX / 2;
+
 /// What the peer can't have meant; the stream is of no use after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SessionError {
@@ -60,9 +64,11 @@ pub enum Piece {
 
 impl Outgoing {
     /// The sending side of a channel whose earlier bytes somebody else sent: the peer has received all
-    /// before `received` and will acknowledge what lies between `acked` and there.
+    /// before `received` and will acknowledge what lies between `acked` and there. It is the peer that
+    /// says so: numbers that can't be are taken for the nearest that can.
     pub fn resumed(acked: u64, received: u64) -> Self {
-        Self { acked, base: received, sent: received, ..Self::default() }
+        let received = received.min(MOST);
+        Self { acked: acked.min(received), base: received, sent: received, ..Self::default() }
     }
 
     /// How many bytes [`push`](Self::push) takes now.
@@ -158,6 +164,7 @@ pub struct Incoming {
 impl Incoming {
     /// The receiving side of a channel whose bytes before `offset` somebody else has received.
     pub fn resumed(offset: u64) -> Self {
+        let offset = offset.min(MOST);
         Self { acked: offset, consumed: offset, received: offset, ..Self::default() }
     }
 

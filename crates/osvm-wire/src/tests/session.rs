@@ -211,3 +211,19 @@ fn small_reads_are_acknowledged_when_nothing_is_left_and_large_ones_in_steps() {
     receiver.consume(WINDOW);
     assert_eq!(receiver.ack_due(), Some(WINDOW as u64));
 }
+
+#[test]
+fn a_peer_that_lies_about_where_a_channel_stands_breaks_nothing() {
+    for (acked, received) in [(7, 3), (u64::MAX, 3), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+        let mut sender = Outgoing::resumed(acked, received);
+        sender.push(b"bytes");
+        let sent = sender.next_piece();
+        let _ = (sender.ack(acked), sender.ack(received), sender.rewind(received));
+        assert!(sender.room() <= WINDOW, "{sent:?}");
+        let mut receiver = Incoming::resumed(received);
+        let _ = receiver.accept(received, b"bytes");
+        receiver.consume(5);
+        let _ = (receiver.ack_due(), receiver.accept_end(u64::MAX));
+        assert!(receiver.consumed() <= receiver.received());
+    }
+}
