@@ -24,6 +24,8 @@ pub enum BzImageError {
 
 /// A kernel unpacked is tens of MiB; a debug build of everything stays below this.
 pub(super) const MAX_KERNEL: usize = 1 << 30;
+/// What is packed into a `bzImage` has no debugging symbols any more.
+const MAX_PAYLOAD: usize = 256 << 20;
 
 /// Size of the part whose fields are read below.
 const HEADER: usize = 0x250;
@@ -80,7 +82,7 @@ impl<'a> BzImage<'a> {
         if decompress::Compression::of(payload) == decompress::Compression::None {
             return Err(BzImageError::Compression);
         }
-        decompress::decompress_bounded(payload, MAX_KERNEL).map_err(BzImageError::Payload)
+        decompress::decompress_bounded(payload, MAX_PAYLOAD).map_err(BzImageError::Payload)
     }
 
     fn u16(&self, at: usize) -> u16 {
