@@ -65,6 +65,10 @@ pub struct VmStatus {
     /// Why, when the state is `failed`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cause: Option<String>,
+    /// Why the server's last conversation ended, when the VM is well: its process ended, or it broke a
+    /// limit and was ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fault: Option<String>,
     /// `firecracker 1.13.0`, `qemu 7.2.0`.
     pub vmm: String,
     /// `kvm` or `tcg`.
@@ -75,6 +79,9 @@ pub struct VmStatus {
     pub memory_mib: u32,
     /// Memory the host spends on this VM (proportional set size, VMM included), in bytes.
     pub memory_used_bytes: Option<u64>,
+    /// Most that this can come to, whatever the guest does: its memory and the VMM's overhead.
+    #[serde(default)]
+    pub memory_limit_bytes: u64,
     /// Processor time the VMM has used, in seconds.
     pub cpu_seconds: Option<f64>,
     pub uptime_seconds: f64,

@@ -23,8 +23,11 @@ use crate::rundir::RunDir;
 use crate::state::State;
 use crate::vm::Vm;
 
-/// Longest wait for the agent of a VM that was ready.
+/// Longest wait for the agent of a VM that was ready,
 const CONNECT: Duration = Duration::from_secs(10);
+/// and for all its answers. The daemon serves nobody before, and a guest may tell any number of sessions,
+/// or nothing.
+const ADOPT: Duration = Duration::from_secs(15);
 
 /// Looks at every run directory of this home, all of them at the same time.
 pub(crate) async fn adopt<G: Greeter>(workshop: &Arc<Workshop<G>>) {
@@ -44,7 +47,9 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
     };
     let machine = running(&workshop, &record).await;
     if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
-        match take_back(&workshop, &record, ready, Arc::clone(machine)).await {
+        let taken = take_back(&workshop, &record, ready, Arc::clone(machine));
+        let late = |_| Err(format!("its guest did not answer within {} s", ADOPT.as_secs()));
+        match tokio::time::timeout(ADOPT, taken).await.unwrap_or_else(late) {
             Ok((vm, link)) => {
                 workshop.welcome(&vm);
                 tokio::spawn(Life::go_on(workshop, vm, dir, link));

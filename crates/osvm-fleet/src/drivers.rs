@@ -7,6 +7,7 @@ use osvm_vmm::choose;
 pub use osvm_vmm::choose::{Accelerator, Choice, ChooseError, Hint, HostFacts, Kvm, Programs};
 pub use osvm_vmm::firecracker::release;
 pub use osvm_vmm::jail::{self, Jail};
+pub use osvm_vmm::overhead_mib;
 use osvm_vmm::{Driver, VmmError};
 use tokio::sync::Mutex;
 

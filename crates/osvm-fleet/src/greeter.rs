@@ -52,4 +52,11 @@ pub trait Greeter: Send + Sync + 'static {
 
     /// Whether the server process still listens.
     fn is_open(&self, conversation: &Self::Conversation) -> bool;
+
+    /// Waits until the server has ended the conversation, or has been given up, and says why; `None`
+    /// when it was dropped by us. Does not keep the conversation.
+    fn ended(
+        &self,
+        conversation: &Self::Conversation,
+    ) -> impl Future<Output = Option<String>> + Send + 'static;
 }

@@ -8,6 +8,7 @@
 mod admission;
 mod adopt;
 pub mod agent;
+mod breaks;
 mod diary;
 pub mod drivers;
 mod fleet;

@@ -9,6 +9,7 @@ use osvm_wire::message::Prepare;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
+use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
@@ -171,12 +172,19 @@ impl<G: Greeter> Life<G> {
 
     /// On duty until something ends it. A lost link is made anew; sessions outlive it.
     async fn serve(&self, mut link: Link) -> Turn {
-        let Some(machine) = self.vm.machine() else { return Turn::Stop };
+        let (Some(machine), Some(agent)) = (self.vm.machine(), self.vm.agent()) else {
+            return Turn::Stop;
+        };
+        let mut breaks = Breaks::default();
         loop {
             tokio::select! {
                 () = self.vm.asked_to_stop() => return Turn::Stop,
                 exit = machine.exited() => return Turn::Failure(vmm_ended(&exit)),
+                why = agent.distrusted() => return Turn::Failure(usurped(&why)),
                 () = link.closed() => {}
+            }
+            if breaks.are_too_many(Instant::now()) {
+                return self.deeper(&machine, link_broken_often()).await;
             }
             self.diary.note("link to the agent lost, connecting again");
             match self.while_alive(&machine, self.reconnect(&machine)).await {
@@ -240,7 +248,7 @@ impl<G: Greeter> Life<G> {
 
     /// By the agent, then SIGTERM, then SIGKILL, each with a deadline.
     async fn take_down(&self, machine: &Arc<dyn Running>, gently: bool) {
-        self.vm.hush().await;
+        self.vm.hush();
         if gently && let Some(agent) = self.vm.agent() {
             let power_off = async {
                 let _ = agent.power_off().await;
@@ -333,6 +341,19 @@ fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) 
 
 fn vmm_ended(exit: &Exit) -> Cause {
     Cause::new(CauseKind::Machine, format!("the VMM ended by itself: {exit}"))
+}
+
+fn usurped(why: &str) -> Cause {
+    let message =
+        format!("the guest's agent broke its protocol, so somebody has taken its place: {why}");
+    Cause::new(CauseKind::Machine, message)
+}
+
+fn link_broken_often() -> Cause {
+    let (most, within) = (Breaks::MOST, Breaks::WITHIN.as_secs());
+    let message =
+        format!("the guest broke its link to the host more than {most} times within {within} s");
+    Cause::new(CauseKind::Machine, message)
 }
 
 fn bug(error: &tokio::task::JoinError) -> Cause {

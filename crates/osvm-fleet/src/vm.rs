@@ -3,6 +3,7 @@
 //! Who moves it from state to state is [`crate::life`]; nobody else does.
 
 mod activity;
+mod faults;
 mod talk;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::id::VmId;
 use crate::plan::Plan;
 use crate::state::{Cause, CauseKind, State};
 use activity::{Activity, Waiters};
+use faults::Faults;
 use talk::Talk;
 
 /// One VM, from the moment it was asked for. `C` is a conversation with its server.
@@ -36,6 +38,7 @@ pub struct Vm<C> {
     stop: Notify,
     pub(crate) waiters: Waiters,
     pub(crate) activity: Activity,
+    faults: Faults,
     inside: Mutex<Inside>,
     /// The conversation that made the VM ready; renewed when its server process has ended.
     conversation: tokio::sync::Mutex<Option<Talk<C>>>,
@@ -85,6 +88,7 @@ impl<C> Vm<C> {
             stop: Notify::new(),
             waiters: Waiters::default(),
             activity: Activity::default(),
+            faults: Faults::default(),
             inside: Mutex::default(),
             conversation: tokio::sync::Mutex::default(),
         }
@@ -204,6 +208,11 @@ impl<C> Vm<C> {
     /// How many tool calls it has answered.
     pub fn calls(&self) -> u64 {
         self.activity.calls()
+    }
+
+    /// Why the server's last conversation ended, if it was by the server's doing. The VM is well.
+    pub fn fault(&self) -> Option<String> {
+        self.faults.last()
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

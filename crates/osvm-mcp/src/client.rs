@@ -150,4 +150,9 @@ impl Client {
     pub async fn closed(&self) -> McpError {
         self.connection.ended().await
     }
+
+    /// The same without keeping the client: `None` when it was dropped before the server's output ended.
+    pub fn end(&self) -> impl Future<Output = Option<McpError>> + Send + use<> {
+        self.connection.end()
+    }
 }

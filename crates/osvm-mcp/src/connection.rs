@@ -142,6 +142,12 @@ impl Connection {
         self.shared.ended.borrow().is_none()
     }
 
+    /// The same for somebody who does not keep the connection; `None` when it was dropped instead.
+    pub(crate) fn end(&self) -> impl Future<Output = Option<McpError>> + Send + use<> {
+        let mut ended = self.shared.ended.subscribe();
+        async move { ended.wait_for(Option::is_some).await.ok()?.clone() }
+    }
+
     /// Waits for the end of the server's output, and says why it ended.
     pub(crate) async fn ended(&self) -> McpError {
         let mut ended = self.shared.ended.subscribe();

@@ -22,6 +22,7 @@
 //! Deliberately absent: state machines, run directories' lives, retries. Those are the fleet's.
 
 pub mod choose;
+mod cost;
 mod driver;
 pub mod fake;
 pub mod firecracker;
@@ -32,6 +33,7 @@ mod machine;
 mod process;
 pub mod qemu;
 
+pub use cost::overhead_mib;
 pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
 pub use link::{Link, LinkError, Stream};
 pub use machine::{BootProtocol, Kernel, Machine};

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
+use crate::message::Attached;
+
 /// How many bytes of a channel may be on their way or unread: the sender stops there.
 pub const WINDOW: usize = 256 * 1024;
 
@@ -39,6 +41,18 @@ pub enum SessionError {
     AfterEnd,
     #[error("frame belongs to the other direction")]
     WrongDirection,
+    #[error("peer is at offset {offset}, where no session can be")]
+    Impossible { offset: u64 },
+}
+
+/// Whether a session can stand where the peer says it does.
+pub fn check(at: &Attached) -> Result<(), SessionError> {
+    let farthest = [at.stdin_received, at.stdout, at.stderr].into_iter().find(|at| *at > MOST);
+    let untaken = Some(at.stdin_taken).filter(|taken| *taken > at.stdin_received);
+    match farthest.or(untaken) {
+        Some(offset) => Err(SessionError::Impossible { offset }),
+        None => Ok(()),
+    }
 }
 
 /// The sending side of one channel.

@@ -44,6 +44,11 @@ impl Greeter for McpGreeter {
     fn is_open(&self, client: &Client) -> bool {
         client.is_open()
     }
+
+    fn ended(&self, client: &Client) -> impl Future<Output = Option<String>> + Send + 'static {
+        let end = client.end();
+        async move { end.await.map(|error| error.to_string()) }
+    }
 }
 
 fn myself() -> ClientInfo {

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
+use osvm_fleet::drivers::overhead_mib;
 use osvm_fleet::state::State as VmState;
 use osvm_fleet::{Launch, StartedBy, Vm};
 use osvm_mcp::Client;
@@ -101,11 +102,13 @@ impl Daemon {
                 VmState::Failed(cause) => Some(cause.message),
                 _ => None,
             },
+            fault: vm.fault(),
             vmm: facts.as_ref().map(|facts| facts.vmm.clone()).unwrap_or_default(),
             accelerator: facts.as_ref().map(|facts| facts.accelerator.clone()).unwrap_or_default(),
             pid,
             vcpus: vm.plan.resources.vcpus(),
             memory_mib: vm.plan.resources.memory_mib(),
+            memory_limit_bytes: memory_limit(vm),
             memory_used_bytes: usage.and_then(|usage| usage.memory_bytes),
             cpu_seconds: usage.and_then(|usage| usage.cpu_seconds),
             uptime_seconds: vm.uptime().as_secs_f64(),
@@ -124,6 +127,11 @@ impl Daemon {
             jail: vm.jail(),
         }
     }
+}
+
+fn memory_limit(vm: &Guest) -> u64 {
+    let accelerator = vm.facts().map(|facts| facts.accelerator).unwrap_or_default();
+    vm.plan.resources.memory_bytes() + (u64::from(overhead_mib(&accelerator)) << 20)
 }
 
 fn identity(client: &Client) -> ServerIdentity {

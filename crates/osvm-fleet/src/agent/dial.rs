@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::future::BoxFuture;
 use osvm_vmm::{Link, LinkError};
@@ -49,12 +49,15 @@ pub(super) struct Links {
 #[derive(Debug, Clone)]
 pub(super) struct Follow {
     current: watch::Receiver<Way>,
+    source: Weak<watch::Sender<Way>>,
 }
 
 #[derive(Clone)]
 enum Way {
     Open(Arc<dyn Dial>),
     Gone,
+    /// Whoever answered was not the agent. Nothing is asked there any more.
+    Distrusted(Arc<str>),
 }
 
 impl Links {
@@ -63,7 +66,7 @@ impl Links {
     }
 
     pub(super) fn replace(&self, link: impl Dial) {
-        self.current.send_replace(Way::Open(Arc::new(link)));
+        change(&self.current, Way::Open(Arc::new(link)));
     }
 
     pub(super) fn give_up(&self) {
@@ -75,8 +78,35 @@ impl Links {
     }
 
     pub(super) fn follow(&self) -> Follow {
-        Follow { current: self.current.subscribe() }
+        let source = Arc::downgrade(&self.current);
+        Follow { current: self.current.subscribe(), source }
     }
+
+    pub(super) fn distrust(&self, why: &str) {
+        change(&self.current, Way::Distrusted(why.into()));
+    }
+
+    /// Waits until there is a reason for distrust.
+    pub(super) async fn distrusted(&self) -> Arc<str> {
+        let mut current = self.current.subscribe();
+        loop {
+            if let Way::Distrusted(why) = &*current.borrow_and_update() {
+                return Arc::clone(why);
+            }
+            current.changed().await.expect("its sender is in self");
+        }
+    }
+}
+
+/// Distrust is for good.
+fn change(current: &watch::Sender<Way>, next: Way) {
+    current.send_if_modified(|way| {
+        let may = !matches!(way, Way::Distrusted(_));
+        if may {
+            *way = next;
+        }
+        may
+    });
 }
 
 impl Follow {
@@ -89,13 +119,19 @@ impl Follow {
     pub(super) async fn changed(&mut self) -> Result<(), AgentError> {
         self.current.changed().await.map_err(|_| AgentError::Gone)
     }
+
+    pub(super) fn distrust(&self, why: &str) {
+        if let Some(source) = self.source.upgrade() {
+            change(&source, Way::Distrusted(why.into()));
+        }
+    }
 }
 
 impl Way {
     fn link(&self) -> Result<Arc<dyn Dial>, AgentError> {
         match self {
             Self::Open(link) => Ok(Arc::clone(link)),
-            Self::Gone => Err(AgentError::Gone),
+            Self::Gone | Self::Distrusted(_) => Err(AgentError::Gone),
         }
     }
 }
@@ -105,6 +141,7 @@ impl fmt::Debug for Way {
         f.write_str(match self {
             Self::Open(_) => "Open",
             Self::Gone => "Gone",
+            Self::Distrusted(_) => "Distrusted",
         })
     }
 }

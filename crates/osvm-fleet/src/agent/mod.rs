@@ -15,6 +15,7 @@ mod tests;
 mod watch;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_wire::frame::FrameError;
@@ -26,6 +27,7 @@ use thiserror::Error;
 
 use self::dial::Links;
 use self::exchange::Exchange;
+use crate::drivers::chain;
 
 pub use self::dial::{AgentStream, Dial};
 pub use self::session::{Exited, Output, Resumed, Session, SessionLost, Stdin};
@@ -73,6 +75,11 @@ impl AgentError {
     pub fn is_hang_up(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Talk(_) | Self::HungUp)
     }
+
+    /// Whether an agent would never do this: somebody in the guest has taken its place.
+    fn is_lie(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Session(_) | Self::OtherAnswer(_))
+    }
 }
 
 impl Agent {
@@ -86,6 +93,11 @@ impl Agent {
         self.links.replace(link);
     }
 
+    /// Waits until the guest has broken the agent's protocol, which the agent never does; says how.
+    pub async fn distrusted(&self) -> Arc<str> {
+        self.links.distrusted().await
+    }
+
     /// The VM is gone: every session ends with [`SessionLost`].
     pub fn give_up(&self) {
         self.links.give_up();
@@ -94,7 +106,7 @@ impl Agent {
     pub async fn hello(&self) -> Result<Hello, AgentError> {
         match self.ask("hello", Request::Hello).await? {
             Reply::Hello(hello) => Ok(hello),
-            _ => Err(AgentError::OtherAnswer("hello")),
+            _ => self.other("hello"),
         }
     }
 
@@ -102,7 +114,7 @@ impl Agent {
     pub async fn prepare(&self, prepare: Prepare) -> Result<(), AgentError> {
         match self.ask("prepare", Request::Prepare(prepare)).await? {
             Reply::Prepared => Ok(()),
-            _ => Err(AgentError::OtherAnswer("prepare")),
+            _ => self.other("prepare"),
         }
     }
 
@@ -113,7 +125,7 @@ impl Agent {
             Ok((Reply::Spawned { .. }, exchange)) => {
                 Ok(Session::spawned(session, exchange, self.links.follow()))
             }
-            Ok(_) => Err(AgentError::OtherAnswer("spawn")),
+            Ok(_) => self.other("spawn"),
             Err(AgentError::Refused(Refusal::SessionExists(_))) => {
                 self.attach(session).await.map(|resumed| resumed.session)
             }
@@ -126,16 +138,19 @@ impl Agent {
         let attach = Attach { session, received: None };
         match self.open_over_links("attach", &Request::Attach(attach)).await? {
             (Reply::Attached(attached), exchange) => {
+                osvm_wire::session::check(&attached).inspect_err(|error| {
+                    self.links.distrust(&error.to_string());
+                })?;
                 Ok(Session::attached(session, &attached, exchange, self.links.follow()))
             }
-            _ => Err(AgentError::OtherAnswer("attach")),
+            _ => self.other("attach"),
         }
     }
 
     pub async fn sessions(&self) -> Result<Vec<SessionInfo>, AgentError> {
         match self.ask("sessions", Request::Sessions).await? {
             Reply::Sessions(sessions) => Ok(sessions),
-            _ => Err(AgentError::OtherAnswer("sessions")),
+            _ => self.other("sessions"),
         }
     }
 
@@ -143,7 +158,7 @@ impl Agent {
     pub async fn close(&self, session: SessionId) -> Result<(), AgentError> {
         match self.ask("close", Request::Close(session)).await? {
             Reply::Closed => Ok(()),
-            _ => Err(AgentError::OtherAnswer("close")),
+            _ => self.other("close"),
         }
     }
 
@@ -151,14 +166,14 @@ impl Agent {
     pub async fn signal(&self, session: SessionId, signal: i32) -> Result<(), AgentError> {
         match self.ask("signal", Request::Signal { session, signal }).await? {
             Reply::Signalled => Ok(()),
-            _ => Err(AgentError::OtherAnswer("signal")),
+            _ => self.other("signal"),
         }
     }
 
     pub async fn stats(&self) -> Result<Stats, AgentError> {
         match self.ask("stats", Request::Stats).await? {
             Reply::Stats(stats) => Ok(stats),
-            _ => Err(AgentError::OtherAnswer("stats")),
+            _ => self.other("stats"),
         }
     }
 
@@ -166,7 +181,7 @@ impl Agent {
     pub async fn watch(&self) -> Result<Events, AgentError> {
         match self.open("watch", &Request::Watch).await? {
             (Reply::Watching, exchange) => Ok(Events::new(exchange)),
-            _ => Err(AgentError::OtherAnswer("watch")),
+            _ => self.other("watch"),
         }
     }
 
@@ -174,12 +189,19 @@ impl Agent {
     pub async fn power_off(&self) -> Result<(), AgentError> {
         match self.ask("power off", Request::PowerOff).await? {
             Reply::PoweringOff => Ok(()),
-            _ => Err(AgentError::OtherAnswer("power off")),
+            _ => self.other("power off"),
         }
     }
 
     async fn ask(&self, question: &'static str, request: Request) -> Result<Reply, AgentError> {
         self.open(question, &request).await.map(|(reply, _)| reply)
+    }
+
+    /// An answer to a question that was not asked.
+    fn other<T>(&self, question: &'static str) -> Result<T, AgentError> {
+        let error = AgentError::OtherAnswer(question);
+        self.links.distrust(&chain(&error));
+        Err(error)
     }
 
     /// Asks over one link after the other until one holds.
@@ -209,6 +231,11 @@ impl Agent {
         let link = self.links.current()?;
         let answer = exchange::ask(link.as_ref(), request);
         let timed_out = |_| AgentError::TimedOut { question, after: ANSWER_DEADLINE };
-        tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(timed_out)?
+        let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(timed_out)?;
+        answer.inspect_err(|error| {
+            if error.is_lie() {
+                self.links.distrust(&chain(error));
+            }
+        })
     }
 }

@@ -25,8 +25,11 @@ enum Carried {
 
 /// Runs until the session is over, lost, or nobody holds a part of it.
 pub(super) async fn run(id: SessionId, shared: Arc<Shared>, first: Exchange, links: Follow) {
-    if let Err(error) = carry_on(id, &shared, first, links).await {
+    if let Err(error) = carry_on(id, &shared, first, links.clone()).await {
         let reason = chain(&error);
+        if error.is_lie() {
+            links.distrust(&reason);
+        }
         tracing::debug!(session = %id, reason, "session was lost");
         shared.lose(SessionLost::because(reason));
     }
@@ -108,6 +111,7 @@ async fn attach(id: SessionId, shared: &Shared, link: &dyn Dial) -> Result<Excha
     let attach = Attach { session: id, received: Some(shared.received()) };
     match exchange::ask(link, &Request::Attach(attach)).await? {
         (Reply::Attached(attached), exchange) => {
+            osvm_wire::session::check(&attached)?;
             shared.reattached(&attached)?;
             Ok(exchange)
         }

@@ -61,7 +61,10 @@ impl<C: Send + Sync + 'static> Vm<C> {
             met = self.meet(greeter, Greeting::Other, limit).await?;
         }
         match met {
-            Ok(talk) => Ok(Arc::clone(&current.insert(talk).conversation)),
+            Ok((talk, ending)) => {
+                self.watch(greeter.ended(&talk.conversation), talk.session, ending);
+                Ok(Arc::clone(&current.insert(talk).conversation))
+            }
             Err(unfit) => {
                 let session = unfit.session;
                 let cause = self.explain(unfit).await;
@@ -77,16 +80,42 @@ impl<C: Send + Sync + 'static> Vm<C> {
         greeter: &G,
         greeting: Greeting,
         limit: Duration,
-    ) -> Result<Result<Talk<C>, Unfit>, Cause>
+    ) -> Result<Result<(Talk<C>, Ending), Unfit>, Cause>
     where
         G: Greeter<Conversation = C>,
     {
         let server = self.start_server().await?;
         let (session, ending) = (server.session, server.exit.clone());
         Ok(match greeter.greet(server.into_pipes(), greeting, limit).await {
-            Ok(conversation) => Ok(Talk { session, conversation: Arc::new(conversation) }),
+            Ok(conversation) => {
+                Ok((Talk { session, conversation: Arc::new(conversation) }, ending))
+            }
             Err(error) => Err(Unfit { error, session, ending }),
         })
+    }
+
+    /// Once the conversation has ended by the server's doing: notes why, and ends what is left of its
+    /// processes. One that broke a limit lives on otherwise, with nobody to listen to it.
+    fn watch(
+        &self,
+        ended: impl Future<Output = Option<String>> + Send + 'static,
+        session: SessionId,
+        ending: Ending,
+    ) {
+        let (agent, diary, faults) = (self.agent(), self.diary(), self.faults.clone());
+        tokio::spawn(async move {
+            let Some(why) = ended.await else { return };
+            // Its status and its last words may be on their way.
+            let exit = tokio::time::timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
+            let fault = exit.map_or(why.clone(), |exit| format!("{why}; the server {exit}"));
+            if let Some(diary) = diary {
+                diary.note(&format!("conversation over: {fault}"));
+            }
+            faults.note(fault);
+            if let Some(agent) = agent {
+                let _ = agent.close(session).await;
+            }
+        });
     }
 
     /// The conversation, if there is one now; starts nothing.
@@ -147,9 +176,11 @@ impl<C: Send + Sync + 'static> Vm<C> {
             return Err(Cause::new(CauseKind::Server, message));
         }
         let server = self.tend(resumed.session, &self.running_facts()?);
+        let ending = server.ending();
         let conversation = greeter.resume(server.into_pipes(), note).map_err(|error| {
             Cause::new(CauseKind::Server, format!("can't go on with the server: {}", error.message))
         })?;
+        self.watch(greeter.ended(&conversation), session, ending);
         let conversation = Arc::new(conversation);
         *self.conversation.lock().await = Some(Talk { session, conversation });
         Ok(())
@@ -165,9 +196,12 @@ impl<C: Send + Sync + 'static> Vm<C> {
         Some((talk.session, greeter.note(&talk.conversation)))
     }
 
-    /// Ends the conversation; its stdin closes with it.
-    pub(crate) async fn hush(&self) {
-        self.conversation.lock().await.take();
+    /// Ends the conversation; its stdin closes with it. One that is just being begun is not waited
+    /// for: the server takes as long as it likes, and ends with its VM.
+    pub(crate) fn hush(&self) {
+        if let Ok(mut current) = self.conversation.try_lock() {
+            current.take();
+        }
     }
 
     async fn spawn(&self, spawn: Spawn) -> Result<Session, Cause> {

@@ -257,6 +257,13 @@ impl Guest {
         Some(ours)
     }
 
+    /// Breaks the link that is up, if one is.
+    pub fn hang_up(&self) {
+        if let Some(host) = lock(&self.body.to_host).as_ref() {
+            host.closed.cancel();
+        }
+    }
+
     /// What was asked for.
     pub fn machine(&self) -> &Machine {
         &self.body.machine

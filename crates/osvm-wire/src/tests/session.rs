@@ -1,5 +1,6 @@
 //! The bookkeeping of a channel whose link hangs up whenever it likes: the reader gets every byte once.
 
+use crate::message::Attached;
 use crate::session::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,5 +226,71 @@ fn a_peer_that_lies_about_where_a_channel_stands_breaks_nothing() {
         receiver.consume(5);
         let _ = (receiver.ack_due(), receiver.accept_end(u64::MAX));
         assert!(receiver.consumed() <= receiver.received());
+    }
+}
+
+fn at(taken: u64, received: u64, stdout: u64) -> Attached {
+    Attached {
+        pid: 1,
+        stdin_received: received,
+        stdin_taken: taken,
+        stdin_at_line_start: true,
+        stdin_ended: false,
+        stdout,
+        stderr: 0,
+    }
+}
+
+#[test]
+fn a_place_where_no_session_can_be_is_refused() {
+    assert_eq!(check(&at(5, 7, 9)), Ok(()));
+    let impossible = |offset| Err(SessionError::Impossible { offset });
+    assert_eq!(check(&at(8, 7, 0)), impossible(8));
+    assert_eq!(check(&at(0, u64::MAX, 0)), impossible(u64::MAX));
+    assert_eq!(check(&at(0, 0, u64::MAX - 1)), impossible(u64::MAX - 1));
+}
+
+/// What a peer that lies may say, in any order.
+#[derive(Debug, Clone)]
+enum Lie {
+    Data(u64, usize),
+    End(u64),
+    Ack(u64),
+    Rewind(u64),
+}
+
+fn lies() -> impl Strategy<Value = Vec<Lie>> {
+    let offset = || prop_oneof![0u64..1000, Just(u64::MAX), Just(u64::MAX - 10), any::<u64>()];
+    let lie = prop_oneof![
+        (offset(), 0usize..2 * WINDOW).prop_map(|(offset, size)| Lie::Data(offset, size)),
+        offset().prop_map(Lie::End),
+        offset().prop_map(Lie::Ack),
+        offset().prop_map(Lie::Rewind),
+    ];
+    vec(lie, 0..50)
+}
+
+proptest! {
+    #[test]
+    fn no_lie_makes_an_end_hold_more_than_its_window_or_fail_otherwise_than_by_an_error(
+        lies in lies(),
+        start in prop_oneof![Just(at(0, 0, 0)), (0..1u64 << 62).prop_map(|n| at(n, n, n))],
+    ) {
+        prop_assert_eq!(check(&start), Ok(()));
+        let mut sender = Outgoing::resumed(start.stdin_taken, start.stdin_received);
+        let mut receiver = Incoming::resumed(start.stdout);
+        for lie in lies {
+            let _ = match lie {
+                Lie::Data(offset, size) => receiver.accept(offset, &vec![0; size]).map(drop),
+                Lie::End(offset) => receiver.accept_end(offset),
+                Lie::Ack(offset) => sender.ack(offset),
+                Lie::Rewind(offset) => sender.rewind(offset),
+            };
+            sender.push(&[1; 1000]);
+            sender.next_piece();
+            receiver.ack_due();
+            prop_assert!(receiver.received() - receiver.consumed() <= WINDOW as u64);
+            prop_assert!(sender.room() <= WINDOW);
+        }
     }
 }

@@ -88,9 +88,10 @@ fn vmm(vm: &VmStatus) -> String {
 }
 
 fn state(vm: &VmStatus) -> String {
-    match &vm.cause {
-        Some(cause) => format!("{}: {cause}", vm.state),
-        None => vm.state.clone(),
+    match (&vm.cause, &vm.fault) {
+        (Some(cause), _) => format!("{}: {cause}", vm.state),
+        (None, Some(fault)) => format!("{} (last fault: {fault})", vm.state),
+        (None, None) => vm.state.clone(),
     }
 }
 

@@ -2,6 +2,8 @@
 //! few lines that speak the wire protocol.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hostile;
+
 use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
@@ -23,7 +25,7 @@ use osvm_wire::frame::{self, Decoder, Message};
 use osvm_wire::message::{Channel, Hello, Reply, Request, SessionFrame};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// A fleet in folders of its own.
 struct Trial {
@@ -34,6 +36,10 @@ struct Trial {
 
 impl Trial {
     async fn new() -> Self {
+        Self::with(Fake::new(agent)).await
+    }
+
+    async fn with(fake: Fake) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["runtime", "logs"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -41,7 +47,6 @@ impl Trial {
         fs::write(folder.path().join("vmlinux"), kernel()).unwrap();
         let server = File { path: "/bin/server", mode: 0o755, bytes: b"x" };
         base::write(&folder.path().join("base.cpio"), &[server]).unwrap();
-        let fake = Fake::new(agent);
         let fleet = open(folder.path(), &fake).await;
         Self { folder, fake, fleet }
     }
@@ -84,38 +89,46 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
 /// A conversation is one line that came back.
 struct Echo;
 
+/// Why it has ended, once it has.
+struct Spoken(watch::Sender<Option<String>>);
+
 impl Greeter for Echo {
-    type Conversation = ();
+    type Conversation = Spoken;
 
     async fn greet(
         &self,
         pipes: Pipes,
         _greeting: Greeting,
         limit: Duration,
-    ) -> Result<(), GreetError> {
+    ) -> Result<Spoken, GreetError> {
         let Pipes { mut stdin, stdout } = pipes;
         let answer = async {
             stdin.write_all(b"hello\n").await.ok()?;
             BufReader::new(stdout).lines().next_line().await.ok()?
         };
         match tokio::time::timeout(limit, answer).await {
-            Ok(Some(line)) if line == "hello" => Ok(()),
+            Ok(Some(line)) if line == "hello" => Ok(Spoken(watch::Sender::new(None))),
             Ok(other) => Err(unfit(&format!("{other:?}"))),
             Err(_) => Err(GreetError { timed_out: true, ..unfit("silence") }),
         }
     }
 
-    fn resume(&self, _pipes: Pipes, note: &str) -> Result<(), GreetError> {
+    fn resume(&self, _pipes: Pipes, note: &str) -> Result<Spoken, GreetError> {
         assert_eq!(note, "met");
-        Ok(())
+        Ok(Spoken(watch::Sender::new(None)))
     }
 
-    fn note(&self, (): &()) -> String {
+    fn note(&self, _: &Spoken) -> String {
         "met".to_owned()
     }
 
-    fn is_open(&self, (): &()) -> bool {
-        true
+    fn is_open(&self, spoken: &Spoken) -> bool {
+        spoken.0.borrow().is_none()
+    }
+
+    fn ended(&self, spoken: &Spoken) -> impl Future<Output = Option<String>> + Send + 'static {
+        let mut end = spoken.0.subscribe();
+        async move { end.wait_for(Option::is_some).await.ok()?.clone() }
     }
 }
 
