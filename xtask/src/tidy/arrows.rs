@@ -6,8 +6,8 @@ use super::workspace::Package;
 const ARROWS: &[(&str, &[&str])] = &[
     ("osvm-spec", &[]),
     ("osvm-wire", &[]),
-    // Its tests talk to it as osvm does.
-    ("osvm-demo", &["osvm-mcp"]),
+    // Its hostile mode lies to the host in true frames; its tests talk to it as osvm does.
+    ("osvm-demo", &["osvm-wire", "osvm-mcp"]),
     ("osvm-guest", &["osvm-wire"]),
     ("osvm-vmm", &["osvm-spec", "osvm-wire"]),
     ("osvm-image", &["osvm-spec"]),
