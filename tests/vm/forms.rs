@@ -64,8 +64,12 @@ fn the_promised_forms_work_one_after_another() {
 #[test]
 fn the_test_command_proves_isolation() {
     let osvm = Osvm::new();
-    let report = osvm.ok(&["mcp", "microvm", "test"]);
-    assert!(report.contains("boot"), "{report}");
+    let report = osvm.json(&["mcp", "microvm", "test", "--json"]);
+    let checks = report["checks"].as_array().unwrap();
+    let groups: std::collections::BTreeSet<_> =
+        checks.iter().map(|check| check["group"].as_str().unwrap()).collect();
+    assert_eq!(groups.len(), 6, "{groups:?}");
+    assert!(checks.iter().all(|check| check["passed"] == true && check["evidence"] != ""));
     osvm.assert_nothing_left();
 }
 

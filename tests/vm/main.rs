@@ -17,6 +17,7 @@ mod arguments;
 mod call;
 mod faults;
 mod forms;
+mod hostile;
 mod input;
 mod interrupts;
 mod isolation;

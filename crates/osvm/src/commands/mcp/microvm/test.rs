@@ -1,29 +1,35 @@
 //! `osvm mcp microvm test`
 
-mod checks;
+mod agent;
+mod check;
+mod floods;
+mod host;
+mod isolation;
+mod limits;
+mod reach;
+mod stage;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use osvm_daemon::api::{CallAnswer, CallRequest, LaunchRequest, VmStatus};
-use osvm_daemon::client::Client;
-use osvm_spec::{Overrides, ServerName};
+use osvm_daemon::api::VmStatus;
 use serde::Serialize;
-use serde_json::json;
-use serde_json::value::RawValue;
 
-use super::super::answer;
 use crate::error::CliError;
-use crate::progress::Progress;
-use crate::{daemon, environment, output};
-use checks::{Check, Guest, Host, Reach};
+use crate::{daemon, output};
+use check::Check;
+use stage::Stage;
 
-/// Launch the demo server and prove that it is isolated
+/// Launch servers that try to get out of their microVMs, and prove that they don't
 ///
-/// Each check shows its evidence. Fails when any check fails. The VM is stopped afterwards.
+/// A demo server describes what it sees. Hostile servers, root in their VMs, then try everything else: files,
+/// sockets and addresses of the host, more memory and processor time than they were given, floods, and lies in
+/// the agent's place. Each attempt is a check with its evidence. Fails when anything got through, and when an
+/// attempt could not be made. The VMs are stopped afterwards. Takes about a minute where processors are emulated.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Make the attempts that take minutes, too
+    #[arg(long)]
+    thorough: bool,
     /// Print the checks as JSON
     #[arg(long)]
     json: bool,
@@ -31,12 +37,13 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct Report {
+    /// The VM of the demo server.
     vm: VmStatus,
     checks: Vec<Check>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let report = daemon::run(test())?;
+    let report = daemon::run(test(args.thorough))?;
     match args.json {
         true => output::json(&report)?,
         false => output::text(&text(&report))?,
@@ -51,116 +58,50 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Whatever happens in between, the VM is stopped.
-async fn test() -> Result<Report, CliError> {
-    let client = daemon::connect().await?;
-    let secret = random()?;
-    let request = request(&secret)?;
-    let launched = daemon::unless_interrupted(launch(&client, &request)).await?;
-    let examined = daemon::unless_interrupted(examine(&client, &request.name, &secret)).await;
-    let stopped = client.stop(&request.name).await;
-    let report = Report { vm: launched, checks: examined? };
-    stopped?;
-    Ok(report)
+/// Whatever happens in between, the VMs are stopped.
+async fn test(thorough: bool) -> Result<Report, CliError> {
+    let mut stage = Stage::new(daemon::connect().await?)?;
+    let examined = daemon::unless_interrupted(examine(&mut stage, thorough)).await;
+    let left = stage.clear().await;
+    let (vm, mut checks) = examined?;
+    checks.push(left?);
+    Ok(Report { vm, checks })
 }
 
-/// A VM of its own with the demo server, and a secret in that server's environment.
-fn request(secret: &str) -> Result<LaunchRequest, CliError> {
-    let own = Overrides {
-        image: Some(environment::home()?.default_rootfs()),
-        env: BTreeMap::from([(VARIABLE.to_owned(), secret.to_owned())]),
-        ..Overrides::default()
-    };
-    let name: ServerName =
-        format!("isolation-test-{}", std::process::id()).parse().expect("a word and a number");
-    Ok(LaunchRequest { name, overrides: own.or(environment::overrides()?) })
+async fn examine(stage: &mut Stage, thorough: bool) -> Result<(VmStatus, Vec<Check>), CliError> {
+    let secret = stage.secret().to_owned();
+    let demo = stage.launch_demo(BTreeMap::from([(VARIABLE.to_owned(), secret)])).await?;
+    let mut checks = isolation::checks(stage, &demo.name, VARIABLE).await?;
+    let hostile = stage.launch_hostile("hostile").await?;
+    checks.extend(reach::checks(stage, &demo, &hostile).await);
+    checks.extend(limits::checks(stage, &demo, &hostile, thorough).await);
+    checks.extend(floods::checks(stage, &demo, &hostile, thorough).await);
+    checks.extend(agent::checks(stage, &demo).await);
+    Ok((demo, checks))
 }
 
+/// Holds the secret in the demo server's environment.
 const VARIABLE: &str = "OSVM_TEST_SECRET";
-
-async fn launch(client: &Client, request: &LaunchRequest) -> Result<VmStatus, CliError> {
-    let progress = Progress::start("launching the demo server");
-    let say = |state: &str| progress.say(format!("launching the demo server: {state}"));
-    Ok(client.launch(request, say).await?)
-}
-
-async fn examine(client: &Client, name: &ServerName, secret: &str) -> Result<Vec<Check>, CliError> {
-    let guest = Guest::read(&call(client, name, "system_info", json!({})).await?.result)?;
-    let host = Host::read(Path::new("/proc"))?;
-    let reach = Reach {
-        environment: text_of(&call(client, name, "env", json!({ "name": VARIABLE })).await?),
-        host_file: read_host_file(client, name, secret).await?,
-        written_on_host: write_in_guest(client, name, secret).await?,
-    };
-    Ok(checks::all(&guest, &host, &reach, secret))
-}
-
-/// What the guest reads at the path of a file that the host has just made.
-async fn read_host_file(
-    client: &Client,
-    name: &ServerName,
-    secret: &str,
-) -> Result<Option<String>, CliError> {
-    let file = tempfile::NamedTempFile::new().map_err(|error| unwritable(&error))?;
-    fs::write(file.path(), secret).map_err(|error| unwritable(&error))?;
-    let answer = call(client, name, "read_file", json!({ "path": file.path() })).await?;
-    Ok(Some(text_of(&answer)).filter(|_| !answer.is_error))
-}
-
-/// Whether a file that the guest wrote has appeared on the host.
-async fn write_in_guest(
-    client: &Client,
-    name: &ServerName,
-    secret: &str,
-) -> Result<bool, CliError> {
-    let path = Path::new("/tmp").join(format!("osvm-test-{secret}"));
-    let arguments = json!({ "path": path, "content": secret });
-    let answer = call(client, name, "write_file", arguments).await?;
-    match answer.is_error {
-        true => Err(CliError::failed(format!("the guest can't write: {}", text_of(&answer)))),
-        false => Ok(path.exists()),
-    }
-}
-
-async fn call(
-    client: &Client,
-    name: &ServerName,
-    tool: &str,
-    arguments: serde_json::Value,
-) -> Result<CallAnswer, CliError> {
-    let arguments = RawValue::from_string(arguments.to_string()).expect("a value is JSON");
-    let overrides = Overrides::default();
-    let request =
-        CallRequest { tool: tool.to_owned(), arguments, timeout_seconds: None, overrides };
-    Ok(client.call(name, &request).await?)
-}
-
-fn text_of(answer: &CallAnswer) -> String {
-    answer::text(&answer.result).trim_end().to_owned()
-}
-
-/// A word that nobody could have known.
-fn random() -> Result<String, CliError> {
-    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid");
-    let uuid =
-        uuid.map_err(|error| CliError::failed(format!("can't read a random id: {error}")))?;
-    Ok(uuid.trim().to_owned())
-}
-
-fn unwritable(error: &std::io::Error) -> CliError {
-    CliError::failed(format!("can't write a file for the guest to look for: {error}"))
-}
 
 fn text(report: &Report) -> String {
     let VmStatus { vmm, accelerator, .. } = &report.vm;
     let mut text = format!("demo server in a microVM: {vmm} ({accelerator})\n");
-    for Check { name, passed, evidence } in &report.checks {
-        let terminal = output::is_terminal();
-        let verdict = match passed {
-            true => output::paint("pass", output::GREEN, terminal),
-            false => output::paint("FAIL", output::RED, terminal),
-        };
-        text += &format!("{verdict}  {name}: {}\n", output::safe(evidence));
+    let mut group = "";
+    for check in &report.checks {
+        if check.group != group {
+            group = check.group;
+            text += &format!("\n{group}\n");
+        }
+        text += &line(check);
     }
     text
+}
+
+fn line(Check { name, passed, evidence, .. }: &Check) -> String {
+    let terminal = output::is_terminal();
+    let verdict = match passed {
+        true => output::paint("pass", output::GREEN, terminal),
+        false => output::paint("FAIL", output::RED, terminal),
+    };
+    format!("{verdict}  {name}: {}\n", output::safe(&evidence.replace(['\n', '\t'], " ")))
 }

@@ -1,24 +1,63 @@
-//! What the guest says of itself beside what the host knows: each check is a name, a verdict, and
-//! the evidence for it.
+//! What the demo server says of its surroundings beside what the host knows.
 
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use osvm_spec::ServerName;
+use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::check::{Check, Group};
+use super::stage::{Stage, text_of};
 use crate::error::CliError;
 
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Check {
-    pub(super) name: &'static str,
-    pub(super) passed: bool,
-    pub(super) evidence: String,
+const GROUP: Group = Group("what a server sees");
+
+/// Asks the demo server, whose `variable` holds the secret.
+pub(super) async fn checks(
+    stage: &Stage,
+    name: &ServerName,
+    variable: &str,
+) -> Result<Vec<Check>, CliError> {
+    stage.say("what a server sees");
+    let guest = Guest::read(&stage.call(name, "system_info", &json!({})).await?.result)?;
+    let host = Host::read(Path::new("/proc"))?;
+    let variable = stage.call(name, "env", &json!({ "name": variable })).await?;
+    let reach = Reach {
+        environment: text_of(&variable),
+        host_file: read_host_file(stage, name).await?,
+        written_on_host: write_in_guest(stage, name).await?,
+    };
+    Ok(all(&guest, &host, &reach, stage.secret()))
+}
+
+/// What the guest reads at the path of a file that the host has just made.
+async fn read_host_file(stage: &Stage, name: &ServerName) -> Result<Option<String>, CliError> {
+    let file = tempfile::NamedTempFile::new().map_err(|error| unwritable(&error))?;
+    fs::write(file.path(), stage.secret()).map_err(|error| unwritable(&error))?;
+    let answer = stage.call(name, "read_file", &json!({ "path": file.path() })).await?;
+    Ok(Some(text_of(&answer)).filter(|_| !answer.is_error))
+}
+
+/// Whether a file that the guest wrote has appeared on the host.
+async fn write_in_guest(stage: &Stage, name: &ServerName) -> Result<bool, CliError> {
+    let path = Path::new("/tmp").join(format!("osvm-test-{}", stage.secret()));
+    let arguments = json!({ "path": path, "content": stage.secret() });
+    let answer = stage.call(name, "write_file", &arguments).await?;
+    match answer.is_error {
+        true => Err(CliError::failed(format!("the guest can't write: {}", text_of(&answer)))),
+        false => Ok(path.exists()),
+    }
+}
+
+fn unwritable(error: &std::io::Error) -> CliError {
+    CliError::failed(format!("can't write a file for the guest to look for: {error}"))
 }
 
 /// The demo server's tool `system_info`, as far as the checks need it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Guest {
+struct Guest {
     kernel_release: String,
     kernel_command_line: String,
     boot_id: String,
@@ -41,7 +80,7 @@ struct Mount {
 
 /// The same about this machine.
 #[derive(Debug)]
-pub(super) struct Host {
+struct Host {
     kernel_release: String,
     kernel_command_line: String,
     boot_id: String,
@@ -49,16 +88,16 @@ pub(super) struct Host {
 
 /// What came through the wall in either direction.
 #[derive(Debug)]
-pub(super) struct Reach {
+struct Reach {
     /// The secret, which the server's environment should hold.
-    pub(super) environment: String,
+    environment: String,
     /// What a file of the host holds as the guest reads it.
-    pub(super) host_file: Option<String>,
-    pub(super) written_on_host: bool,
+    host_file: Option<String>,
+    written_on_host: bool,
 }
 
 /// Every check, in the order they are shown.
-pub(super) fn all(guest: &Guest, host: &Host, reach: &Reach, secret: &str) -> Vec<Check> {
+fn all(guest: &Guest, host: &Host, reach: &Reach, secret: &str) -> Vec<Check> {
     vec![
         boot(guest, host),
         kernel(guest, host),
@@ -73,7 +112,7 @@ pub(super) fn all(guest: &Guest, host: &Host, reach: &Reach, secret: &str) -> Ve
 }
 
 fn check(name: &'static str, passed: bool, evidence: String) -> Check {
-    Check { name, passed, evidence }
+    GROUP.check(name, passed, evidence)
 }
 
 fn boot(guest: &Guest, host: &Host) -> Check {
@@ -148,7 +187,7 @@ fn guest_file(reach: &Reach) -> Check {
 }
 
 impl Guest {
-    pub(super) fn read(result: &RawValue) -> Result<Self, CliError> {
+    fn read(result: &RawValue) -> Result<Self, CliError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer {
@@ -164,7 +203,7 @@ impl Guest {
 
 impl Host {
     /// `proc` is usually `/proc`.
-    pub(super) fn read(proc: &Path) -> Result<Self, CliError> {
+    fn read(proc: &Path) -> Result<Self, CliError> {
         let line = |name: &str| {
             let path = proc.join(name);
             let text = fs::read_to_string(&path).map_err(|error| {
