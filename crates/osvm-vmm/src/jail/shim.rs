@@ -121,6 +121,7 @@ fn become_program(plan: &Plan) -> Result<Done, Failure> {
         root.enter().map_err(Failure::in_layer(Layer::MountNamespace, "change the root"))?;
     }
     plan.limits.put_on().map_err(Failure::of("limit resources"))?;
+    user::give_up_capabilities();
     if let Some(own) = plan.user {
         user::become_user(own).map_err(Failure::in_layer(Layer::OwnUser, "change the user"))?;
     }

@@ -175,13 +175,30 @@ fn a_prisoner_without_namespaces_gets_nowhere() {
 #[tokio::test]
 #[ignore = "started by the test above, as an ordinary user"]
 async fn a_prisoner_of_the_required_layers() {
+    prisoner::visit(&jail_of_required_layers().await).await;
+}
+
+async fn jail_of_required_layers() -> Jail {
     let mut jail = jail().await;
     for standing in &mut jail.standings {
         if !standing.layer.is_required() {
             standing.state = LayerState::off("the test is without it");
         }
     }
-    prisoner::visit(&jail).await;
+    jail
+}
+
+/// Root in a container, say, where neither namespaces nor another user are to be had.
+#[tokio::test]
+async fn a_program_that_stays_root_has_no_capability() {
+    let loops = shell("while :; do :; done");
+    let jail = jail_of_required_layers().await;
+    let (process, _dir) = run_in(&jail, Path::new("/bin/sh"), &loops).await.unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+        assert!(line.ends_with("\t0000000000000000"), "{line}");
+    }
 }
 
 /// In a copy that everybody may read and run.

@@ -20,9 +20,8 @@ pub(crate) fn of_vm(id: &str) -> u32 {
     FIRST + u32::try_from(hash % COUNT).expect("below COUNT")
 }
 
-/// Becomes that user and no member of any group, and gives up every capability.
+/// Becomes that user and no member of any group.
 pub(super) fn become_user(user: u32) -> io::Result<()> {
-    drop_bounding_set();
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
@@ -30,8 +29,9 @@ pub(super) fn become_user(user: u32) -> io::Result<()> {
     Ok(set_thread_res_uid(uid, uid, uid)?)
 }
 
-/// Ends at the first number that the kernel does not know, or may not drop.
-fn drop_bounding_set() {
+/// Leaves no capability to the program that this process becomes, even where it stays root. Ends at
+/// the first number that the kernel does not know, or may not drop.
+pub(super) fn give_up_capabilities() {
     // SAFETY: touches no memory.
     let dropped = |capability: libc::c_ulong| unsafe {
         libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
