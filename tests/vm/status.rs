@@ -1,6 +1,10 @@
 //! What `status` shows is what is.
 
-use crate::osvm::Osvm;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::osvm::{Osvm, eventually};
 
 #[test]
 fn status_shows_size_use_and_identity() {
@@ -30,4 +34,26 @@ fn setup_and_doctor_agree_that_everything_is_there() {
     assert!(!findings.to_string().contains("\"bad\""), "{findings}");
     assert!(osvm.home().join("kernel/vmlinux.bin").is_file());
     assert!(osvm.home().join("rootfs/mcp-server.cpio").is_file());
+}
+
+#[test]
+#[ignore = "needs Firecracker: make test-lab"]
+fn memory_that_a_guest_has_freed_goes_back_to_the_host() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "microvm", "launch", "demo"]);
+    let used = || osvm.vm("demo")["memory_used_bytes"].as_u64().unwrap();
+    let before = used();
+    osvm.call("demo", "allocate", &json!({"mib": 128, "keep": false}));
+    eventually("the host has most of it again", || used() < before + (64 << 20));
+    let id = osvm.vm("demo")["id"].as_str().unwrap().to_owned();
+    osvm.ok(&["mcp", "microvm", "stop", "demo"]);
+    let metrics = osvm.home().join("logs/demo").join(id).join("metrics.log");
+    assert!(freed(&metrics) >= 64 << 20, "{} bytes were reported as freed", freed(&metrics));
+}
+
+/// Bytes that were given back, of all lines of metrics together.
+fn freed(metrics: &Path) -> u64 {
+    let text = std::fs::read_to_string(metrics).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line["balloon"]["free_page_report_freed"].as_u64()).sum()
 }

@@ -37,7 +37,7 @@ pub enum Verdict {
 
 /// Everything, in the order a launch needs it.
 pub async fn examine(home: &Home, host: &Host) -> Vec<Finding> {
-    let mut findings = vec![hardware(host), vmm(host), protection(host)];
+    let mut findings = vec![hardware(host), vmm(host).await, protection(host)];
     findings.extend(layers(host.jail().await.standings()));
     findings.extend([
         kernel_file(home),
@@ -58,21 +58,25 @@ fn hardware(host: &Host) -> Finding {
     finding.hinted(kvm.hint().map(drivers::hint))
 }
 
-fn vmm(host: &Host) -> Finding {
-    match setup::choose(host) {
-        Ok(choice) => {
-            let found = format!(
-                "{} with {}: {}",
-                choice.program.display(),
-                choice.accelerator,
-                choice.reason
-            );
-            let verdict = if choice.hint.is_some() { Verdict::Fair } else { Verdict::Good };
-            Finding::new("VMM", verdict, found).hinted(choice.hint.map(drivers::hint))
+async fn vmm(host: &Host) -> Finding {
+    let choice = match setup::choose(host) {
+        Ok(choice) => choice,
+        Err(error) => {
+            let finding = Finding::new("VMM", Verdict::Bad, format!("failed to {error}"));
+            return finding.hinted(drivers::advice(&error));
         }
-        Err(error) => Finding::new("VMM", Verdict::Bad, format!("failed to {error}"))
-            .hinted(drivers::advice(&error)),
-    }
+    };
+    let (version, caveat) = match drivers::ask(&choice, &host.jail().await).await {
+        Ok(told) => told,
+        Err(why) => return Finding::new("VMM", Verdict::Bad, why).hinted(Some("osvm setup")),
+    };
+    let (program, accelerator) = (choice.program.display(), choice.accelerator);
+    let caveat = caveat.map(|caveat| format!("; {caveat}"));
+    let fair = choice.hint.is_some() || caveat.is_some();
+    let caveat = caveat.unwrap_or_default();
+    let found = format!("{program} {version} with {accelerator}: {}{caveat}", choice.reason);
+    let verdict = if fair { Verdict::Fair } else { Verdict::Good };
+    Finding::new("VMM", verdict, found).hinted(choice.hint.map(drivers::hint))
 }
 
 /// Says which of the two is protecting the user.

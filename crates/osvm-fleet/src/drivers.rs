@@ -47,6 +47,9 @@ impl Drivers {
         let choice = choose::choose(facts, wish, programs).map_err(|error| no_choice(&error))?;
         tracing::info!(program = %choice.program.display(), reason = choice.reason, "VMM chosen");
         let driver = choose::open(&choice, jail).await.map_err(|error| vmm_cause(&error))?;
+        if let Some(caveat) = driver.caveat() {
+            tracing::warn!("{caveat}");
+        }
         opened.push((wish, Arc::clone(&driver)));
         Ok(driver)
     }
@@ -81,6 +84,13 @@ pub fn explain(
     wish: Hypervisor,
 ) -> Result<Choice, ChooseError> {
     choose::choose(facts, wish, programs)
+}
+
+/// The chosen program's version, and what the user should know about it, for `doctor`.
+pub async fn ask(choice: &Choice, jail: &Jail) -> Result<(String, Option<String>), String> {
+    let driver = choose::open(choice, jail).await;
+    let driver = driver.map_err(|error| format!("failed to {}", chain(&error)))?;
+    Ok((driver.version().to_owned(), driver.caveat()))
 }
 
 fn no_choice(error: &ChooseError) -> Cause {

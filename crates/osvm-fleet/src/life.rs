@@ -122,6 +122,7 @@ impl<G: Greeter> Life<G> {
             initramfs: prepared.initramfs,
             disk: prepared.disk,
             resources: plan.resources,
+            cpu_template: plan.cpu_template,
             guest_ports: Vec::new(),
         };
         let started = driver.start(&machine).await.map_err(|error| vmm_cause(&error))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use osvm_spec::{Hypervisor, Resources, ServerName};
+use osvm_spec::{CpuTemplate, Hypervisor, Resources, ServerName};
 use serde::{Deserialize, Serialize};
 
 /// Everything the fleet needs to start one server's VM.
@@ -12,6 +12,8 @@ pub struct Plan {
     pub name: ServerName,
     pub resources: Resources,
     pub hypervisor: Hypervisor,
+    #[serde(default)]
+    pub cpu_template: CpuTemplate,
     pub kernel: PathBuf,
     /// A folder, or a `newc` archive.
     pub rootfs: PathBuf,

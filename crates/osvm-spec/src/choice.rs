@@ -17,6 +17,20 @@ pub enum Hypervisor {
     Qemu,
 }
 
+/// Which features of the host's processor a guest sees: all, or those that a kind of host has in
+/// common. Firecracker's own templates; it refuses one that the host's processor can't follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CpuTemplate {
+    #[default]
+    None,
+    C3,
+    T2,
+    T2S,
+    T2CL,
+    T2A,
+}
+
 /// Where a server's process runs, from loosest to strictest.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -52,6 +66,21 @@ impl Hypervisor {
     }
 }
 
+impl CpuTemplate {
+    pub const ALL: [Self; 6] = [Self::None, Self::C3, Self::T2, Self::T2S, Self::T2CL, Self::T2A];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::C3 => "c3",
+            Self::T2 => "t2",
+            Self::T2S => "t2s",
+            Self::T2CL => "t2cl",
+            Self::T2A => "t2a",
+        }
+    }
+}
+
 impl Isolation {
     pub const ALL: [Self; 3] = [Self::None, Self::Microvm, Self::Ephemeral];
 
@@ -79,6 +108,14 @@ impl FromStr for Hypervisor {
     }
 }
 
+impl FromStr for CpuTemplate {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        pick(&Self::ALL, Self::as_str, text)
+    }
+}
+
 impl FromStr for Isolation {
     type Err = ChoiceError;
 
@@ -88,6 +125,12 @@ impl FromStr for Isolation {
 }
 
 impl fmt::Display for Hypervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for CpuTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -106,6 +149,9 @@ mod tests {
     #[test]
     fn every_choice_is_read_as_it_is_shown() {
         for choice in Hypervisor::ALL {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for choice in CpuTemplate::ALL {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for choice in Isolation::ALL {

@@ -13,7 +13,7 @@ pub use error::{ConfigError, Problem};
 pub use read::{is_remote, is_variable};
 use section::nearest;
 
-use crate::{Hypervisor, Isolation, Resources, ServerName};
+use crate::{CpuTemplate, Hypervisor, Isolation, Resources, ServerName};
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +34,8 @@ pub struct Microvm {
     pub rootfs_path: Option<String>,
     pub kernel_path: Option<String>,
     pub hypervisor: Hypervisor,
+    /// Of Firecracker; QEMU's guests see what it offers.
+    pub cpu_template: CpuTemplate,
     /// `idle_stop_minutes`: how long a VM that a call started lives on unused; 0 is forever.
     pub idle_stop: Option<Duration>,
     pub max_parallel_launches: Option<usize>,
@@ -161,6 +163,7 @@ impl Default for Microvm {
             rootfs_path: None,
             kernel_path: None,
             hypervisor: Hypervisor::default(),
+            cpu_template: CpuTemplate::default(),
             idle_stop: Some(Duration::from_secs(15 * 60)),
             max_parallel_launches: None,
             launch_timeout: Duration::from_secs(120),

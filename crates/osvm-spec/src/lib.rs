@@ -10,7 +10,7 @@ mod places;
 mod resolve;
 mod resources;
 
-pub use choice::{ChoiceError, Hypervisor, Isolation};
+pub use choice::{ChoiceError, CpuTemplate, Hypervisor, Isolation};
 pub use config::{Config, ConfigError};
 pub use name::{NameError, ServerName};
 pub use places::Places;

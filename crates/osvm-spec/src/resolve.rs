@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{Entry, Microvm};
-use crate::{Config, Hypervisor, Isolation, Places, Resources, ResourcesError, ServerName};
+use crate::{
+    Config, CpuTemplate, Hypervisor, Isolation, Places, Resources, ResourcesError, ServerName,
+};
 
 /// One server, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,7 @@ pub struct Server {
     /// `None` for the one that setup left.
     pub kernel: Option<PathBuf>,
     pub hypervisor: Hypervisor,
+    pub cpu_template: CpuTemplate,
     pub env: BTreeMap<String, String>,
     /// User inside the guest; `None` for the image's, or an unprivileged one.
     pub user: Option<String>,
@@ -101,6 +104,7 @@ impl Config {
             image: over.image.clone().or_else(|| expand(image)),
             kernel: over.kernel.clone().or_else(|| expand(kernel)),
             hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
+            cpu_template: self.microvm.cpu_template,
             env: entry.env.into_iter().chain(over.env.clone()).collect(),
             user: over.user.clone().or(entry.user),
             working_dir: entry.working_dir,

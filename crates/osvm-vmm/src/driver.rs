@@ -22,6 +22,11 @@ pub trait Driver: Send + Sync {
     /// What runs the guest's instructions: `kvm`, `tcg` or `none`.
     fn accelerator(&self) -> &'static str;
 
+    /// What the user should know about this VMM, if anything: a plain clause.
+    fn caveat(&self) -> Option<String> {
+        None
+    }
+
     fn capabilities(&self) -> Capabilities;
 
     /// Starts the machine. On `Ok` the VMM has taken the whole configuration and the guest runs;
@@ -84,6 +89,8 @@ pub struct Saved {
     pub id: String,
     pub process: Identity,
     pub dir: PathBuf,
+    #[serde(default)]
+    pub logs: PathBuf,
     pub guest_ports: Vec<u32>,
     /// What is around the VMM, as seen when it had started.
     #[serde(default)]
@@ -135,6 +142,7 @@ impl Saved {
             id: machine.id.clone(),
             process: process.identity(),
             dir: machine.dir.clone(),
+            logs: machine.logs.clone(),
             guest_ports: machine.guest_ports.clone(),
             jail,
         }

@@ -36,5 +36,6 @@ pub mod qemu;
 pub use cost::overhead_mib;
 pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
 pub use link::{Link, LinkError, Stream};
+pub use logs::CappedLog;
 pub use machine::{BootProtocol, Kernel, Machine};
 pub use process::{Exit, Identity, Process, ProcessError};

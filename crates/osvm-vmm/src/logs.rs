@@ -1,8 +1,12 @@
 //! The files a VMM writes, and what they say about a start that failed.
 
+mod capped;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+pub use capped::CappedLog;
 
 use crate::VmmError;
 
@@ -10,6 +14,8 @@ use crate::VmmError;
 pub(crate) const CONSOLE: &str = "console.log";
 /// What the VMM itself said.
 pub(crate) const VMM: &str = "vmm.log";
+/// What the VMM counted: a line of JSON each minute and at its end.
+pub(crate) const METRICS: &str = "metrics.log";
 
 /// Opens a log for appending.
 pub(crate) fn create(path: &Path) -> Result<File, VmmError> {

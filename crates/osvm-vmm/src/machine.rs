@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use osvm_spec::Resources;
+use osvm_spec::{CpuTemplate, Resources};
 
 use crate::VmmError;
 
@@ -24,6 +24,8 @@ pub struct Machine {
     /// Read-only root disk, seen by the guest as `/dev/vda`. Without one the initramfs is the root.
     pub disk: Option<PathBuf>,
     pub resources: Resources,
+    /// Followed by Firecracker alone.
+    pub cpu_template: CpuTemplate,
     /// Ports on which the guest may open streams to the host
     /// ([`Link::accept`](crate::Link::accept)). Any other is refused.
     pub guest_ports: Vec<u32>,
@@ -100,6 +102,7 @@ mod tests {
             initramfs: "/i".into(),
             disk: None,
             resources: Resources::default(),
+            cpu_template: CpuTemplate::default(),
             guest_ports: Vec::new(),
         }
     }

@@ -52,6 +52,7 @@ impl Daemon {
             name: server.name,
             resources: server.resources,
             hypervisor: server.hypervisor,
+            cpu_template: server.cpu_template,
             kernel: server.kernel.unwrap_or_else(|| self.home.default_kernel()),
             rootfs: server.image.unwrap_or_else(|| self.home.default_rootfs()),
             command: server.command,

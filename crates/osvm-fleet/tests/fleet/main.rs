@@ -56,6 +56,7 @@ impl Trial {
             name: name.parse().unwrap(),
             resources: Resources::default(),
             hypervisor: Hypervisor::Auto,
+            cpu_template: osvm_spec::CpuTemplate::None,
             kernel: self.folder.path().join("vmlinux"),
             rootfs: self.folder.path().join("base.cpio"),
             command: Vec::new(),

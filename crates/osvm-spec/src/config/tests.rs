@@ -54,10 +54,11 @@ fn an_empty_file_is_the_defaults() {
 
 #[test]
 fn every_key_is_read() {
-    let text = "[microvm]\nhypervisor = \"qemu\"\nidle_stop_minutes = 0\n\
+    let text = "[microvm]\nhypervisor = \"qemu\"\ncpu_template = \"t2a\"\nidle_stop_minutes = 0\n\
                 max_parallel_launches = 2\nlaunch_timeout_seconds = 5\ncall_timeout_seconds = 6";
     let microvm = Config::parse(text, "f").unwrap().microvm;
     assert_eq!((microvm.hypervisor, microvm.idle_stop), (Hypervisor::Qemu, None));
+    assert_eq!(microvm.cpu_template, CpuTemplate::T2A);
     assert_eq!(microvm.max_parallel_launches, Some(2));
     assert_eq!(microvm.launch_timeout + microvm.call_timeout, Duration::from_secs(11));
     let server = server(

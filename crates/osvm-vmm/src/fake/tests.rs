@@ -28,6 +28,7 @@ fn machine() -> (Machine, tempfile::TempDir) {
         initramfs: "/nowhere/initramfs".into(),
         disk: None,
         resources: osvm_spec::Resources::default(),
+        cpu_template: osvm_spec::CpuTemplate::None,
         guest_ports: vec![7],
     };
     (machine, dir)

@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
+use osvm_spec::CpuTemplate;
 use serde_json::{Value, json};
 
-use super::vsock;
+use super::{TESTED, vsock};
 use crate::{Machine, VmmError, logs};
 
 /// The guest's vsock address. Each Firecracker has an address space of its own.
 const GUEST_CID: u32 = 3;
 
-/// From this version on the console can be limited, and messages of one kind come at most 10 in 5
-/// s.
+/// From this version on the console can be limited.
 const LIMITS_SINCE: (u32, u32) = (1, 16);
+
+/// From this version on a guest reports pages that it has freed, and they go back to the host.
+const REPORTS_SINCE: (u32, u32) = (1, 14);
 
 /// A guest may write that much to its console at once,
 const CONSOLE_BURST: u64 = 1 << 20;
@@ -28,27 +31,6 @@ pub(super) struct Request {
     pub(super) body: Value,
 }
 
-/// What Firecracker itself may log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
-    Off,
-    Error,
-}
-
-impl Level {
-    /// Nothing, where a guest could make it log without limit.
-    pub(super) fn of(version: &str) -> Self {
-        if has_limits(version) { Self::Error } else { Self::Off }
-    }
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "Off",
-            Self::Error => "Error",
-        }
-    }
-}
-
 /// Everything up to and including the start.
 pub(super) fn requests(machine: &Machine, version: &str) -> Result<Vec<Request>, VmmError> {
     let mut requests = vec![machine_config(machine), boot_source(machine)?];
@@ -58,6 +40,9 @@ pub(super) fn requests(machine: &Machine, version: &str) -> Result<Vec<Request>,
     let vsock = json!({ "guest_cid": GUEST_CID, "uds_path": vsock::SOCKET });
     requests.push(Request { path: "/vsock", body: vsock });
     requests.push(Request { path: "/entropy", body: json!({}) });
+    if has_reports(version) {
+        requests.push(balloon());
+    }
     if has_limits(version) {
         requests.push(console(&machine.logs.join(logs::CONSOLE))?);
     }
@@ -67,11 +52,21 @@ pub(super) fn requests(machine: &Machine, version: &str) -> Result<Vec<Request>,
 }
 
 fn machine_config(machine: &Machine) -> Request {
-    let body = json!({
+    let mut body = json!({
         "vcpu_count": machine.resources.vcpus(),
         "mem_size_mib": machine.resources.memory_mib(),
     });
+    if machine.cpu_template != CpuTemplate::None {
+        body["cpu_template"] = machine.cpu_template.as_str().to_uppercase().into();
+    }
     Request { path: "/machine-config", body }
+}
+
+/// Never inflated: it is there for the guest to report what it has freed. A guest that is short of
+/// memory may deflate it.
+fn balloon() -> Request {
+    let body = json!({ "amount_mib": 0, "deflate_on_oom": true, "free_page_reporting": true });
+    Request { path: "/balloon", body }
 }
 
 /// `reboot=k`: a reset through the keyboard controller is how a guest ends. Nothing else is
@@ -121,8 +116,25 @@ fn has_limits(version: &str) -> bool {
     is_since(version, LIMITS_SINCE)
 }
 
+/// Whether idle guests give memory back.
+pub(super) fn has_reports(version: &str) -> bool {
+    is_since(version, REPORTS_SINCE)
+}
+
+/// What to say of a version that is not among the tested ones.
+pub(super) fn untested(version: &str) -> Option<String> {
+    let is_tested = TESTED.contains(&numbers(version));
+    let tested: Vec<_> = TESTED.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+    let tested = tested.join(", ");
+    (!is_tested).then(|| format!("firecracker {version} is untested with osvm; tested: {tested}"))
+}
+
 /// Whether a version such as `1.16.1` or `1.17.0-dev` is that one or newer.
 pub(super) fn is_since(version: &str, since: (u32, u32)) -> bool {
+    numbers(version) >= since
+}
+
+fn numbers(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= since
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -8,6 +8,7 @@ mod api;
 mod config;
 mod half;
 pub mod release;
+mod voice;
 mod vsock;
 
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
 };
 use api::{Api, ApiError};
-use config::{Level, Request};
+use config::Request;
+use voice::Voice;
 
 const NAME: &str = "firecracker";
 
@@ -32,6 +34,9 @@ const API_SOCKET: &str = "api.sock";
 
 /// Before this version a guest that was paused and resumed takes no new streams.
 const PAUSE_SINCE: (u32, u32) = (1, 17);
+
+/// The versions that the project's own tests run.
+pub const TESTED: &[(u32, u32)] = &[(1, 16)];
 
 /// How long Firecracker may take to open its API socket, load kernel and initramfs, and start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -93,7 +98,8 @@ impl Firecracker {
         let log = machine.logs.join(logs::VMM);
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         spawn.args(["--api-sock", API_SOCKET, "--id", &machine.id]);
-        spawn.args(["--level", Level::of(&self.version).as_str(), "--log-path"]).arg(&log);
+        spawn.args(["--level", "Error", "--log-path", voice::LOG_PIPE]);
+        spawn.args(["--metrics-path", voice::METRICS_PIPE]);
         let log = logs::create(&log)?;
         match &self.jail {
             Some((jail, needs)) => spawn.start_in(jail, &self.cell(machine, needs), log).await,
@@ -116,20 +122,29 @@ impl Driver for Firecracker {
         "kvm"
     }
 
+    fn caveat(&self) -> Option<String> {
+        config::untested(&self.version)
+    }
+
     fn capabilities(&self) -> Capabilities {
-        let pause = config::is_since(&self.version, PAUSE_SINCE);
-        Capabilities { pause, ..Capabilities::default() }
+        Capabilities {
+            pause: config::is_since(&self.version, PAUSE_SINCE),
+            balloon: config::has_reports(&self.version),
+            ..Capabilities::default()
+        }
     }
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         machine.check_dir()?;
         check_input(machine)?;
         let requests = config::requests(machine, &self.version)?;
+        Voice::make(&machine.dir)?;
         let process = self.spawn(machine).await?;
+        let voice = Voice::listen(&machine.dir, &machine.logs, &process)?;
         let configured = configure(&process, &machine.dir, &requests);
         match tokio::time::timeout(START_DEADLINE, configured).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(refusal(process, &machine.logs, error).await),
+            Ok(Err(error)) => return Err(refusal(process, voice, &machine.logs, error).await),
             Err(_) => {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
@@ -137,14 +152,18 @@ impl Driver for Firecracker {
         let jail = self.look(machine, &process)?;
         let process = process.release();
         let saved = Saved::new(NAME, machine, &process, jail);
-        Ok(Box::new(FirecrackerMachine { saved, process, place: Place::default() }))
+        let place = Place::default();
+        Ok(Box::new(FirecrackerMachine { saved, process, place, _voice: Some(voice) }))
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
-        let place = Place::default();
-        Ok(Box::new(FirecrackerMachine { saved: saved.clone(), process, place }))
+        // A machine is worth more than its log.
+        let voice = Voice::listen(&saved.dir, &saved.logs, &process)
+            .inspect_err(|error| tracing::warn!(%error, "log of an adopted VMM"));
+        let (saved, place) = (saved.clone(), Place::default());
+        Ok(Box::new(FirecrackerMachine { saved, process, place, _voice: voice.ok() }))
     }
 }
 
@@ -168,11 +187,12 @@ async fn configure(process: &Process, dir: &Path, requests: &[Request]) -> Resul
 }
 
 /// Why Firecracker did not take the machine: what its API said, or else its last words.
-async fn refusal(process: KillGuard, logs: &Path, error: ApiError) -> VmmError {
+async fn refusal(process: KillGuard, voice: Voice, logs: &Path, error: ApiError) -> VmmError {
     let reason = match error {
         ApiError::Refused(reason) | ApiError::Socket(reason) => reason,
         ApiError::Ended => {
             let exit = process.end().await;
+            voice.finish().await;
             let said = logs::last_line(&logs.join(logs::VMM));
             said.unwrap_or_else(|| format!("it ended with {exit} and said nothing"))
         }
@@ -184,6 +204,8 @@ struct FirecrackerMachine {
     saved: Saved,
     process: Process,
     place: Place,
+    /// Listens for as long as the machine is held.
+    _voice: Option<Voice>,
 }
 
 #[async_trait]

@@ -54,6 +54,7 @@ impl Bench {
             initramfs: self.path("initramfs"),
             disk: Some(self.path("disk")),
             resources: osvm_spec::Resources::new(128, 2).unwrap(),
+            cpu_template: osvm_spec::CpuTemplate::None,
             guest_ports: vec![7],
         }
     }
@@ -167,6 +168,10 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
         ("PUT /vsock", json!({ "guest_cid": 3, "uds_path": "v.sock" })),
         ("PUT /entropy", json!({})),
         (
+            "PUT /balloon",
+            json!({ "amount_mib": 0, "deflate_on_oom": true, "free_page_reporting": true }),
+        ),
+        (
             "PUT /serial",
             json!({
                 "serial_out_path": bench.path("console.log"),
@@ -188,7 +193,38 @@ async fn an_old_version_gets_no_console_because_it_could_not_limit_it() {
     assert!(!driver.capabilities().pause);
     driver.start(&bench.machine()).await.unwrap().kill().unwrap();
     assert!(bench.said().iter().all(|(head, _)| head != "PUT /serial"));
-    assert_eq!((Level::of("1.12.0"), Level::of("1.16.0")), (Level::Off, Level::Error));
+    assert!(!driver.capabilities().balloon);
+    let caveat = driver.caveat().unwrap();
+    assert!(caveat.contains("firecracker 1.12.0 is untested"), "{caveat}");
+    assert!(caveat.ends_with("tested: 1.16"), "{caveat}");
+}
+
+#[tokio::test]
+async fn what_it_logs_and_counts_is_kept_and_bounded() {
+    let bench = Bench::new();
+    bench.serve_api("/nothing");
+    let flood = "head -c 10000000 /dev/zero | tr '\\0' x | dd bs=1000 oflag=nonblock of=log.pipe";
+    let script =
+        format!("echo counted > metrics.pipe; echo refused > log.pipe; {flood}; exec sleep 900");
+    let driver = bench.driver("1.16.1", &script).await;
+    let running = driver.start(&bench.machine()).await.unwrap();
+    let read = |log: &str| std::fs::read_to_string(bench.path(log)).unwrap_or_default();
+    while read("metrics.log") != "counted\n" || !read("vmm.log").starts_with("refused\n") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(bench.path("vmm.log").metadata().unwrap().len() < 1 << 20);
+    running.kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_cpu_template_is_named_as_firecracker_names_it() {
+    let bench = Bench::new();
+    bench.serve_api("/nothing");
+    let driver = bench.driver("1.16.1", "exec sleep 900").await;
+    let machine = Machine { cpu_template: osvm_spec::CpuTemplate::T2CL, ..bench.machine() };
+    driver.start(&machine).await.unwrap().kill().unwrap();
+    let (_, body) = &bench.said()[0];
+    assert_eq!(body["cpu_template"], "T2CL");
 }
 
 #[tokio::test]

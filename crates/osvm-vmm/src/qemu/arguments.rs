@@ -171,6 +171,7 @@ mod tests {
             initramfs: "/i,evil=on".into(),
             disk: fds.disk.map(|_| PathBuf::from("/d,evil=on")),
             resources: Resources::new(128, 2).unwrap(),
+            cpu_template: osvm_spec::CpuTemplate::None,
             guest_ports: Vec::new(),
         };
         let host = Host { accelerator, tsc_khz: Some(2_300_000) };

@@ -66,6 +66,7 @@ fn machine(kernel: &[u8]) -> (Machine, tempfile::TempDir) {
         disk: Some(initramfs.clone()),
         initramfs,
         resources: osvm_spec::Resources::new(64, 2).unwrap(),
+        cpu_template: osvm_spec::CpuTemplate::None,
         guest_ports: Vec::new(),
     };
     (machine, dir)
