@@ -15,6 +15,7 @@ mod rootfs;
 mod adoption;
 mod arguments;
 mod call;
+mod chaos;
 mod faults;
 mod forms;
 mod hostile;

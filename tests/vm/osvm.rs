@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before the test has failed: `OSVM_TEST_PATIENCE` seconds, or 120.
-fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     let seconds = std::env::var("OSVM_TEST_PATIENCE").ok().map(|text| text.parse().unwrap());
     Duration::from_secs(seconds.unwrap_or(120))
 }
