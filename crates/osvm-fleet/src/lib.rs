@@ -12,6 +12,8 @@ mod breaks;
 mod diary;
 pub mod drivers;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzz;
 mod greeter;
 mod id;
 mod life;

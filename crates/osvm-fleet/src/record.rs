@@ -90,7 +90,7 @@ impl Record {
         Self::from_text(&text).map_err(|what| RecordError::Damaged { path: path.to_owned(), what })
     }
 
-    fn to_text(&self) -> serde_json::Result<String> {
+    pub(crate) fn to_text(&self) -> serde_json::Result<String> {
         let vm = serde_json::value::to_raw_value(self)?;
         serde_json::to_string(&Envelope {
             magic: MAGIC.to_owned(),
@@ -100,7 +100,7 @@ impl Record {
         })
     }
 
-    fn from_text(text: &str) -> Result<Self, String> {
+    pub(crate) fn from_text(text: &str) -> Result<Self, String> {
         if text.len() as u64 > MAX_BYTES {
             return Err(format!("it is longer than {MAX_BYTES} bytes"));
         }

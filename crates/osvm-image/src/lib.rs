@@ -13,6 +13,8 @@ pub mod cpio;
 mod decompress;
 pub mod disk;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
 pub mod store;

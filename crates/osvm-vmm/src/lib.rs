@@ -26,6 +26,8 @@ mod cost;
 mod driver;
 pub mod fake;
 pub mod firecracker;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod jail;
 mod link;
 mod logs;

@@ -9,6 +9,7 @@ mod bzimage;
 mod elf;
 mod fetch;
 mod find;
+pub(crate) mod fuzz;
 mod inspect;
 mod install;
 mod manifest;

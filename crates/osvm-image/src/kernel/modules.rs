@@ -173,6 +173,11 @@ impl Info {
     }
 }
 
+/// Reads what a module says of itself, for the fuzzing crate.
+pub(super) fn info(module: &[u8]) {
+    let _ = Info::of(module);
+}
+
 /// `pre: a b post: c` names a and b.
 fn before(softdep: &str) -> impl Iterator<Item = String> {
     let words = softdep.split_whitespace().skip_while(|word| *word != "pre:").skip(1);

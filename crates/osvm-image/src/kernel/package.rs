@@ -60,7 +60,8 @@ pub(super) struct Unpacked {
 pub(super) fn unpack(package: &Path, into: &Path) -> Result<Unpacked, PackageError> {
     let mut version = None;
     for package in std::iter::once(package.to_owned()).chain(parts(package)) {
-        each(&package, &mut |name, content, size| {
+        let file = File::open(&package).map_err(PackageError::Read)?;
+        each(BufReader::new(file), &mut |name, content, size| {
             let Some(target) = target(name, into) else { return Ok(()) };
             version =
                 version.take().or_else(|| name.strip_prefix("boot/vmlinuz-").map(str::to_owned));
@@ -84,9 +85,8 @@ fn parts(package: &Path) -> Vec<PathBuf> {
 }
 
 /// Visits the regular files of a package, by names without a leading `/`, `./` or `usr/`.
-fn each(package: &Path, visit: &mut Visit<'_>) -> Result<(), PackageError> {
-    let file = File::open(package).map_err(PackageError::Read)?;
-    let data = ar::member(BufReader::new(file), "data.tar").map_err(PackageError::Read)?;
+pub(super) fn each(package: impl Read, visit: &mut Visit<'_>) -> Result<(), PackageError> {
+    let data = ar::member(package, "data.tar").map_err(PackageError::Read)?;
     let data = decompress::reader(data.ok_or(PackageError::NoData)?);
     each_file(data.map_err(PackageError::Read)?.take(MAX_UNPACKED), visit)
 }
@@ -138,7 +138,7 @@ fn plain(path: &Path) -> Option<String> {
 }
 
 /// Where a file goes, if it is wanted at all.
-fn target(name: &str, into: &Path) -> Option<PathBuf> {
+pub(super) fn target(name: &str, into: &Path) -> Option<PathBuf> {
     if name.strip_prefix("boot/vmlinuz-").is_some_and(|version| !version.contains('/')) {
         return Some(into.join(name));
     }
@@ -149,14 +149,19 @@ fn target(name: &str, into: &Path) -> Option<PathBuf> {
 }
 
 fn write(name: &str, content: &mut dyn Read, size: u64, to: &Path) -> Result<(), PackageError> {
-    if size > MAX_FILE {
-        return Err(PackageError::Size { name: name.to_owned(), size });
-    }
+    check_size(name, size)?;
     let mut bytes = Vec::new();
     content.take(MAX_FILE).read_to_end(&mut bytes).map_err(PackageError::Read)?;
     let folder = to.parent().unwrap_or(to);
     let written = fs::create_dir_all(folder).and_then(|()| fs::write(to, bytes));
     written.map_err(|source| PackageError::Write { path: to.to_owned(), source })
+}
+
+pub(super) fn check_size(name: &str, size: u64) -> Result<(), PackageError> {
+    if size > MAX_FILE {
+        return Err(PackageError::Size { name: name.to_owned(), size });
+    }
+    Ok(())
 }
 
 /// Small packages for the tests of this folder.

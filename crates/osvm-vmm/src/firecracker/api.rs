@@ -95,6 +95,12 @@ impl Api {
     }
 }
 
+/// Makes one request of whatever is at the other end, for the fuzzing crate.
+pub async fn fuzz(socket: UnixStream) -> Result<(), String> {
+    let made = async { Api::on(socket).await?.put("/", &Value::Null).await };
+    made.await.map_err(|error: ApiError| error.to_string())
+}
+
 async fn fault(path: &str, answer: Response<Incoming>) -> String {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;

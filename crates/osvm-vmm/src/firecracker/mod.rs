@@ -4,12 +4,12 @@
 //! to it: a snapshot remembers that name, and each of its clones must find a socket of its own
 //! under it.
 
-mod api;
+pub(crate) mod api;
 mod config;
 mod half;
 pub mod release;
 mod voice;
-mod vsock;
+pub(crate) mod vsock;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

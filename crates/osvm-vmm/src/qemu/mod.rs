@@ -11,7 +11,7 @@
 
 mod arguments;
 mod clock;
-mod qmp;
+pub(crate) mod qmp;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;

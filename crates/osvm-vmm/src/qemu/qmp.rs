@@ -45,7 +45,11 @@ struct Refusal {
 
 impl Qmp {
     pub(super) async fn connect(path: &Path) -> Result<Self, QmpError> {
-        let socket = UnixStream::connect(path).await?;
+        Self::on(UnixStream::connect(path).await?).await
+    }
+
+    /// Waits for the greeting and has commands taken.
+    async fn on(socket: UnixStream) -> Result<Self, QmpError> {
         let mut qmp = Self { socket: BufReader::new(socket) };
         qmp.line().await?;
         qmp.execute("qmp_capabilities").await?;
@@ -81,6 +85,11 @@ impl Qmp {
         }
         serde_json::from_slice(&line).map_err(|error| QmpError::Socket(error.into()))
     }
+}
+
+/// Speaks to whatever is at the other end, for the fuzzing crate.
+pub async fn fuzz(socket: UnixStream) -> Option<String> {
+    Qmp::on(socket).await.ok()?.status().await.ok()
 }
 
 impl From<io::Error> for QmpError {

@@ -1,0 +1,30 @@
+//! What fuzzing runs: a function a target, each handed any bytes, which fails by panicking. The
+//! targets in `fuzz_targets/` call them under libFuzzer, and `tests/seeds.rs` with the kept seeds.
+#![forbid(unsafe_code)]
+
+mod config;
+mod image;
+mod mcp;
+mod record;
+mod session;
+mod vmm;
+mod wire;
+
+pub use config::config;
+pub use image::{archive, disk, kernel};
+pub use mcp::mcp;
+pub use record::record;
+pub use session::session;
+pub use vmm::vmm;
+pub use wire::wire;
+
+/// One of several things to do with the rest, by the first byte.
+fn choice(bytes: &[u8]) -> (u8, &[u8]) {
+    bytes.split_first().map_or((0, bytes), |(first, rest)| (*first, rest))
+}
+
+/// Runs on the only thread. Where nothing happens, time passes at once.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().expect("a runtime").block_on(future)
+}
