@@ -61,13 +61,11 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
     clear(&workshop, &record, machine.as_deref(), dir).await;
 }
 
-/// A folder that died before its record was written holds nothing and goes. One whose record can't
-/// be believed is left for a person to look at: nobody knows whose it is.
+/// A folder whose daemon died before it wrote the record holds nothing and goes. One whose record
+/// can't be believed is left for a person to look at: nobody knows whose it is.
 fn orphan(dir: RunDir, error: &RecordError) {
-    /// Younger ones may be about to get their record, from the daemon of another home.
-    const GRACE: Duration = Duration::from_secs(60);
     let shown = dir.path().display().to_string();
-    if error.is_missing() && dir.age().is_some_and(|age| age > GRACE) {
+    if error.is_missing() && !dir.is_claimed() {
         tracing::info!(dir = shown, "empty run directory, removed");
         dir.discard();
     } else {

@@ -1,19 +1,22 @@
 //! The folder of one running VM: made with care, found again, removed whole.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
 use crate::id::VmId;
 
 /// `<runtime dir>/microvm-<id>/`, mode 0700, owned by this user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
+    /// A lock on the folder, held for as long as the daemon lives that made it: before its record is
+    /// written, nothing else tells that it is somebody's.
+    claim: Option<File>,
 }
 
 #[derive(Debug, Error)]
@@ -34,15 +37,21 @@ impl RunDir {
     /// Makes the folder and its `logs/`. Fails when anything of that name exists.
     pub(crate) fn make(runtime_dir: &Path, id: &VmId) -> Result<Self, RunDirError> {
         let path = runtime_dir.join(format!("{PREFIX}{id}"));
-        let make = |path: &Path| {
-            let made = DirBuilder::new().mode(0o700).create(path);
-            made.map_err(|source| RunDirError::Make { path: path.to_owned(), source })
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| RunDirError::Make { path, source }
         };
-        make(&path)?;
-        let dir = Self { path };
-        if let Err(error) = make(&dir.logs()) {
+        let claim = loop {
+            make_private(&path).map_err(failed(&path))?;
+            // Another daemon may have taken it for one that nobody claims.
+            if let Some(claim) = claim(&path).map_err(failed(&path))? {
+                break claim;
+            }
+        };
+        let dir = Self { path, claim: Some(claim) };
+        if let Err(error) = make_private(&dir.logs()) {
             let _ = fs::remove_dir(&dir.path);
-            return Err(error);
+            return Err(failed(&dir.logs())(error));
         }
         Ok(dir)
     }
@@ -58,7 +67,7 @@ impl RunDir {
                 && fs::symlink_metadata(entry.path())
                     .is_ok_and(|meta| meta.is_dir() && meta.uid() == user);
             if ours {
-                found.push(Self { path: entry.path() });
+                found.push(Self { path: entry.path(), claim: None });
             }
         }
         Ok(found)
@@ -81,9 +90,10 @@ impl RunDir {
         self.logs().join("vmm.log")
     }
 
-    /// Time since anything was last added or removed directly inside.
-    pub(crate) fn age(&self) -> Option<Duration> {
-        fs::metadata(&self.path).ok()?.modified().ok()?.elapsed().ok()
+    /// Whether the daemon that made the folder lives. One that can't be looked into counts as claimed.
+    pub(crate) fn is_claimed(&self) -> bool {
+        let lock = |folder: File| flock(&folder, FlockOperation::NonBlockingLockExclusive).is_ok();
+        self.claim.is_some() || !File::open(&self.path).is_ok_and(lock)
     }
 
     /// Removes a folder that no VM ever used.
@@ -105,6 +115,21 @@ impl RunDir {
             .map_err(|source| RunDirError::Remove { path: self.path.clone(), source })?;
         kept
     }
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Locks a folder; `None` when it was removed before that.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    let folder = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        folder => folder?,
+    };
+    rustix::io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+    let is_there = folder.metadata()?.nlink() > 0;
+    Ok(is_there.then_some(folder))
 }
 
 fn move_files(from: &Path, to: &Path) -> io::Result<()> {
@@ -146,9 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_claimed_for_as_long_as_its_maker_lives() {
+        let runtime = tempfile::tempdir().unwrap();
+        let made = RunDir::make(runtime.path(), &VmId::random()).unwrap();
+        let found = || RunDir::scan(runtime.path()).unwrap().pop().unwrap();
+        assert!(made.is_claimed() && found().is_claimed());
+        drop(made);
+        assert!(!found().is_claimed());
+        found().discard();
+        assert!(claim(&runtime.path().join("gone")).unwrap().is_none());
+    }
+
+    #[test]
     fn a_link_that_looks_like_a_run_directory_is_not_followed() {
         let runtime = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc", runtime.path().join("microvm-trap")).unwrap();
-        assert_eq!(RunDir::scan(runtime.path()).unwrap(), []);
+        assert!(RunDir::scan(runtime.path()).unwrap().is_empty());
     }
 }
