@@ -1,6 +1,6 @@
 //! Servers that are no MCP servers, or bad ones: said so, and nothing left.
 
-use crate::osvm::{Ended, Osvm};
+use crate::osvm::{Ended, Osvm, patience};
 use crate::rootfs::{MY_SERVER, Rootfs};
 
 fn launch(osvm: &Osvm, script: &str, command: &str) -> Ended {
@@ -55,7 +55,9 @@ fn garbage_before_the_first_answer_is_passed_over() {
 
 #[test]
 fn a_server_that_never_answers_is_given_up_at_the_deadline() {
-    let osvm = Osvm::with_config("[microvm]\nlaunch_timeout_seconds = 20\n");
+    let within = patience().as_secs() / 6;
+    let config = format!("[microvm]\nlaunch_timeout_seconds = {within}\n");
+    let osvm = Osvm::with_config(&config);
     launch(&osvm, "exec sleep 1000", "/bin/server").expect(7).says(&["initialize"]);
     osvm.assert_nothing_left();
 }

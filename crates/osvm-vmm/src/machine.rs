@@ -51,8 +51,8 @@ pub struct BootProtocol {
 
 impl Machine {
     /// Longest path of a run directory, in bytes: a Unix socket's path has at most 107, and the
-    /// longest name in there is `/v.sock_` with a port of ten digits.
-    pub const MAX_DIR: usize = 107 - 18;
+    /// longest name in there is `/vmm/v.sock_` with a port of ten digits.
+    pub const MAX_DIR: usize = 107 - 22;
 
     pub(crate) fn check_dir(&self) -> Result<(), VmmError> {
         let length = self.dir.as_os_str().len();
@@ -124,7 +124,7 @@ mod tests {
         machine.dir = format!("/{}", "x".repeat(Machine::MAX_DIR - 1)).into();
         assert!(machine.check_dir().is_ok());
         machine.dir.as_mut_os_string().push("x");
-        assert!(matches!(machine.check_dir(), Err(VmmError::PathTooLong { length: 90, .. })));
+        assert!(matches!(machine.check_dir(), Err(VmmError::PathTooLong { length: 86, .. })));
     }
 
     #[test]

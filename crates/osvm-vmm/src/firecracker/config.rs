@@ -1,12 +1,13 @@
 //! What Firecracker is told about a machine: one PUT for each part, in order.
 
-use std::path::Path;
+use std::os::fd::RawFd;
 
 use osvm_spec::CpuTemplate;
 use serde_json::{Value, json};
 
 use super::{TESTED, vsock};
-use crate::{Machine, VmmError, logs};
+use crate::Machine;
+use crate::process::inherited;
 
 /// The guest's vsock address. Each Firecracker has an address space of its own.
 const GUEST_CID: u32 = 3;
@@ -31,11 +32,21 @@ pub(super) struct Request {
     pub(super) body: Value,
 }
 
+/// Numbers of the descriptors that Firecracker inherits, and opens again by their names: no path of
+/// the host is told to it.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) kernel: RawFd,
+    pub(super) initramfs: RawFd,
+    pub(super) disk: Option<RawFd>,
+    pub(super) console: RawFd,
+}
+
 /// Everything up to and including the start.
-pub(super) fn requests(machine: &Machine, version: &str) -> Result<Vec<Request>, VmmError> {
-    let mut requests = vec![machine_config(machine), boot_source(machine)?];
-    if let Some(disk) = &machine.disk {
-        requests.push(drive(disk)?);
+pub(super) fn requests(machine: &Machine, files: &Files, version: &str) -> Vec<Request> {
+    let mut requests = vec![machine_config(machine), boot_source(machine, files)];
+    if let Some(disk) = files.disk {
+        requests.push(drive(disk));
     }
     let vsock = json!({ "guest_cid": GUEST_CID, "uds_path": vsock::SOCKET });
     requests.push(Request { path: "/vsock", body: vsock });
@@ -44,11 +55,11 @@ pub(super) fn requests(machine: &Machine, version: &str) -> Result<Vec<Request>,
         requests.push(balloon());
     }
     if has_limits(version) {
-        requests.push(console(&machine.logs.join(logs::CONSOLE))?);
+        requests.push(console(files.console));
     }
     let start = json!({ "action_type": "InstanceStart" });
     requests.push(Request { path: "/actions", body: start });
-    Ok(requests)
+    requests
 }
 
 fn machine_config(machine: &Machine) -> Request {
@@ -71,45 +82,35 @@ fn balloon() -> Request {
 
 /// `reboot=k`: a reset through the keyboard controller is how a guest ends. Nothing else is
 /// attached to that controller, and looking for it takes time.
-fn boot_source(machine: &Machine) -> Result<Request, VmmError> {
+fn boot_source(machine: &Machine, files: &Files) -> Request {
     let body = json!({
-        "kernel_image_path": text("open kernel", &machine.kernel.path)?,
-        "initrd_path": text("open initramfs", &machine.initramfs)?,
+        "kernel_image_path": inherited(files.kernel),
+        "initrd_path": inherited(files.initramfs),
         "boot_args": machine.command_line("reboot=k pci=off i8042.noaux i8042.nokbd"),
     });
-    Ok(Request { path: "/boot-source", body })
+    Request { path: "/boot-source", body }
 }
 
-fn drive(disk: &Path) -> Result<Request, VmmError> {
+fn drive(disk: RawFd) -> Request {
     let body = json!({
         "drive_id": "root",
         "is_root_device": false,
         "is_read_only": true,
-        "path_on_host": text("open root disk", disk)?,
+        "path_on_host": inherited(disk),
     });
-    Ok(Request { path: "/drives/root", body })
+    Request { path: "/drives/root", body }
 }
 
-fn console(path: &Path) -> Result<Request, VmmError> {
+fn console(console: RawFd) -> Request {
     let body = json!({
-        "serial_out_path": text("create", path)?,
+        "serial_out_path": inherited(console),
         "rate_limiter": {
             "size": CONSOLE_SIZE,
             "one_time_burst": CONSOLE_BURST,
             "refill_time": CONSOLE_REFILL,
         },
     });
-    Ok(Request { path: "/serial", body })
-}
-
-/// JSON holds text only.
-fn text(act: &'static str, path: &Path) -> Result<String, VmmError> {
-    let text = path.to_str().ok_or_else(|| VmmError::File {
-        act,
-        path: path.to_owned(),
-        source: std::io::Error::other("firecracker takes only paths that are UTF-8"),
-    })?;
-    Ok(text.to_owned())
+    Request { path: "/serial", body }
 }
 
 fn has_limits(version: &str) -> bool {

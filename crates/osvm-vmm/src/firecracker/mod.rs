@@ -1,8 +1,12 @@
 //! Firecracker: configured over its API socket, linked by virtio-vsock. Needs KVM.
 //!
-//! Its working directory is the machine's run directory, and the vsock's socket is named relative
+//! It works in a folder inside the machine's run directory, and the vsock's socket is named relative
 //! to it: a snapshot remembers that name, and each of its clones must find a socket of its own
 //! under it.
+//!
+//! It is jailed by the shim, as QEMU is, and not by Firecracker's `jailer`: the shim does what that
+//! does and more (Landlock, our own filter), also for an ordinary user, and takes a Firecracker that
+//! is linked dynamically, too.
 
 pub(crate) mod api;
 mod config;
@@ -10,7 +14,10 @@ mod half;
 pub mod release;
 mod voice;
 pub(crate) mod vsock;
+mod workplace;
 
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,12 +31,13 @@ use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
 };
 use api::{Api, ApiError};
-use config::Request;
+use config::{Files, Request};
 use voice::Voice;
+use workplace::Workplace;
 
 const NAME: &str = "firecracker";
 
-/// In the run directory.
+/// In its workplace.
 const API_SOCKET: &str = "api.sock";
 
 /// Before this version a guest that was paused and resumed takes no new streams.
@@ -37,6 +45,10 @@ const PAUSE_SINCE: (u32, u32) = (1, 17);
 
 /// The versions that the project's own tests run.
 pub const TESTED: &[(u32, u32)] = &[(1, 16)];
+
+/// Largest file it can write, in bytes, at which it ends. The largest there is, is the console's log,
+/// of which it writes at most 1.5 MiB a day.
+const FILE_LIMIT: u64 = 1 << 30;
 
 /// How long Firecracker may take to open its API socket, load kernel and initramfs, and start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,7 +61,7 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Firecracker {
     program: PathBuf,
     version: String,
-    /// `None` for root, for whom it is not jailed yet.
+    /// `None` only where a test plays Firecracker.
     jail: Option<(Jail, Needs)>,
 }
 
@@ -57,9 +69,6 @@ impl Firecracker {
     /// Runs the program for its version and its libraries.
     pub async fn open(program: &Path, jail: &Jail) -> Result<Self, VmmError> {
         let bare = Self::bare(program).await?;
-        if rustix::process::geteuid().is_root() {
-            return Ok(bare);
-        }
         let error = |source| VmmError::Spawn { program: program.to_owned(), source };
         let path = program.to_owned();
         let needs = tokio::task::spawn_blocking(move || Needs::of(&path, &[])).await;
@@ -72,39 +81,77 @@ impl Firecracker {
         Ok(Self { program: program.to_owned(), version, jail: None })
     }
 
-    /// Files keep their names in the jail, and it works in the machine's folder.
-    fn cell(&self, machine: &Machine, needs: &Needs) -> Cell {
-        let files = [&machine.kernel.path, &machine.initramfs].into_iter().chain(&machine.disk);
-        Cell {
-            id: machine.id.clone(),
-            calls: Calls::Firecracker,
-            file_size: None,
-            needs: needs.clone(),
-            lent: files.map(|path| Lent::path(path, Access::Read)).collect(),
-            devices: vec!["kvm".to_owned(), "null".to_owned()],
-            folder: Some(machine.dir.clone()),
-            // One that is linked with glibc has none inside.
-            must_filter: false,
-        }
-    }
-
-    fn look(&self, machine: &Machine, process: &Process) -> Result<Vec<Standing>, VmmError> {
-        let Some((jail, needs)) = &self.jail else { return Ok(Vec::new()) };
-        let seen = jail.look(process.pid(), &self.cell(machine, needs));
-        seen.map_err(|source| VmmError::Jail { program: self.program.clone(), source })
-    }
-
-    async fn spawn(&self, machine: &Machine) -> Result<KillGuard, VmmError> {
-        let log = machine.logs.join(logs::VMM);
-        let mut spawn = Spawn::new(&self.program, &machine.dir);
+    /// The process, given all it needs. It has not been told of it yet.
+    async fn spawn(
+        &self,
+        machine: &Machine,
+        workplace: &Workplace,
+    ) -> Result<(KillGuard, Files, Option<Cell>), VmmError> {
+        let mut spawn = Spawn::new(&self.program, workplace.folder());
         spawn.args(["--api-sock", API_SOCKET, "--id", &machine.id]);
         spawn.args(["--level", "Error", "--log-path", voice::LOG_PIPE]);
         spawn.args(["--metrics-path", voice::METRICS_PIPE]);
-        let log = logs::create(&log)?;
+        let disk = machine.disk.as_deref().map(|disk| self.lend("open root disk", disk));
+        let disk = disk.transpose()?;
+        let files = Files {
+            kernel: spawn.inherit(self.lend("open kernel", &machine.kernel.path)?),
+            initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
+            disk: disk.map(|disk| spawn.inherit(disk)),
+            console: spawn.inherit(self.console(machine)?),
+        };
+        let log = logs::create(&machine.logs.join(logs::VMM))?;
+        let Some((jail, needs)) = &self.jail else {
+            return Ok((spawn.start(log)?, files, None));
+        };
+        let cell = cell(machine, workplace, &files, needs);
+        Ok((spawn.start_in(jail, &cell, log).await?, files, Some(cell)))
+    }
+
+    /// Firecracker has its own filter on by the time its guest runs.
+    fn look(&self, process: &Process, cell: Option<&Cell>) -> Result<Vec<Standing>, VmmError> {
+        let Some(((jail, _), cell)) = self.jail.as_ref().zip(cell) else { return Ok(Vec::new()) };
+        let seen = jail.look(process.pid(), cell);
+        seen.map_err(|source| VmmError::Jail { program: self.program.clone(), source })
+    }
+
+    fn lend(&self, act: &'static str, path: &Path) -> Result<OwnedFd, VmmError> {
         match &self.jail {
-            Some((jail, needs)) => spawn.start_in(jail, &self.cell(machine, needs), log).await,
-            None => spawn.start(log),
+            Some((jail, _)) => jail.lend(act, path),
+            None => open_input(act, path),
         }
+    }
+
+    /// The console's log, which the VMM's own user opens again.
+    fn console(&self, machine: &Machine) -> Result<OwnedFd, VmmError> {
+        let path = machine.logs.join(logs::CONSOLE);
+        let log = logs::create(&path)?;
+        let user = self.user(machine);
+        fchown(&log, user, user).map_err(|source| VmmError::File {
+            act: "give away",
+            path,
+            source,
+        })?;
+        Ok(log.into())
+    }
+
+    fn user(&self, machine: &Machine) -> Option<u32> {
+        self.jail.as_ref().and_then(|(jail, _)| jail.user_of(&machine.id))
+    }
+}
+
+fn cell(machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) -> Cell {
+    let read = [files.kernel, files.initramfs].into_iter().chain(files.disk);
+    let read = read.map(|fd| Lent::descriptor(fd, Access::Read));
+    Cell {
+        id: machine.id.clone(),
+        calls: Calls::Firecracker,
+        file_size: Some(FILE_LIMIT),
+        needs: needs.clone(),
+        lent: read.chain([Lent::descriptor(files.console, Access::Write)]).collect(),
+        devices: vec!["kvm".to_owned(), "null".to_owned()],
+        folder: Some(workplace.folder().to_owned()),
+        // One that is linked with glibc has none inside.
+        must_filter: false,
     }
 }
 
@@ -136,12 +183,12 @@ impl Driver for Firecracker {
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         machine.check_dir()?;
-        check_input(machine)?;
-        let requests = config::requests(machine, &self.version)?;
-        Voice::make(&machine.dir)?;
-        let process = self.spawn(machine).await?;
-        let voice = Voice::listen(&machine.dir, &machine.logs, &process)?;
-        let configured = configure(&process, &machine.dir, &requests);
+        let workplace = Workplace::make(&machine.dir, self.user(machine))?;
+        Voice::make(&workplace)?;
+        let (process, files, cell) = self.spawn(machine, &workplace).await?;
+        let voice = Voice::listen(&workplace, &machine.logs, &process)?;
+        let requests = config::requests(machine, &files, &self.version);
+        let configured = configure(&process, &workplace, &requests);
         match tokio::time::timeout(START_DEADLINE, configured).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(refusal(process, voice, &machine.logs, error).await),
@@ -149,7 +196,7 @@ impl Driver for Firecracker {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
-        let jail = self.look(machine, &process)?;
+        let jail = self.look(&process, cell.as_ref())?;
         let process = process.release();
         let saved = Saved::new(NAME, machine, &process, jail);
         let place = Place::default();
@@ -160,22 +207,19 @@ impl Driver for Firecracker {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
         // A machine is worth more than its log.
-        let voice = Voice::listen(&saved.dir, &saved.logs, &process)
+        let voice = Voice::listen(&Workplace::of(&saved.dir), &saved.logs, &process)
             .inspect_err(|error| tracing::warn!(%error, "log of an adopted VMM"));
         let (saved, place) = (saved.clone(), Place::default());
         Ok(Box::new(FirecrackerMachine { saved, process, place, _voice: voice.ok() }))
     }
 }
 
-/// Firecracker opens its files by name; what can't be opened is named better here than there.
-fn check_input(machine: &Machine) -> Result<(), VmmError> {
-    open_input("open kernel", &machine.kernel.path)?;
-    open_input("open initramfs", &machine.initramfs)?;
-    machine.disk.iter().try_for_each(|disk| open_input("open root disk", disk).map(drop))
-}
-
-async fn configure(process: &Process, dir: &Path, requests: &[Request]) -> Result<(), ApiError> {
-    let socket = dir.join(API_SOCKET);
+async fn configure(
+    process: &Process,
+    workplace: &Workplace,
+    requests: &[Request],
+) -> Result<(), ApiError> {
+    let socket = workplace.path(API_SOCKET);
     let mut api = tokio::select! {
         api = Api::wait(&socket) => api?,
         _ = process.exited() => return Err(ApiError::Ended),
@@ -220,7 +264,8 @@ impl Running for FirecrackerMachine {
 
     async fn connect(&self, deadline: Duration) -> Result<Link, LinkError> {
         let (saved, process) = (&self.saved, &self.process);
-        let connect = |place| vsock::connect(&saved.dir, &saved.guest_ports, process, place);
+        let workplace = Workplace::of(&saved.dir);
+        let connect = |place| vsock::connect(&workplace, &saved.guest_ports, process, place);
         self.place.connect(deadline, connect).await
     }
 
@@ -235,7 +280,7 @@ impl Running for FirecrackerMachine {
 
 impl FirecrackerMachine {
     async fn set_state(&self, state: &str) -> Result<(), VmmError> {
-        let socket = self.saved.dir.join(API_SOCKET);
+        let socket = Workplace::of(&self.saved.dir).path(API_SOCKET);
         let body = serde_json::json!({ "state": state });
         let answer = async { Api::connect(&socket).await?.patch("/vm", &body).await };
         match tokio::time::timeout(CONTROL_DEADLINE, answer).await {

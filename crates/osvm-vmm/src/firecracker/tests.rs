@@ -25,6 +25,8 @@ impl Bench {
         for name in ["vmlinux", "initramfs", "disk"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
+        // Before the driver does, for the sockets in it.
+        std::fs::create_dir(Workplace::of(dir.path()).folder()).unwrap();
         Self { dir, said: Arc::default() }
     }
 
@@ -39,6 +41,10 @@ impl Bench {
         std::fs::write(&program, format!("#!/bin/sh\n{version}\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
         Firecracker::bare(&program).await.unwrap()
+    }
+
+    fn workplace(&self) -> Workplace {
+        Workplace::of(self.dir.path())
     }
 
     fn machine(&self) -> Machine {
@@ -61,7 +67,7 @@ impl Bench {
 
     /// Answers every request, with a fault on `refused`.
     fn serve_api(&self, refused: &'static str) {
-        let listener = UnixListener::bind(self.path(API_SOCKET)).unwrap();
+        let listener = UnixListener::bind(self.workplace().path(API_SOCKET)).unwrap();
         let said = Arc::clone(&self.said);
         tokio::spawn(async move {
             loop {
@@ -78,7 +84,7 @@ impl Bench {
     /// Echoes on guest port 5252; nobody listens on others, and nobody at all for the first two
     /// tries.
     fn serve_vsock(&self) {
-        let listener = UnixListener::bind(self.path(vsock::SOCKET)).unwrap();
+        let listener = UnixListener::bind(self.workplace().path(vsock::SOCKET)).unwrap();
         tokio::spawn(async move {
             for connection in 0.. {
                 let (socket, _) = listener.accept().await.unwrap();
@@ -144,14 +150,14 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
     let driver = bench.driver("1.16.1", "exec sleep 900").await;
     assert_eq!(driver.version(), "1.16.1");
     let running = driver.start(&bench.machine()).await.unwrap();
-    running.kill().unwrap();
+    let file = |name| inherited_as(running.process().pid(), &bench.path(name));
     let expected = [
         ("PUT /machine-config", json!({ "vcpu_count": 2, "mem_size_mib": 128 })),
         (
             "PUT /boot-source",
             json!({
-                "kernel_image_path": bench.path("vmlinux"),
-                "initrd_path": bench.path("initramfs"),
+                "kernel_image_path": file("vmlinux"),
+                "initrd_path": file("initramfs"),
                 "boot_args": "console=ttyS0 quiet panic=-1 rdinit=/.osvm/agent osvm.root=disk \
                               reboot=k pci=off i8042.noaux i8042.nokbd more=1",
             }),
@@ -162,7 +168,7 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
                 "drive_id": "root",
                 "is_root_device": false,
                 "is_read_only": true,
-                "path_on_host": bench.path("disk"),
+                "path_on_host": file("disk"),
             }),
         ),
         ("PUT /vsock", json!({ "guest_cid": 3, "uds_path": "v.sock" })),
@@ -174,7 +180,7 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
         (
             "PUT /serial",
             json!({
-                "serial_out_path": bench.path("console.log"),
+                "serial_out_path": file("console.log"),
                 "rate_limiter": {
                     "size": 65_536, "one_time_burst": 1_048_576, "refill_time": 3_600_000,
                 },
@@ -183,6 +189,15 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
         ("PUT /actions", json!({ "action_type": "InstanceStart" })),
     ];
     assert_eq!(bench.said(), expected.map(|(head, body)| (head.to_owned(), body)));
+    running.kill().unwrap();
+}
+
+/// The name by which a process opens a file that it has inherited.
+fn inherited_as(pid: u32, file: &Path) -> String {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap());
+    let numbers = all.filter(|entry| std::fs::read_link(entry.path()).unwrap() == file);
+    let number = numbers.map(|entry| entry.file_name().into_string().unwrap()).next();
+    format!("/proc/self/fd/{}", number.expect("it has inherited the file"))
 }
 
 #[tokio::test]
@@ -286,7 +301,7 @@ async fn the_link_waits_for_the_agent_and_opens_streams_both_ways() {
     }
     assert!(matches!(link.open(9).await, Err(LinkError::Refused { port: 9 })));
 
-    let guest = bench.path("v.sock_7");
+    let guest = bench.workplace().path("v.sock_7");
     UnixStream::connect(&guest).await.unwrap().write_all(b"hi").await.unwrap();
     let (port, mut stream) = link.accept().await.unwrap();
     let mut said = String::new();

@@ -12,9 +12,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 use tokio::task::JoinHandle;
 
+use super::workplace::Workplace;
 use crate::{CappedLog, Process, VmmError, logs};
 
-/// In the run directory.
+/// In its workplace.
 pub(super) const LOG_PIPE: &str = "log.pipe";
 pub(super) const METRICS_PIPE: &str = "metrics.pipe";
 
@@ -31,20 +32,25 @@ pub(super) struct Voice {
 }
 
 impl Voice {
-    /// Makes the pipes in `dir`.
-    pub(super) fn make(dir: &Path) -> Result<(), VmmError> {
+    /// Makes the pipes in `place`.
+    pub(super) fn make(place: &Workplace) -> Result<(), VmmError> {
         for name in [LOG_PIPE, METRICS_PIPE] {
-            let path = dir.join(name);
-            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
-                .map_err(|errno| VmmError::File { act: "make pipe", path, source: errno.into() })?;
+            let path = place.path(name);
+            let made = mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+            let made = made.map_err(std::io::Error::from).and_then(|()| place.hand_over(&path));
+            made.map_err(|source| VmmError::File { act: "make pipe", path, source })?;
         }
         Ok(())
     }
 
-    /// Copies what comes out of the pipes in `dir` to the logs. Expects a Tokio runtime.
-    pub(super) fn listen(dir: &Path, logs: &Path, process: &Process) -> Result<Self, VmmError> {
+    /// Copies what comes out of the pipes in `place` to the logs. Expects a Tokio runtime.
+    pub(super) fn listen(
+        place: &Workplace,
+        logs: &Path,
+        process: &Process,
+    ) -> Result<Self, VmmError> {
         let copy = |pipe: &str, log: &str, cap| -> Result<_, VmmError> {
-            let copy = Transcript::open(dir.join(pipe), logs.join(log), cap)?;
+            let copy = Transcript::open(place.path(pipe), logs.join(log), cap)?;
             Ok(tokio::spawn(copy.until_the_end_of(process.clone())))
         };
         let log = copy(LOG_PIPE, logs::VMM, CappedLog::CAP)?;

@@ -17,10 +17,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::half::NoHalfClose;
+use super::workplace::Workplace;
 use crate::link::{ACCEPT_QUEUE, MAX_ACCEPTED, MAX_OPENED, Transport, end_with};
 use crate::{Link, LinkError, Process, Stream};
 
-/// The socket's name in the run directory; guest ports are `v.sock_PORT` beside it.
+/// The socket's name in the workplace; guest ports are `v.sock_PORT` beside it.
 pub(super) const SOCKET: &str = "v.sock";
 
 /// How soon a guest whose agent does not listen yet is tried again.
@@ -31,12 +32,12 @@ const MAX_ANSWER: usize = 32;
 
 /// Waits until the guest's agent listens.
 pub(super) async fn connect(
-    dir: &Path,
+    workplace: &Workplace,
     guest_ports: &[u32],
     process: &Process,
     place: OwnedMutexGuard<()>,
 ) -> Result<Link, LinkError> {
-    let socket = dir.join(SOCKET);
+    let socket = workplace.path(SOCKET);
     let first = wait_for_agent(&socket, process).await?;
     let closed = CancellationToken::new();
     let (accepted, incoming) = mpsc::channel(ACCEPT_QUEUE);
@@ -45,8 +46,8 @@ pub(super) async fn connect(
     for &port in guest_ports {
         let (places, accepted) = (Arc::clone(&places), accepted.clone());
         let door = Door { port, places, accepted, closed: closed.clone() };
-        let path = dir.join(format!("{SOCKET}_{port}"));
-        let listener = listen(&path)?;
+        let path = workplace.path(&format!("{SOCKET}_{port}"));
+        let listener = listen(workplace, &path)?;
         tokio::spawn(door.accept(listener, path, Arc::clone(&held)));
     }
     end_with(process.clone(), closed.clone(), held);
@@ -156,10 +157,11 @@ impl Door {
 }
 
 /// Replaces the file that a daemon which died has left.
-fn listen(path: &Path) -> Result<UnixListener, LinkError> {
+fn listen(workplace: &Workplace, path: &Path) -> Result<UnixListener, LinkError> {
     remove(path);
-    UnixListener::bind(path)
-        .map_err(|source| LinkError::GuestPort { socket: path.to_owned(), source })
+    let listener = UnixListener::bind(path);
+    let ours = listener.and_then(|listener| workplace.hand_over(path).map(|()| listener));
+    ours.map_err(|source| LinkError::GuestPort { socket: path.to_owned(), source })
 }
 
 fn remove(path: &Path) {

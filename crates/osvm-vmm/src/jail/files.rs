@@ -37,13 +37,19 @@ pub(crate) enum Access {
     Read,
     /// Also to be run, as a program or a library.
     Run,
+    /// Also to be written.
+    Write,
     /// A device: also to be written and controlled.
     Control,
-    /// A folder of its own: also to write what is in it, and to make sockets and files.
+    /// A folder of its own: also to write what is in it, and to make sockets.
     Keep,
 }
 
 impl Lent {
+    pub(crate) fn descriptor(fd: RawFd, access: Access) -> Self {
+        Self { place: Place::Descriptor(fd), access }
+    }
+
     pub(crate) fn path(path: impl Into<OsString>, access: Access) -> Self {
         Self { place: Place::Path(path.into()), access }
     }
@@ -69,7 +75,7 @@ pub(super) fn confine(lent: &[Lent]) -> Result<(), Refused> {
 
 /// The same file where other users may read it; else a copy in memory that nobody can change. A user
 /// of the VM's own opens it again, and what counts then is the file's mode, not its folders'.
-pub(crate) fn readable_by_all(file: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn readable_by_all(file: OwnedFd) -> io::Result<OwnedFd> {
     const READ_BY_OTHERS: u32 = 0o004;
     let mut file = File::from(file);
     if file.metadata()?.mode() & READ_BY_OTHERS != 0 {
@@ -117,10 +123,9 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
     match access {
         Access::Read => read,
         Access::Run => read | AccessFs::Execute,
+        Access::Write => read | AccessFs::WriteFile,
         Access::Control => read | AccessFs::WriteFile | AccessFs::IoctlDev,
-        Access::Keep => {
-            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::MakeSock
-        }
+        Access::Keep => read | AccessFs::WriteFile | AccessFs::MakeSock,
     }
 }
 

@@ -33,10 +33,11 @@ mod spaces;
 mod user;
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub(crate) use calls::Calls;
-pub(crate) use files::{Access, Lent, Place, readable_by_all};
+pub(crate) use files::{Access, Lent, Place};
 pub(crate) use launch::Handover;
 pub use launch::JailError;
 pub use layer::{Layer, LayerState, Standing};
@@ -45,6 +46,8 @@ pub(crate) use needs::{Needs, said};
 pub(crate) use plan::{Order, Plan};
 pub use shim::{WORD, enter};
 
+use crate::VmmError;
+use crate::machine::open_input;
 use root::Root;
 
 /// How VMMs are jailed on this host.
@@ -113,7 +116,7 @@ impl Jail {
             let Standing { layer, state } = missing.clone();
             return Err(JailError::Missing { layer, state });
         }
-        let user = self.user(cell);
+        let user = self.user_of(&cell.id);
         let spaces: Vec<_> =
             Layer::ALL.iter().copied().filter(|layer| self.spans(*layer)).collect();
         let counts_apart = user.is_some() || spaces.contains(&Layer::UserNamespace);
@@ -149,8 +152,19 @@ impl Jail {
         })
     }
 
-    fn user(&self, cell: &Cell) -> Option<u32> {
-        self.has(Layer::OwnUser).then(|| user::of_vm(&cell.id))
+    /// The user that a VM's VMM runs as, if it is one of its own.
+    pub(crate) fn user_of(&self, id: &str) -> Option<u32> {
+        self.has(Layer::OwnUser).then(|| user::of_vm(id))
+    }
+
+    /// Opens a file that the VMM opens again, by its descriptor's name and as its own user.
+    pub(crate) fn lend(&self, act: &'static str, path: &Path) -> Result<OwnedFd, VmmError> {
+        let file = open_input(act, path)?;
+        if !self.has(Layer::OwnUser) {
+            return Ok(file);
+        }
+        let path = path.to_owned();
+        files::readable_by_all(file).map_err(|source| VmmError::File { act, path, source })
     }
 
     fn spans(&self, layer: Layer) -> bool {
@@ -160,7 +174,7 @@ impl Jail {
     /// Looks at a VMM that runs. A layer that should be on and is not is an error.
     pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
         let process = seen::Process::read(&self.proc, pid);
-        let user = self.user(cell);
+        let user = self.user_of(&cell.id);
         let told = self.standings.iter().map(|Standing { layer, state }| match state {
             LayerState::On => match process.lacks(*layer, user) {
                 Some(seen) if *layer == Layer::VmmSandbox && !cell.must_filter => {

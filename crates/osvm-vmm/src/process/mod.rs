@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-pub(crate) use spawn::{KillGuard, Spawn};
+pub(crate) use spawn::{KillGuard, Spawn, inherited};
 pub(crate) use version::version;
 
 /// A process that runs or ran. Clones share one watch on its end.

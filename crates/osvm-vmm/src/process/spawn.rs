@@ -134,6 +134,11 @@ impl Spawn {
     }
 }
 
+/// By what name the child opens a descriptor that it has inherited.
+pub(crate) fn inherited(fd: RawFd) -> String {
+    format!("/proc/self/fd/{fd}")
+}
+
 /// Why a shim was stopped on its way.
 enum Stop {
     Jail(JailError),

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 
 use crate::Machine;
 use crate::choose::Accelerator;
+use crate::process::inherited;
 
 /// Numbers of the descriptors that QEMU inherits.
 #[derive(Debug)]
@@ -113,11 +114,6 @@ impl Args {
         self.option("-blockdev", "driver=raw,node-name=root,read-only=on,file=file");
         self.option("-device", "virtio-blk-device,drive=root");
     }
-}
-
-/// By what name QEMU opens an inherited descriptor.
-pub(super) fn inherited(fd: RawFd) -> String {
-    format!("/proc/self/fd/{fd}")
 }
 
 /// What every kernel wants of this machine.

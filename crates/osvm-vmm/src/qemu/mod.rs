@@ -24,10 +24,10 @@ use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::choose::Accelerator;
-use crate::jail::{self, Access, Calls, Cell, Jail, Layer, Lent, Needs, Place as At, Standing};
+use crate::jail::{self, Access, Calls, Cell, Jail, Lent, Needs, Standing};
 use crate::link::{self, Place};
 use crate::machine::open_input;
-use crate::process::{KillGuard, Spawn};
+use crate::process::{KillGuard, Spawn, inherited};
 use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
 };
@@ -83,8 +83,8 @@ impl Qemu {
             machine.disk.as_deref().map(|disk| open_input("open root disk", disk)).transpose()?;
         let console = logs::create(&machine.logs.join(logs::CONSOLE))?;
         let fds = Descriptors {
-            kernel: spawn.inherit(self.lend("open kernel", &machine.kernel.path)?),
-            initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
+            kernel: spawn.inherit(self.jail.lend("open kernel", &machine.kernel.path)?),
+            initramfs: spawn.inherit(self.jail.lend("open initramfs", &machine.initramfs)?),
             disk: disk.map(|disk| spawn.inherit(disk)),
             memory: spawn.inherit(memory(machine)?),
             console: spawn.inherit(console.into()),
@@ -97,21 +97,8 @@ impl Qemu {
         Ok((spawn.start_in(&self.jail, &cell, log).await?, fds, cell))
     }
 
-    /// A file that QEMU opens by its descriptor's name, as itself.
-    fn lend(&self, act: &'static str, path: &Path) -> Result<OwnedFd, VmmError> {
-        let file = open_input(act, path)?;
-        if !self.jail.has(Layer::OwnUser) {
-            return Ok(file);
-        }
-        jail::readable_by_all(file).map_err(|source| VmmError::File {
-            act,
-            path: path.to_owned(),
-            source,
-        })
-    }
-
     fn cell(&self, machine: &Machine, fds: &Descriptors) -> Cell {
-        let read = |fd| Lent { place: At::Descriptor(fd), access: Access::Read };
+        let read = |fd| Lent::descriptor(fd, Access::Read);
         let kvm = (self.host.accelerator == Accelerator::Kvm).then_some("kvm");
         Cell {
             id: machine.id.clone(),
@@ -227,8 +214,7 @@ fn in_our_words(line: &str, machine: &Machine, fds: &Descriptors) -> String {
     let line = line.trim_start_matches("qemu-system-x86_64: ").trim_start_matches("qemu: ");
     let kernel = machine.kernel.path.display().to_string();
     let initramfs = machine.initramfs.display().to_string();
-    line.replace(&arguments::inherited(fds.kernel), &kernel)
-        .replace(&arguments::inherited(fds.initramfs), &initramfs)
+    line.replace(&inherited(fds.kernel), &kernel).replace(&inherited(fds.initramfs), &initramfs)
 }
 
 fn listen(path: &Path) -> Result<OwnedFd, VmmError> {
