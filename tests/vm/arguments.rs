@@ -38,8 +38,8 @@ fn twenty_megabytes_of_arguments_arrive_whole() {
         Osvm::with_config("[microvm]\ndefault_memory_mb = 512\n[[servers]]\nid = \"demo\"\n");
     let text = "0123456789abcdef".repeat(20 * 1024 * 1024 / 16);
     let arguments = format!(r#"{{"text":"{text}"}}"#);
-    let ended =
-        osvm.run_with(&["mcp", "call", "demo", "echo", "-"], arguments.as_bytes()).expect(0);
+    let command = ["mcp", "call", "demo", "echo", "-", "--timeout", "600"];
+    let ended = osvm.run_with(&command, arguments.as_bytes()).expect(0);
     assert_eq!(ended.stdout.trim().len(), text.len());
     assert!(ended.stdout.trim() == text, "the text came back changed");
 }

@@ -236,6 +236,11 @@ impl Drop for Osvm {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.home().join("run/daemon.log")).unwrap_or_default();
             eprintln!("daemon's log:\n{log}");
+            for vm in fs::read_dir(self.runtime()).into_iter().flatten().flatten() {
+                let log = vm.path().join("logs/console.log");
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                eprintln!("{}:\n{text}", log.display());
+            }
         }
         if self.home().join("run/osvm.sock").exists() {
             let _ = self.command(&["mcp", "microvm", "stop", "--all"]).output();

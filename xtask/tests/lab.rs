@@ -34,10 +34,9 @@ fn a_command_finds_kvm_its_surroundings_and_a_way_to_bring_results_back() {
         .output()
         .unwrap();
     assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(
-        (ended.stdout.as_slice(), ended.stderr.as_slice()),
-        (&b"/usr\n"[..], &b"aside\n"[..])
-    );
+    assert_eq!(ended.stdout, b"/usr\n");
+    // The first lab of a machine says before that it fetches a kernel.
+    assert!(ended.stderr.ends_with(b"aside\n"), "{ended:?}");
     assert!(folder.path().join("made").exists());
     assert!(!Path::new("/lost").exists());
 }

@@ -1,5 +1,6 @@
 //! The file systems every program expects, and where servers may write.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::system::sysinfo;
 
 use super::InitError;
 use crate::console::say;
@@ -14,7 +16,6 @@ use crate::console::say;
 /// One file system in memory takes everything that servers write, so that all of it together is bounded.
 /// Out-of-memory kills don't free what lies in it.
 pub(super) const SCRATCH: &str = "/.osvm/scratch";
-const SCRATCH_OPTIONS: &std::ffi::CStr = c"mode=0700,size=50%";
 
 const LOCKED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const SEALED: MountFlags = LOCKED.union(MountFlags::NOEXEC);
@@ -66,10 +67,15 @@ pub(super) fn control_groups() -> Option<PathBuf> {
     Some(root.to_owned())
 }
 
-/// The memory that everything written goes to.
+/// The memory that everything written goes to: half of what the kernel and the agent have left, so
+/// that a full one leaves servers room to run.
 pub(super) fn scratch() -> Result<(), InitError> {
     make_folder(SCRATCH)?;
-    mount("scratch", SCRATCH, "tmpfs", MountFlags::NODEV, SCRATCH_OPTIONS)
+    let memory = sysinfo();
+    let free = memory.freeram.saturating_mul(memory.mem_unit.into());
+    let options = format!("mode=0700,size={}", free / 2);
+    let options = CString::new(options).expect("digits hold no zero byte");
+    mount("scratch", SCRATCH, "tmpfs", MountFlags::NODEV, options.as_c_str())
         .map_err(InitError::act("mount memory to write to"))
 }
 
