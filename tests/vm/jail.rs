@@ -1,12 +1,12 @@
 //! What stands between a VMM and the host, looked at from outside.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 use serde_json::{Value, json};
 
-use crate::osvm::Osvm;
+use crate::osvm::{Osvm, eventually};
 
 /// A VM's VMM, as `/proc` shows it.
 struct Vmm {
@@ -75,12 +75,37 @@ impl Vmm {
         }
         if self.has("mount_namespace") {
             let root = self.folder.join("root");
-            for absent in ["home", "root", "tmp", "var", "etc/passwd", "etc/ssl", "sys"] {
-                assert!(fs::symlink_metadata(root.join(absent)).is_err(), "{absent} is there");
+            let workplace = PathBuf::from(self.status["run_dir"].as_str().unwrap()).join("vmm");
+            for absent in ["/home", "/root", "/tmp", "/var", "/etc/passwd", "/etc/ssl", "/sys"] {
+                let seen = root.join(&absent[1..]);
+                // Firecracker works in a folder of its run directory: the way there is there.
+                match workplace.strip_prefix(absent) {
+                    Ok(way) if seen.exists() => assert_only(&seen, way),
+                    _ => assert!(fs::symlink_metadata(seen).is_err(), "{absent} is there"),
+                }
             }
             let written = fs::write(root.join("file"), "").unwrap_err();
             assert_eq!(written.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
         }
+    }
+
+    /// It is in a control group of its own, limited to what `status` tells, or `status` tells why not.
+    #[track_caller]
+    fn assert_limited(&self) -> Option<PathBuf> {
+        let layer = self.state("control_group");
+        if layer["state"] != "on" {
+            assert!(layer["why"].as_str().is_some_and(|why| !why.is_empty()), "{layer}");
+            return None;
+        }
+        let own = fs::read_to_string(self.folder.join("cgroup")).unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        assert!(own.ends_with(&format!("osvm/{}", self.status["id"].as_str().unwrap())), "{own}");
+        let group = Path::new("/sys/fs/cgroup").join(own);
+        let limit = |name: &str| fs::read_to_string(group.join(name)).unwrap().trim().to_owned();
+        assert_eq!(limit("memory.max"), self.status["memory_limit_bytes"].to_string());
+        assert_eq!(limit("cpu.max"), "100000 100000");
+        assert_eq!(limit("pids.max"), "512");
+        Some(group)
     }
 
     /// No descriptor leads to a folder, a socket that connects somewhere, or a file that is not this
@@ -99,6 +124,18 @@ impl Vmm {
     }
 }
 
+/// Folders with nothing in them but the next one of the way.
+#[track_caller]
+fn assert_only(folder: &Path, way: &Path) {
+    let mut folder = folder.to_owned();
+    for next in way {
+        let names: Vec<_> =
+            fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, [next], "{}", folder.display());
+        folder.push(next);
+    }
+}
+
 #[test]
 fn a_vmm_has_the_layers_that_status_tells_and_adoption_keeps_telling_them() {
     let osvm = Osvm::new();
@@ -114,11 +151,15 @@ fn a_vmm_has_the_layers_that_status_tells_and_adoption_keeps_telling_them() {
         assert_eq!(vmm.field("Groups"), "");
         assert_eq!(vmm.field("CapBnd"), "0000000000000000");
     }
+    let group = vmm.assert_limited();
     osvm.crash_daemon();
     assert_eq!(osvm.vm("demo")["jail"], vmm.status["jail"]);
     assert_eq!(osvm.call("demo", "echo", &json!({"text": "still"})).trim(), "still");
     osvm.ok(&["mcp", "microvm", "stop", "demo"]);
     osvm.assert_nothing_left();
+    if let Some(group) = group {
+        eventually("its control group is gone", || !group.exists());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use osvm_vmm::choose;
 pub use osvm_vmm::choose::{Accelerator, Choice, ChooseError, Hint, HostFacts, Kvm, Programs};
 pub use osvm_vmm::firecracker::release;
 pub use osvm_vmm::jail::{self, Jail};
-pub use osvm_vmm::overhead_mib;
+pub use osvm_vmm::memory_limit_bytes;
 use osvm_vmm::{Driver, VmmError};
 use tokio::sync::Mutex;
 
@@ -20,14 +20,17 @@ pub struct Drivers {
 }
 
 enum Source {
-    Host { facts: HostFacts, programs: Programs, jail: Jail },
+    Host { facts: HostFacts, programs: Programs, jail: Box<Jail> },
     Fixed(Arc<dyn Driver>),
 }
 
 impl Drivers {
     /// Chooses among the programs found on the host, and runs them in `jail`.
     pub fn of_host(facts: HostFacts, programs: Programs, jail: Jail) -> Self {
-        Self { source: Source::Host { facts, programs, jail }, opened: Mutex::default() }
+        Self {
+            source: Source::Host { facts, programs, jail: Box::new(jail) },
+            opened: Mutex::default(),
+        }
     }
 
     /// Always this one.

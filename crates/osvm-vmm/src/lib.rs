@@ -35,7 +35,7 @@ mod machine;
 mod process;
 pub mod qemu;
 
-pub use cost::overhead_mib;
+pub use cost::memory_limit_bytes;
 pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
 pub use link::{Link, LinkError, Stream};
 pub use logs::CappedLog;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use osvm_spec::{CpuTemplate, Resources};
 
-use crate::VmmError;
+use crate::jail::Shares;
+use crate::{VmmError, memory_limit_bytes};
 
 /// One guest, as asked for. Paths are absolute; `dir` and `logs` exist and belong to this machine
 /// alone.
@@ -53,6 +54,12 @@ impl Machine {
     /// Longest path of a run directory, in bytes: a Unix socket's path has at most 107, and the
     /// longest name in there is `/vmm/v.sock_` with a port of ten digits.
     pub const MAX_DIR: usize = 107 - 22;
+
+    /// What of the host it can take, with its VMM.
+    pub(crate) fn shares(&self, accelerator: &str) -> Shares {
+        let memory_bytes = memory_limit_bytes(self.resources, accelerator);
+        Shares { memory_bytes, processors: self.resources.vcpus().into() }
+    }
 
     pub(crate) fn check_dir(&self) -> Result<(), VmmError> {
         let length = self.dir.as_os_str().len();

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
-use osvm_fleet::drivers::overhead_mib;
+use osvm_fleet::drivers::memory_limit_bytes;
 use osvm_fleet::state::State as VmState;
 use osvm_fleet::{Launch, StartedBy, Vm};
 use osvm_mcp::Client;
@@ -131,7 +131,7 @@ impl Daemon {
 
 fn memory_limit(vm: &Guest) -> u64 {
     let accelerator = vm.facts().map(|facts| facts.accelerator).unwrap_or_default();
-    vm.plan.resources.memory_bytes() + (u64::from(overhead_mib(&accelerator)) << 20)
+    memory_limit_bytes(vm.plan.resources, &accelerator)
 }
 
 fn identity(client: &Client) -> ServerIdentity {

@@ -36,6 +36,7 @@ use voice::Voice;
 use workplace::Workplace;
 
 const NAME: &str = "firecracker";
+const ACCELERATOR: &str = "kvm";
 
 /// In its workplace.
 const API_SOCKET: &str = "api.sock";
@@ -145,6 +146,7 @@ fn cell(machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) 
     Cell {
         id: machine.id.clone(),
         calls: Calls::Firecracker,
+        shares: machine.shares(ACCELERATOR),
         file_size: Some(FILE_LIMIT),
         needs: needs.clone(),
         lent: read.chain([Lent::descriptor(files.console, Access::Write)]).collect(),
@@ -166,7 +168,7 @@ impl Driver for Firecracker {
     }
 
     fn accelerator(&self) -> &'static str {
-        "kvm"
+        ACCELERATOR
     }
 
     fn caveat(&self) -> Option<String> {
@@ -206,6 +208,9 @@ impl Driver for Firecracker {
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
+        if let Some((jail, _)) = &self.jail {
+            jail.clear_after(&saved.id, &process);
+        }
         // A machine is worth more than its log.
         let voice = Voice::listen(&Workplace::of(&saved.dir), &saved.logs, &process)
             .inspect_err(|error| tracing::warn!(%error, "log of an adopted VMM"));

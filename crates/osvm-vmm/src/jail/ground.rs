@@ -5,9 +5,12 @@ use std::path::Path;
 
 use super::root::Root;
 use super::{
-    Calls, Jail, JailError, Layer, LayerState, Limits, Plan, Standing, seen, spaces, user,
+    Calls, Jail, JailError, Layer, LayerState, Limits, Plan, Shares, Standing, seen, spaces, user,
 };
 use crate::process::Spawn;
+
+/// What a shim takes that becomes nothing.
+const TRIAL: Shares = Shares { memory_bytes: 64 << 20, processors: 1 };
 
 /// Layers that need privileges, or a host that lends them to everybody.
 const SPACES: [Layer; 5] = [
@@ -22,6 +25,7 @@ const SPACES: [Layer; 5] = [
 pub(super) async fn survey(jail: &Jail, is_root: bool) -> Vec<Standing> {
     let mut refused: Vec<(Layer, String)> = Vec::new();
     let mut hoped = hope(is_root);
+    hoped.extend(jail.groups.as_ref().map(|_| Layer::ControlGroup));
     // Each round gives up at least one layer.
     while let Err(error) = attempt(jail, &hoped, is_root).await {
         let (blamed, why) = blame(&jail.proc, &error, is_root);
@@ -48,6 +52,10 @@ fn hope(is_root: bool) -> Vec<Layer> {
 fn unrefused(jail: &Jail, layer: Layer, is_root: bool) -> LayerState {
     match layer {
         Layer::Seccomp => seen::has_seccomp(&jail.proc),
+        Layer::ControlGroup => match &jail.groups {
+            Ok(_) => LayerState::On,
+            Err(why) => LayerState::impossible(why),
+        },
         Layer::OwnUser if !is_root => LayerState::impossible("only root can give it away"),
         Layer::UserNamespace if is_root => LayerState::off("root has the others without it"),
         _ => LayerState::On,
@@ -76,7 +84,7 @@ fn blame(proc: &Path, error: &JailError, is_root: bool) -> (Option<Layer>, Strin
         fs::read_to_string(proc.join("sys").join(name)).is_ok_and(|text| text.trim() == *value)
     };
     match SWITCHES.iter().find(|switch| !is_root && is_set(switch)) {
-        Some((name, value)) if layer != Some(Layer::Landlock) => {
+        Some((name, value)) if !matches!(layer, Some(Layer::Landlock | Layer::ControlGroup)) => {
             let name = name.replace('/', ".");
             let why = format!("this host forbids it to ordinary users ({name} = {value})");
             (Some(Layer::UserNamespace), why)
@@ -111,7 +119,8 @@ async fn attempt(jail: &Jail, layers: &[Layer], is_root: bool) -> Result<(), Jai
         lent: has(Layer::Landlock).then(Vec::new),
         is_trial: true,
     };
-    Spawn::try_out(jail, plan).await
+    let shares = has(Layer::ControlGroup).then_some(TRIAL);
+    Spawn::try_out(jail, plan, shares).await
 }
 
 #[cfg(test)]

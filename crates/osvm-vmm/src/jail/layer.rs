@@ -26,6 +26,8 @@ pub enum Layer {
     NetworkNamespace,
     IpcNamespace,
     UtsNamespace,
+    /// A share of the host's memory, processors and processes that it can't go beyond.
+    ControlGroup,
     /// System calls that a VMM does not need don't exist for it.
     Seccomp,
     /// The filter that the VMM puts on by itself: QEMU's `-sandbox`, Firecracker's own.
@@ -70,6 +72,7 @@ impl Layer {
         Self::NetworkNamespace,
         Self::IpcNamespace,
         Self::UtsNamespace,
+        Self::ControlGroup,
     ];
 
     /// Whether a VMM must not run without it.
@@ -86,7 +89,8 @@ impl Layer {
             | Self::PidNamespace
             | Self::NetworkNamespace
             | Self::IpcNamespace
-            | Self::UtsNamespace => false,
+            | Self::UtsNamespace
+            | Self::ControlGroup => false,
         }
     }
 }
@@ -114,6 +118,7 @@ impl fmt::Display for Layer {
             Self::NetworkNamespace => "network namespace",
             Self::IpcNamespace => "IPC namespace",
             Self::UtsNamespace => "UTS namespace",
+            Self::ControlGroup => "control group",
             Self::Seccomp => "system call filter",
             Self::VmmSandbox => "the VMM's own filter",
         })

@@ -21,6 +21,7 @@
 mod calls;
 mod files;
 mod ground;
+mod group;
 mod launch;
 mod layer;
 mod limits;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use calls::Calls;
 pub(crate) use files::{Access, Lent, Place};
+pub(crate) use group::Shares;
 pub(crate) use launch::Handover;
 pub use launch::JailError;
 pub use layer::{Layer, LayerState, Standing};
@@ -46,9 +48,11 @@ pub(crate) use needs::{Needs, said};
 pub(crate) use plan::{Order, Plan};
 pub use shim::{WORD, enter};
 
-use crate::VmmError;
 use crate::machine::open_input;
+use crate::{Process, VmmError};
+use group::Groups;
 use root::Root;
+use seen::Marks;
 
 /// How VMMs are jailed on this host.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct Jail {
     shim: PathBuf,
     shim_args: Vec<OsString>,
     proc: PathBuf,
+    /// Or why there are none.
+    groups: Result<Groups, String>,
     standings: Vec<Standing>,
 }
 
@@ -66,6 +72,7 @@ pub(crate) struct Cell {
     /// The VM's name, from which its user follows.
     pub(crate) id: String,
     pub(crate) calls: Calls,
+    pub(crate) shares: Shares,
     /// Largest file it can write, in bytes.
     pub(crate) file_size: Option<u64>,
     pub(crate) needs: Needs,
@@ -87,8 +94,12 @@ impl Jail {
 
     async fn with_shim(shim: &Path, shim_args: Vec<OsString>, proc: &Path) -> Self {
         let (shim, proc, standings) = (shim.to_owned(), proc.to_owned(), Vec::new());
-        let mut jail = Self { shim, shim_args, proc, standings };
+        let groups = Groups::of_host(&proc);
+        let mut jail = Self { shim, shim_args, proc, groups, standings };
         jail.standings = ground::survey(&jail, rustix::process::geteuid().is_root()).await;
+        if let Some(why) = jail.lost(Layer::ControlGroup) {
+            jail.groups = Err(why);
+        }
         jail
     }
 
@@ -99,6 +110,14 @@ impl Jail {
 
     pub(crate) fn has(&self, layer: Layer) -> bool {
         self.standings.iter().any(|s| s.layer == layer && s.state == LayerState::On)
+    }
+
+    /// Why a layer can't be had here.
+    fn lost(&self, layer: Layer) -> Option<String> {
+        self.standings.iter().find(|s| s.layer == layer).and_then(|s| match &s.state {
+            LayerState::Impossible { why } => Some(why.clone()),
+            _ => None,
+        })
     }
 
     pub(crate) fn shim(&self) -> (&Path, &[OsString]) {
@@ -171,12 +190,34 @@ impl Jail {
         spaces::name(layer).is_some() && self.has(layer)
     }
 
+    /// Limits a process that will be a VMM, and all that it becomes.
+    pub(crate) fn enclose(
+        &self,
+        id: &str,
+        shares: Shares,
+        process: &Process,
+    ) -> Result<(), JailError> {
+        let Ok(groups) = &self.groups else { return Ok(()) };
+        groups.enclose(id, shares, process).map_err(|error| JailError::Failed {
+            act: "put it into a control group".to_owned(),
+            why: error.to_string(),
+            layer: Some(Layer::ControlGroup),
+        })
+    }
+
+    /// Leaves nothing of a VM that was found running when that ends.
+    pub(crate) fn clear_after(&self, id: &str, process: &Process) {
+        if let Ok(groups) = &self.groups {
+            groups.remove_after(id, process.clone());
+        }
+    }
+
     /// Looks at a VMM that runs. A layer that should be on and is not is an error.
     pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
         let process = seen::Process::read(&self.proc, pid);
-        let user = self.user_of(&cell.id);
+        let marks = Marks { id: &cell.id, user: self.user_of(&cell.id) };
         let told = self.standings.iter().map(|Standing { layer, state }| match state {
-            LayerState::On => match process.lacks(*layer, user) {
+            LayerState::On => match process.lacks(*layer, marks) {
                 Some(seen) if *layer == Layer::VmmSandbox && !cell.must_filter => {
                     Ok(Standing { layer: *layer, state: LayerState::off(seen) })
                 }

@@ -14,10 +14,19 @@ pub(super) fn has_seccomp(proc: &Path) -> LayerState {
     }
 }
 
+/// By what a VM's process is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks<'a> {
+    pub(super) id: &'a str,
+    /// If it has one of its own.
+    pub(super) user: Option<u32>,
+}
+
 /// Files of procfs that say what is around a process. Empty when it has ended.
 pub(super) struct Process {
     status: String,
     limits: String,
+    groups: String,
     folder: PathBuf,
     own: PathBuf,
 }
@@ -26,11 +35,12 @@ impl Process {
     pub(super) fn read(proc: &Path, pid: u32) -> Self {
         let folder = proc.join(pid.to_string());
         let read = |name| fs::read_to_string(folder.join(name)).unwrap_or_default();
-        Self { status: read("status"), limits: read("limits"), own: proc.join("self"), folder }
+        let (status, limits, groups) = (read("status"), read("limits"), read("cgroup"));
+        Self { status, limits, groups, own: proc.join("self"), folder }
     }
 
-    /// What is seen instead where a layer is not on. `user` is the process's own, if it has one.
-    pub(super) fn lacks(&self, layer: Layer, user: Option<u32>) -> Option<&'static str> {
+    /// What is seen instead where a layer is not on.
+    pub(super) fn lacks(&self, layer: Layer, marks: Marks<'_>) -> Option<&'static str> {
         let filters = self.number("Seccomp_filters");
         let (is_on, seen) = match layer {
             Layer::NoNewPrivs => (self.number("NoNewPrivs") == Some(1), "it may gain privileges"),
@@ -39,7 +49,8 @@ impl Process {
             Layer::VmmSandbox => (filters >= Some(2), "only our own filter is on"),
             // It leaves no trace here; the shim starts nothing without it.
             Layer::Landlock => (!self.status.is_empty(), "it has ended"),
-            Layer::OwnUser => (self.is_of(user), "it is another user's, or has capabilities"),
+            Layer::OwnUser => (self.is_of(marks.user), "it is another user's, or has capabilities"),
+            Layer::ControlGroup => (self.is_in_group(marks.id), "it is in another group"),
             Layer::UserNamespace
             | Layer::MountNamespace
             | Layer::PidNamespace
@@ -57,6 +68,12 @@ impl Process {
         };
         let none = |name| self.field(name).is_some_and(|set| set.chars().all(|digit| digit == '0'));
         user.is_some() && own("Uid") && own("Gid") && none("CapPrm") && none("CapBnd")
+    }
+
+    fn is_in_group(&self, id: &str) -> bool {
+        self.groups
+            .lines()
+            .any(|line| line.starts_with("0::") && line.ends_with(&format!("/osvm/{id}")))
     }
 
     fn is_apart(&self, layer: Layer) -> bool {
@@ -107,13 +124,19 @@ mod tests {
         }
         fs::write(its.join("status"), status).unwrap();
         fs::write(its.join("limits"), LIMITS).unwrap();
+        let group = if shared == "cgroup" { "0::/user\n" } else { "0::/osvm/one\n" };
+        fs::write(its.join("cgroup"), group).unwrap();
         for name in ["user", "mnt", "net", "pid", "ipc", "uts"] {
             symlink(format!("{name}:[1]"), ours.join("ns").join(name)).unwrap();
             let number = if name == shared { 1 } else { 2 };
             symlink(format!("{name}:[{number}]"), its.join("ns").join(name)).unwrap();
         }
         let process = Process::read(proc.path(), 42);
-        Layer::ALL.iter().copied().filter(|l| process.lacks(*l, Some(7)).is_some()).collect()
+        Layer::ALL
+            .iter()
+            .copied()
+            .filter(|l| process.lacks(*l, Marks { id: "one", user: Some(7) }).is_some())
+            .collect()
     }
 
     #[test]
@@ -126,6 +149,7 @@ mod tests {
         let one_filter = STATUS.replace("filters:\t2", "filters:\t1");
         assert_eq!(lacking(&one_filter, ""), [Layer::VmmSandbox]);
         assert_eq!(lacking(STATUS, "net"), [Layer::NetworkNamespace]);
+        assert_eq!(lacking(STATUS, "cgroup"), [Layer::ControlGroup]);
         assert_eq!(lacking(&STATUS.replace("\t7\t7\nGid", "\t7\t0\nGid"), ""), [Layer::OwnUser]);
         let capable = STATUS.replace("CapBnd:\t0", "CapBnd:\t1");
         assert_eq!(lacking(&capable, ""), [Layer::OwnUser]);
@@ -134,7 +158,11 @@ mod tests {
     #[test]
     fn a_process_that_has_gone_has_nothing_around_it() {
         let process = Process::read(Path::new("/nowhere"), 42);
-        assert!(Layer::ALL.iter().all(|layer| process.lacks(*layer, None).is_some()));
+        assert!(
+            Layer::ALL
+                .iter()
+                .all(|layer| process.lacks(*layer, Marks { id: "one", user: None }).is_some())
+        );
     }
 
     #[test]

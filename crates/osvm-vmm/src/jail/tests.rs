@@ -55,6 +55,7 @@ fn cell(program: &Path) -> Cell {
     Cell {
         id: "one".to_owned(),
         calls: Calls::Qemu,
+        shares: Shares { memory_bytes: 256 << 20, processors: 1 },
         file_size: Some(10_000),
         needs: Needs::of(program, &[]).unwrap(),
         lent: Vec::new(),
@@ -84,7 +85,7 @@ async fn what_is_seen_of_a_jailed_program_is_what_was_put_on() {
     let seen = seen::Process::read(Path::new("/proc"), process.pid());
     let user = jail.has(Layer::OwnUser).then(|| user::of_vm("one"));
     for Standing { layer, state } in jail.standings() {
-        let is_on = seen.lacks(*layer, user).is_none();
+        let is_on = seen.lacks(*layer, Marks { id: "one", user }).is_none();
         assert_eq!(is_on, *state == LayerState::On && *layer != Layer::VmmSandbox, "{layer}");
     }
 }

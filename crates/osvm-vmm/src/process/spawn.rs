@@ -14,7 +14,7 @@ use rustix::io::FdFlags;
 
 use super::{Exit, Process};
 use crate::VmmError;
-use crate::jail::{Cell, Handover, Jail, JailError, Plan};
+use crate::jail::{Cell, Handover, Jail, JailError, Plan, Shares};
 
 /// A program to start, with what it inherits.
 #[derive(Debug)]
@@ -90,20 +90,28 @@ impl Spawn {
             Stop::Jail(source) => refused(source),
             Stop::Vmm(error) => error,
         })?;
+        jail.enclose(&cell.id, cell.shares, &process).map_err(refused)?;
         handover.go().await.map_err(refused)?;
         Ok(process)
     }
 
-    /// Has a shim put on the layers of a plan and end.
-    pub(crate) async fn try_out(jail: &Jail, plan: Plan) -> Result<(), JailError> {
+    /// Has a shim put on the layers of a plan, in a control group if it is to have shares, and end.
+    pub(crate) async fn try_out(
+        jail: &Jail,
+        plan: Plan,
+        shares: Option<Shares>,
+    ) -> Result<(), JailError> {
         let mut shim = Self::new(jail.shim().0, Path::new("/"));
         shim.become_shim(jail);
         let null = File::options().write(true).open("/dev/null").map_err(JailError::Talk)?;
-        let (_process, handover) =
+        let (process, handover) =
             shim.hand_over(plan, null).await.map_err(|error| match error {
                 Stop::Jail(error) => error,
                 Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
             })?;
+        if let Some(shares) = shares {
+            jail.enclose(&format!("trial-{}", process.pid()), shares, &process)?;
+        }
         handover.go().await
     }
 

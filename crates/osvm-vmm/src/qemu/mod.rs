@@ -103,6 +103,7 @@ impl Qemu {
         Cell {
             id: machine.id.clone(),
             calls: Calls::Qemu,
+            shares: machine.shares(self.accelerator()),
             file_size: Some(LOG_LIMIT),
             needs: self.needs.clone(),
             lent: [fds.kernel, fds.initramfs].map(read).to_vec(),
@@ -157,6 +158,7 @@ impl Driver for Qemu {
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
+        self.jail.clear_after(&saved.id, &process);
         Ok(Box::new(QemuMachine { saved: saved.clone(), process, place: Place::default() }))
     }
 }

@@ -1,0 +1,244 @@
+//! A control group of the VM's own (version 2): how much of the host it can take, whatever its VMM does.
+//!
+//! Groups lie side by side in one folder, `osvm`, in the highest group that the daemon may write to: for
+//! root that is the root of all, for a user what systemd has delegated.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+
+use super::limits;
+use crate::Process;
+
+/// In the order in which they are told.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
+
+/// How long the kernel lets a group's share of a processor add up, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// A group without processes is left over when it is older than this: a younger one may be about to get
+/// its VMM.
+const LEFT_OVER: Duration = Duration::from_secs(60);
+
+/// What one VM may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// The guest's memory and its VMM's own.
+    pub(crate) memory_bytes: u64,
+    /// Whole processors.
+    pub(crate) processors: u64,
+}
+
+/// Where groups are made.
+#[derive(Debug, Clone)]
+pub(super) struct Groups {
+    folder: PathBuf,
+}
+
+impl Groups {
+    /// Finds the place and makes it ready, or says why there is none. Removes what other daemons left.
+    pub(super) fn of_host(proc: &Path) -> Result<Self, String> {
+        let place = place(proc)?;
+        let groups = Self { folder: place.join("osvm") };
+        let ready = control(&place)
+            .and_then(|()| make(&groups.folder))
+            .and_then(|()| control(&groups.folder));
+        ready.map_err(|error| format!("{}: {error}", place.display()))?;
+        groups.sweep();
+        Ok(groups)
+    }
+
+    /// Puts a process, alone so far, into a new group of the VM's own, which goes when it has ended.
+    pub(super) fn enclose(&self, id: &str, shares: Shares, process: &Process) -> io::Result<()> {
+        let group = self.folder.join(id);
+        fs::create_dir(&group)?;
+        let pid = process.pid().to_string();
+        let enclosed =
+            limit(&group, shares).and_then(|()| fs::write(group.join("cgroup.procs"), pid));
+        match enclosed {
+            Ok(()) => self.remove_after(id, process.clone()),
+            Err(_) => drop(fs::remove_dir(&group)),
+        }
+        enclosed
+    }
+
+    pub(super) fn remove_after(&self, id: &str, process: Process) {
+        let group = self.folder.join(id);
+        tokio::spawn(async move {
+            process.exited().await;
+            if has_killed(&group) {
+                let group = group.display();
+                tracing::warn!(%group, "the kernel ended a VMM that took more memory than its share");
+            }
+            // Threads of it may take a moment longer.
+            for _ in 0..100 {
+                match fs::remove_dir(&group) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                    _ => return,
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tracing::warn!(group = %group.display(), "control group is still in use");
+        });
+    }
+
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let age = entry.metadata().and_then(|group| group.modified()).ok();
+            let age = age.and_then(|since| since.elapsed().ok());
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && age > Some(LEFT_OVER) {
+                // One that is in use stays.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
+/// The highest group, from the root down to our own, in which we may make others and move processes.
+fn place(proc: &Path) -> Result<PathBuf, String> {
+    let mounts = read(&proc.join("self/mountinfo"));
+    let root = mounts.lines().find_map(mount_point);
+    let root = root.ok_or("this host has no control groups of version 2")?;
+    if !has_controllers(&root) {
+        return Err("this host controls its resources by control groups of version 1".to_owned());
+    }
+    let own = read(&proc.join("self/cgroup"));
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let down = Path::new(&own).components().scan(root.clone(), |path, part| {
+        path.push(part);
+        Some(path.clone())
+    });
+    let mut all = std::iter::once(root.clone()).chain(down);
+    all.find(|group| is_ours(group) && has_controllers(group)).ok_or_else(|| {
+        format!(
+            "none was delegated to this user: its session runs in /{own}, which it may not divide"
+        )
+    })
+}
+
+fn mount_point(line: &str) -> Option<PathBuf> {
+    let (mount, kind) = line.split_once(" - ")?;
+    kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+}
+
+fn has_controllers(group: &Path) -> bool {
+    let all = read(&group.join("cgroup.controllers"));
+    CONTROLLERS.iter().all(|name| all.split_whitespace().any(|one| one == *name))
+}
+
+fn is_ours(group: &Path) -> bool {
+    let files = ["", "cgroup.procs", "cgroup.subtree_control"].map(|name| group.join(name));
+    files.iter().all(|file| access(file, Access::WRITE_OK).is_ok())
+}
+
+fn has_killed(group: &Path) -> bool {
+    let events = read(&group.join("memory.events"));
+    events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+}
+
+/// Has the groups in this one divide its resources.
+fn control(group: &Path) -> io::Result<()> {
+    let file = group.join("cgroup.subtree_control");
+    let on = read(&file);
+    let lacks = |name: &&&str| !on.split_whitespace().any(|one| one == **name);
+    let missing: Vec<_> = CONTROLLERS.iter().filter(lacks).map(|name| format!("+{name}")).collect();
+    if missing.is_empty() { Ok(()) } else { fs::write(file, missing.join(" ")) }
+}
+
+fn make(group: &Path) -> io::Result<()> {
+    match fs::create_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn limit(group: &Path, shares: Shares) -> io::Result<()> {
+    let set = |name: &str, value: String| fs::write(group.join(name), value);
+    set("memory.max", shares.memory_bytes.to_string())?;
+    set("memory.oom.group", "1".to_owned())?;
+    set("cpu.max", format!("{} {PERIOD}", shares.processors * PERIOD))?;
+    set("pids.max", limits::THREADS.to_string())?;
+    // Not there on kernels without swap.
+    match set("memory.swap.max", "0".to_owned()) {
+        Err(error)
+            if error.kind() != io::ErrorKind::NotFound
+                && error.kind() != io::ErrorKind::PermissionDenied =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host's `/proc` and control groups, of which `ours` has controllers.
+    fn host(own: &str, controllers: &str) -> (tempfile::TempDir, PathBuf) {
+        let host = tempfile::tempdir().unwrap();
+        let (proc, root) = (host.path().join("proc"), host.path().join("cgroup"));
+        fs::create_dir_all(proc.join("self")).unwrap();
+        let mounts = format!(
+            "22 28 0:20 / /sys rw - sysfs sysfs rw\n\
+             30 22 0:26 / {} rw,nosuid shared:9 - cgroup2 cgroup2 rw\n",
+            root.display()
+        );
+        fs::write(proc.join("self/mountinfo"), mounts).unwrap();
+        fs::write(proc.join("self/cgroup"), format!("0::{own}\n")).unwrap();
+        for group in Path::new(own).ancestors() {
+            let group = root.join(group.strip_prefix("/").unwrap());
+            fs::create_dir_all(&group).unwrap();
+            fs::write(group.join("cgroup.controllers"), controllers).unwrap();
+            fs::write(group.join("cgroup.procs"), "").unwrap();
+            fs::write(group.join("cgroup.subtree_control"), "pids").unwrap();
+        }
+        (host, proc)
+    }
+
+    #[test]
+    fn groups_are_made_in_the_highest_group_that_may_be_divided() {
+        let (host, proc) = host("/user/session", "cpuset cpu io memory pids");
+        let groups = Groups::of_host(&proc).unwrap();
+        let root = host.path().join("cgroup");
+        assert_eq!(groups.folder, root.join("osvm"));
+        assert_eq!(read(&root.join("cgroup.subtree_control")), "+memory +cpu");
+        // What is not there to be written can't be divided.
+        fs::remove_file(root.join("cgroup.procs")).unwrap();
+        assert_eq!(Groups::of_host(&proc).unwrap().folder, root.join("user/osvm"));
+    }
+
+    #[test]
+    fn a_host_without_them_is_told_why() {
+        let why = |own, controllers| {
+            let (_host, proc) = host(own, controllers);
+            Groups::of_host(&proc).unwrap_err()
+        };
+        assert!(why("/", "").contains("version 1"), "{}", why("/", ""));
+        let (host, proc) = host("/user", "cpu memory pids");
+        for group in ["cgroup", "cgroup/user"] {
+            fs::remove_file(host.path().join(group).join("cgroup.procs")).unwrap();
+        }
+        let why = Groups::of_host(&proc).unwrap_err();
+        assert!(why.contains("its session runs in /user,"), "{why}");
+        fs::write(proc.join("self/mountinfo"), "").unwrap();
+        assert!(Groups::of_host(&proc).unwrap_err().contains("no control groups of version 2"));
+    }
+
+    #[test]
+    fn a_group_is_limited_to_the_vms_shares() {
+        let group = tempfile::tempdir().unwrap();
+        limit(group.path(), Shares { memory_bytes: 192 << 20, processors: 2 }).unwrap();
+        let limit = |name: &str| read(&group.path().join(name));
+        assert_eq!(limit("memory.max"), "201326592");
+        assert_eq!(limit("cpu.max"), "200000 100000");
+        assert_eq!((limit("pids.max"), limit("memory.swap.max")), ("512".into(), "0".into()));
+    }
+}
