@@ -28,7 +28,7 @@ use crate::link::Place;
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn};
 use crate::{
-    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
+    Capabilities, Driver, Exit, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
 };
 use api::{Api, ApiError};
 use config::{Files, Request};
@@ -202,7 +202,7 @@ impl Driver for Firecracker {
         let process = process.release();
         let saved = Saved::new(NAME, machine, &process, jail);
         let place = Place::default();
-        Ok(Box::new(FirecrackerMachine { saved, process, place, _voice: Some(voice) }))
+        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice) }))
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
@@ -215,7 +215,7 @@ impl Driver for Firecracker {
         let voice = Voice::listen(&Workplace::of(&saved.dir), &saved.logs, &process)
             .inspect_err(|error| tracing::warn!(%error, "log of an adopted VMM"));
         let (saved, place) = (saved.clone(), Place::default());
-        Ok(Box::new(FirecrackerMachine { saved, process, place, _voice: voice.ok() }))
+        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: voice.ok() }))
     }
 }
 
@@ -254,7 +254,7 @@ struct FirecrackerMachine {
     process: Process,
     place: Place,
     /// Listens for as long as the machine is held.
-    _voice: Option<Voice>,
+    voice: Option<Voice>,
 }
 
 #[async_trait]
@@ -272,6 +272,15 @@ impl Running for FirecrackerMachine {
         let workplace = Workplace::of(&saved.dir);
         let connect = |place| vsock::connect(&workplace, &saved.guest_ports, process, place);
         self.place.connect(deadline, connect).await
+    }
+
+    /// With its last words written down.
+    async fn exited(&self) -> Exit {
+        let exit = self.process.exited().await;
+        if let Some(voice) = &self.voice {
+            voice.finish().await;
+        }
+        exit
     }
 
     async fn pause(&self) -> Result<(), VmmError> {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 
 use super::workplace::Workplace;
 use crate::{CappedLog, Process, VmmError, logs};
@@ -28,7 +29,8 @@ const REST: Duration = Duration::from_millis(100);
 /// Listens until it is dropped, or the process has ended and all it said has been written down.
 #[derive(Debug)]
 pub(super) struct Voice {
-    tasks: [JoinHandle<()>; 2],
+    tasks: [AbortHandle; 2],
+    all: TaskTracker,
 }
 
 impl Voice {
@@ -49,26 +51,26 @@ impl Voice {
         logs: &Path,
         process: &Process,
     ) -> Result<Self, VmmError> {
-        let copy = |pipe: &str, log: &str, cap| -> Result<_, VmmError> {
-            let copy = Transcript::open(place.path(pipe), logs.join(log), cap)?;
-            Ok(tokio::spawn(copy.until_the_end_of(process.clone())))
-        };
-        let log = copy(LOG_PIPE, logs::VMM, CappedLog::CAP)?;
-        Ok(Self { tasks: [log, copy(METRICS_PIPE, logs::METRICS, METRICS_CAP)?] })
+        let open = |pipe, log, cap| Transcript::open(place.path(pipe), logs.join(log), cap);
+        let log = open(LOG_PIPE, logs::VMM, CappedLog::CAP)?;
+        let metrics = open(METRICS_PIPE, logs::METRICS, METRICS_CAP)?;
+        let all = TaskTracker::new();
+        let copy =
+            |from: Transcript| all.spawn(from.until_the_end_of(process.clone())).abort_handle();
+        let tasks = [log, metrics].map(copy);
+        all.close();
+        Ok(Self { tasks, all })
     }
 
-    /// Waits until everything is written down that an ended process has said.
-    pub(super) async fn finish(mut self) {
-        for task in &mut self.tasks {
-            // Copying is never cancelled before this, and does not panic.
-            let _ = task.await;
-        }
+    /// Waits until the process has ended and everything is written down that it has said.
+    pub(super) async fn finish(&self) {
+        self.all.wait().await;
     }
 }
 
 impl Drop for Voice {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -98,7 +100,10 @@ impl Transcript {
                 ready = self.pipe.readable() => if ready.is_err() { return },
             }
             self.look();
-            tokio::time::sleep(REST).await;
+            tokio::select! {
+                _ = process.exited() => break,
+                () = tokio::time::sleep(REST) => {}
+            }
         }
         self.look();
     }
