@@ -40,6 +40,8 @@ pub(super) struct Files {
     pub(super) initramfs: RawFd,
     pub(super) disk: Option<RawFd>,
     pub(super) console: RawFd,
+    /// On its command line.
+    pub(super) filter: Option<RawFd>,
 }
 
 /// Everything up to and including the start.

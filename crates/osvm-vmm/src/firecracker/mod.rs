@@ -10,6 +10,7 @@
 
 pub(crate) mod api;
 mod config;
+mod filter;
 mod half;
 pub mod release;
 mod voice;
@@ -26,12 +27,13 @@ use async_trait::async_trait;
 use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing};
 use crate::link::Place;
 use crate::machine::open_input;
-use crate::process::{KillGuard, Spawn};
+use crate::process::{KillGuard, Spawn, inherited};
 use crate::{
     Capabilities, Driver, Exit, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
 };
 use api::{Api, ApiError};
 use config::{Files, Request};
+use filter::Filter;
 use voice::Voice;
 use workplace::Workplace;
 
@@ -62,6 +64,7 @@ const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Firecracker {
     program: PathBuf,
     version: String,
+    filter: Filter,
     /// `None` only where a test plays Firecracker.
     jail: Option<(Jail, Needs)>,
 }
@@ -79,7 +82,8 @@ impl Firecracker {
 
     async fn bare(program: &Path) -> Result<Self, VmmError> {
         let version = crate::process::version(program, "Firecracker v").await?;
-        Ok(Self { program: program.to_owned(), version, jail: None })
+        let filter = Filter::of(program);
+        Ok(Self { program: program.to_owned(), version, filter, jail: None })
     }
 
     /// The process, given all it needs. It has not been told of it yet.
@@ -92,6 +96,14 @@ impl Firecracker {
         spawn.args(["--api-sock", API_SOCKET, "--id", &machine.id]);
         spawn.args(["--level", "Error", "--log-path", voice::LOG_PIPE]);
         spawn.args(["--metrics-path", voice::METRICS_PIPE]);
+        let filter = match &self.filter {
+            Filter::Beside(file) => {
+                let number = spawn.inherit(self.lend("open Firecracker's filter", file)?);
+                spawn.args(["--seccomp-filter", &inherited(number)]);
+                Some(number)
+            }
+            Filter::Inside | Filter::Nowhere => None,
+        };
         let disk = machine.disk.as_deref().map(|disk| self.lend("open root disk", disk));
         let disk = disk.transpose()?;
         let files = Files {
@@ -99,12 +111,13 @@ impl Firecracker {
             initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
             disk: disk.map(|disk| spawn.inherit(disk)),
             console: spawn.inherit(self.console(machine)?),
+            filter,
         };
         let log = logs::create(&machine.logs.join(logs::VMM))?;
         let Some((jail, needs)) = &self.jail else {
             return Ok((spawn.start(log)?, files, None));
         };
-        let cell = cell(machine, workplace, &files, needs);
+        let cell = self.cell(machine, workplace, &files, needs);
         Ok((spawn.start_in(jail, &cell, log).await?, files, Some(cell)))
     }
 
@@ -135,25 +148,25 @@ impl Firecracker {
         Ok(log.into())
     }
 
+    fn cell(&self, machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) -> Cell {
+        let read =
+            [files.kernel, files.initramfs].into_iter().chain(files.disk).chain(files.filter);
+        let read = read.map(|fd| Lent::descriptor(fd, Access::Read));
+        Cell {
+            id: machine.id.clone(),
+            calls: Calls::Firecracker,
+            shares: machine.shares(ACCELERATOR),
+            file_size: Some(FILE_LIMIT),
+            needs: needs.clone(),
+            lent: read.chain([Lent::descriptor(files.console, Access::Write)]).collect(),
+            devices: vec!["kvm".to_owned(), "null".to_owned()],
+            folder: Some(workplace.folder().to_owned()),
+            unfiltered: self.filter.lack(),
+        }
+    }
+
     fn user(&self, machine: &Machine) -> Option<u32> {
         self.jail.as_ref().and_then(|(jail, _)| jail.user_of(&machine.id))
-    }
-}
-
-fn cell(machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) -> Cell {
-    let read = [files.kernel, files.initramfs].into_iter().chain(files.disk);
-    let read = read.map(|fd| Lent::descriptor(fd, Access::Read));
-    Cell {
-        id: machine.id.clone(),
-        calls: Calls::Firecracker,
-        shares: machine.shares(ACCELERATOR),
-        file_size: Some(FILE_LIMIT),
-        needs: needs.clone(),
-        lent: read.chain([Lent::descriptor(files.console, Access::Write)]).collect(),
-        devices: vec!["kvm".to_owned(), "null".to_owned()],
-        folder: Some(workplace.folder().to_owned()),
-        // One that is linked with glibc has none inside.
-        must_filter: false,
     }
 }
 
@@ -172,7 +185,9 @@ impl Driver for Firecracker {
     }
 
     fn caveat(&self) -> Option<String> {
-        config::untested(&self.version)
+        let filter = self.filter.lack().map(|lack| format!("its own filter is missing: {lack}"));
+        let all: Vec<_> = config::untested(&self.version).into_iter().chain(filter).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn capabilities(&self) -> Capabilities {

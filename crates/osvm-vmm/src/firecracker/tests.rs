@@ -201,6 +201,27 @@ fn inherited_as(pid: u32, file: &Path) -> String {
 }
 
 #[tokio::test]
+async fn a_filter_that_lies_beside_the_program_is_put_on() {
+    let bench = Bench::new();
+    bench.serve_api("/nothing");
+    std::fs::write(bench.path("firecracker-seccomp.bpf"), "filter").unwrap();
+    let script = "echo \"$*\" > told.part; mv told.part told; exec sleep 900";
+    let driver = bench.driver("1.16.1", script).await;
+    let running = driver.start(&bench.machine()).await.unwrap();
+    let file = bench.workplace().path("told");
+    let told = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::fs::read_to_string(&file).unwrap()
+    };
+    let told = tokio::time::timeout(LONG, told).await.unwrap();
+    let filter = inherited_as(running.process().pid(), &bench.path("firecracker-seccomp.bpf"));
+    assert!(told.contains(&format!("--seccomp-filter {filter}")), "{told}");
+    running.kill().unwrap();
+}
+
+#[tokio::test]
 async fn an_old_version_gets_no_console_because_it_could_not_limit_it() {
     let bench = Bench::new();
     bench.serve_api("/nothing");

@@ -82,8 +82,8 @@ pub(crate) struct Cell {
     pub(crate) devices: Vec<String>,
     /// A folder in which it works and may write.
     pub(crate) folder: Option<PathBuf>,
-    /// Whether it must put a filter of its own on, besides ours.
-    pub(crate) must_filter: bool,
+    /// Why it puts no filter of its own on, besides ours, where it is known to have none.
+    pub(crate) unfiltered: Option<&'static str>,
 }
 
 impl Jail {
@@ -216,17 +216,20 @@ impl Jail {
     pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
         let process = seen::Process::read(&self.proc, pid);
         let marks = Marks { id: &cell.id, user: self.user_of(&cell.id) };
-        let told = self.standings.iter().map(|Standing { layer, state }| match state {
-            LayerState::On => match process.lacks(*layer, marks) {
-                Some(seen) if *layer == Layer::VmmSandbox && !cell.must_filter => {
-                    Ok(Standing { layer: *layer, state: LayerState::off(seen) })
-                }
-                Some(seen) => {
-                    Err(JailError::Missing { layer: *layer, state: LayerState::off(seen) })
-                }
-                None => Ok(Standing { layer: *layer, state: LayerState::On }),
-            },
-            other => Ok(Standing { layer: *layer, state: other.clone() }),
+        let told = self.standings.iter().map(|Standing { layer, state }| {
+            let unfiltered = cell.unfiltered.filter(|_| *layer == Layer::VmmSandbox);
+            let state = match (state, unfiltered) {
+                (LayerState::On, Some(why)) => LayerState::off(why),
+                (LayerState::On, None) => match process.lacks(*layer, marks) {
+                    Some(seen) => {
+                        let state = LayerState::off(seen);
+                        return Err(JailError::Missing { layer: *layer, state });
+                    }
+                    None => LayerState::On,
+                },
+                (other, _) => other.clone(),
+            };
+            Ok(Standing { layer: *layer, state })
         });
         told.collect()
     }

@@ -61,7 +61,7 @@ fn cell(program: &Path) -> Cell {
         lent: Vec::new(),
         devices: vec!["null".to_owned()],
         folder: None,
-        must_filter: true,
+        unfiltered: None,
     }
 }
 

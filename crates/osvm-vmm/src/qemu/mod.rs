@@ -109,7 +109,7 @@ impl Qemu {
             lent: [fds.kernel, fds.initramfs].map(read).to_vec(),
             devices: ["null"].into_iter().chain(kvm).map(str::to_owned).collect(),
             folder: None,
-            must_filter: true,
+            unfiltered: None,
         }
     }
 
