@@ -160,9 +160,7 @@ fn a_vmm_has_the_layers_that_status_tells_and_adoption_keeps_telling_them() {
     assert_eq!(osvm.call("demo", "echo", &json!({"text": "still"})).trim(), "still");
     osvm.ok(&["mcp", "microvm", "stop", "demo"]);
     osvm.assert_nothing_left();
-    if let Some(group) = group {
-        eventually("its control group is gone", || !group.exists());
-    }
+    eventually("its control group is gone", || !group.as_ref().is_some_and(|path| path.exists()));
 }
 
 #[test]
@@ -173,8 +171,12 @@ fn an_ordinary_users_vmm_has_all_layers_that_the_host_lends() {
     vmm.assert_apart();
     vmm.assert_few_descriptors(&osvm);
     assert_eq!(vmm.state("own_user")["state"], "impossible");
+    let group = vmm.assert_limited();
+    osvm.crash_daemon();
+    assert_eq!(osvm.call("demo", "echo", &json!({"text": "still"})).trim(), "still");
     osvm.ok(&["mcp", "microvm", "stop", "demo"]);
     osvm.assert_nothing_left();
+    eventually("its control group is gone", || !group.as_ref().is_some_and(|path| path.exists()));
 }
 
 #[test]

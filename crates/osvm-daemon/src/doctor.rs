@@ -103,7 +103,12 @@ fn layers(standings: &[Standing]) -> Vec<Finding> {
     let on: Vec<_> = on.iter().map(|standing| standing.layer.to_string()).collect();
     let mut findings = vec![Finding::new("jail", Verdict::Good, on.join(", "))];
     findings.extend(missing.into_iter().map(|Standing { layer, state }| {
-        let verdict = if layer.is_required() { Verdict::Bad } else { Verdict::Fair };
+        let verdict = match state {
+            _ if layer.is_required() => Verdict::Bad,
+            // Done without, not missed.
+            LayerState::Off { .. } => Verdict::Good,
+            LayerState::On | LayerState::Impossible { .. } => Verdict::Fair,
+        };
         Finding::new("jail", verdict, format!("{layer} is {state}"))
     }));
     findings

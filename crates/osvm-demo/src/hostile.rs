@@ -25,10 +25,11 @@ use serde_json::{Value, json};
 pub(crate) use accomplice::accomplice;
 
 /// What the tools are called, and what each tries.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 7] = [
     ("look", "Looks for whatever of the host can be seen: processes, devices, routes, sockets."),
     ("read", "Opens and reads each of `paths`."),
     ("reach", "Connects or sends to each of `targets`, such as tcp:127.0.0.1:80 or vsock:2:5252."),
+    ("knock", "Connects `count` times to vsock ports of the host that nobody has opened."),
     ("exhaust", "Uses up `what`: memory, processes, threads, disk, processor or translations."),
     ("flood", "Writes `kib` of `kind` to `to`: stdout, stderr, console or kmsg."),
     ("usurp", "Takes the agent's place, `how`: silence, garbage, flap, lie or reboot."),
@@ -74,6 +75,7 @@ fn attempt(name: &str, arguments: Value) -> Result<Value, String> {
         "look" => Ok(look::look()),
         "read" => parse(arguments).map(reach::read),
         "reach" => parse(arguments).map(reach::reach),
+        "knock" => parse(arguments).map(reach::knock),
         "exhaust" => parse(arguments).map(exhaust::exhaust),
         "flood" => parse(arguments).map(flood::flood),
         "usurp" => parse(arguments).map(usurp::usurp),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use vsock::{VsockAddr, VsockStream};
+use vsock::{VMADDR_CID_HOST, VsockAddr, VsockStream};
 
 use super::outcome;
 
@@ -18,6 +18,11 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// As much of a file as is shown.
 const SHOWN: u64 = 200;
+
+/// Above those that only root may take.
+const FIRST_PORT: u32 = 10_000;
+
+const NO_VSOCK: Option<i32> = Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +34,12 @@ pub(super) struct Files {
 #[serde(deny_unknown_fields)]
 pub(super) struct Targets {
     targets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Knocks {
+    count: u32,
 }
 
 /// The beginning of each file, by its path.
@@ -55,6 +66,22 @@ pub(super) fn reach(Targets { targets }: Targets) -> Value {
         .collect();
     let done = attempts.into_iter().filter_map(|attempt| attempt.join().ok());
     Value::Object(done.map(|(got, target)| (target, got)).collect::<Map<_, _>>())
+}
+
+/// How often each outcome was had. A kernel without vsock is asked once.
+pub(super) fn knock(Knocks { count }: Knocks) -> Value {
+    let mut outcomes = Map::new();
+    for port in FIRST_PORT..FIRST_PORT.saturating_add(count) {
+        let got = VsockStream::connect(&VsockAddr::new(VMADDR_CID_HOST, port));
+        let has_none = got.as_ref().is_err_and(|error| error.raw_os_error() == NO_VSOCK);
+        let outcome = got.map_or_else(|error| error.to_string(), |_| "connected".to_owned());
+        let so_far = outcomes.get(&outcome).and_then(Value::as_u64).unwrap_or_default();
+        outcomes.insert(outcome, (so_far + 1).into());
+        if has_none {
+            break;
+        }
+    }
+    Value::Object(outcomes)
 }
 
 fn try_one(target: &str) -> io::Result<&'static str> {
@@ -132,6 +159,14 @@ mod tests {
             reach(Targets { targets: vec!["pigeon:home".to_owned(), "vsock:2".to_owned()] });
         assert_eq!(tried["pigeon:home"]["error"], "no such kind of target");
         assert_eq!(tried["vsock:2"]["error"], "no such address");
+    }
+
+    #[test]
+    fn every_knock_is_counted() {
+        let outcomes = knock(Knocks { count: 3 });
+        let total: u64 = outcomes.as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        assert!(total == 3 || total == 1, "{outcomes}");
+        assert_eq!(knock(Knocks { count: 0 }), serde_json::json!({}));
     }
 
     #[test]

@@ -34,6 +34,9 @@ const IN_BAND: [(&str, &str, [u64; 2]); 6] = [
     ("small messages without end", "messages", [1 << 10, 80 << 10]),
 ];
 
+/// Connections to vsock ports of the host, in a usual and in a thorough test.
+const KNOCKS: [u32; 2] = [500, 10_000];
+
 /// 1 GiB.
 const LINE_KIB: u64 = 1 << 20;
 
@@ -59,6 +62,10 @@ pub(super) async fn checks(
             let seen = stage.attempt(hostile, "flood", flood).await;
             checks.push(GROUP.judge(name, &seen, written));
         }
+        stage.say("knocking at ports of the host");
+        let knocks = json!({ "count": KNOCKS[usize::from(thorough)] });
+        let seen = stage.attempt(hostile, "knock", knocks).await;
+        checks.push(GROUP.judge("vsock connections without end", &seen, refused));
         for (name, kind, sizes) in IN_BAND {
             stage.say(&format!("flooding standard output with {name}"));
             let flood = json!({ "to": "stdout", "kind": kind, "kib": much(sizes) });
@@ -90,6 +97,16 @@ fn written(outcome: &Value) -> (bool, String) {
     let bytes = outcome["bytes"].as_u64().unwrap_or_default();
     let end = outcome["error"].as_str().map(|error| format!(", then {error}")).unwrap_or_default();
     (bytes > 0, format!("{} were written{end}; the server still answers", size(bytes)))
+}
+
+/// No connection was accepted. `outcomes` says how often there was each.
+fn refused(outcomes: &Value) -> (bool, String) {
+    let outcomes = outcomes.as_object().into_iter().flatten();
+    let told: Vec<_> =
+        outcomes.map(|(outcome, count)| (outcome, format!("{count} times {outcome}"))).collect();
+    let passed = !told.is_empty() && told.iter().all(|(outcome, _)| *outcome != "connected");
+    let told: Vec<_> = told.into_iter().map(|(_, told)| told).collect();
+    (passed, told.join(", "))
 }
 
 /// The server, or the next process of it, must be heard again. Evidence is how.
@@ -145,6 +162,15 @@ mod tests {
         assert!(written(&json!({ "bytes": 5, "error": null })).0);
         assert!(!written(&json!({ "bytes": 0, "error": "no such device" })).0);
         assert!(!written(&Value::Null).0);
+    }
+
+    #[test]
+    fn one_connection_among_many_that_was_accepted_is_one_too_many() {
+        let outcomes = json!({ "Connection reset by peer": 499, "connected": 1 });
+        let told = "499 times Connection reset by peer, 1 times connected".to_owned();
+        assert_eq!(refused(&outcomes), (false, told));
+        assert!(refused(&json!({ "Connection reset by peer": 500 })).0);
+        assert!(!refused(&json!({})).0);
     }
 
     #[test]
