@@ -5,9 +5,17 @@ use thiserror::Error;
 
 /// Memory and processors of one VM. Within the limits below by construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Resources {
     memory_mib: u32,
     vcpus: u8,
+}
+
+/// As a file may claim it.
+#[derive(Deserialize)]
+struct Unchecked {
+    memory_mib: u64,
+    vcpus: u64,
 }
 
 /// Why a VM of that size can't be.
@@ -60,6 +68,14 @@ impl Resources {
     }
 }
 
+impl TryFrom<Unchecked> for Resources {
+    type Error = ResourcesError;
+
+    fn try_from(claimed: Unchecked) -> Result<Self, ResourcesError> {
+        Self::new(claimed.memory_mib, claimed.vcpus)
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self { memory_mib: 256, vcpus: 1 }
@@ -76,5 +92,13 @@ mod tests {
             assert!(Resources::new(memory, vcpus).is_err(), "{memory} MiB, {vcpus}");
         }
         assert!(Resources::new(64, 1).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_claims_such_a_size_is_refused() {
+        let read = |text: &str| serde_json::from_str::<Resources>(text);
+        assert_eq!(read(r#"{"memory_mib":64,"vcpus":2}"#).unwrap(), Resources::new(64, 2).unwrap());
+        let refused = read(r#"{"memory_mib":64,"vcpus":0}"#).unwrap_err().to_string();
+        assert!(refused.contains("0 vcpus are outside 1 to 32"), "{refused}");
     }
 }
