@@ -30,7 +30,7 @@ impl Machine {
         let program =
             fs::read_link(format!("/proc/{pid}/exe")).context("find the VMM's program")?;
         if program.ends_with("firecracker") {
-            return firecracker::machine(program, run_dir);
+            return firecracker::machine(program, pid, run_dir);
         }
         Ok(Self { program, arguments: qemu::arguments(pid)?, _file: None })
     }

@@ -1,6 +1,6 @@
 //! A Firecracker is asked over its API what it was told, and another is given that in a file.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,20 @@ use tempfile::NamedTempFile;
 
 use super::Machine;
 
-/// What makes the guest what it is: no link, no console file, no other devices.
-const KEPT: [&str; 3] = ["boot-source", "machine-config", "drives"];
+/// What makes the guest what it is: no link, no console file, no balloon. A kernel without a source of entropy
+/// would wait for some.
+const KEPT: [&str; 4] = ["boot-source", "machine-config", "drives", "entropy"];
 
-pub(super) fn machine(program: PathBuf, run_dir: &Path) -> Result<Machine> {
-    let told = ask(&run_dir.join("api.sock")).context("ask firecracker for its configuration")?;
+/// What Firecracker was told of the files that it has inherited.
+const INHERITED: &str = "/proc/self/fd/";
+
+pub(super) fn machine(program: PathBuf, pid: u64, run_dir: &Path) -> Result<Machine> {
+    let told = ask(&run_dir.join("vmm/api.sock"));
+    let told = told.context("ask firecracker for its configuration")?;
+    let mut kept = Value::Object(kept(&told));
+    name_files(&mut kept, &|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")))?;
     let mut file = NamedTempFile::new().context("make a file for its configuration")?;
-    serde_json::to_writer(&mut file, &kept(&told))?;
+    serde_json::to_writer(&mut file, &kept)?;
     let arguments = vec!["--no-api".into(), "--config-file".into(), file.path().into()];
     Ok(Machine { program, arguments, _file: Some(file) })
 }
@@ -24,6 +31,21 @@ pub(super) fn machine(program: PathBuf, run_dir: &Path) -> Result<Machine> {
 fn kept(told: &Map<String, Value>) -> Map<String, Value> {
     let kept = told.iter().filter(|(part, _)| KEPT.contains(&part.as_str()));
     kept.map(|(part, value)| (part.clone(), value.clone())).collect()
+}
+
+/// By their paths, which other processes know them by.
+fn name_files(value: &mut Value, path: &impl Fn(&str) -> io::Result<PathBuf>) -> Result<()> {
+    match value {
+        Value::String(text) => {
+            if let Some(number) = text.strip_prefix(INHERITED) {
+                *text = path(number)?.to_string_lossy().into_owned();
+            }
+        }
+        Value::Array(all) => all.iter_mut().try_for_each(|value| name_files(value, path))?,
+        Value::Object(all) => all.values_mut().try_for_each(|value| name_files(value, path))?,
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
 }
 
 fn ask(socket: &Path) -> Result<Map<String, Value>> {
@@ -45,6 +67,16 @@ fn ask(socket: &Path) -> Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inherited_files_are_named_by_their_paths() {
+        let told =
+            r#"{"boot-source": {"kernel": "/proc/self/fd/7", "args": "quiet"}, "drives": []}"#;
+        let mut told = serde_json::from_str(told).unwrap();
+        name_files(&mut told, &|number| Ok(PathBuf::from(format!("/files/{number}")))).unwrap();
+        let expected = r#"{"boot-source": {"kernel": "/files/7", "args": "quiet"}, "drives": []}"#;
+        assert_eq!(told, serde_json::from_str::<Value>(expected).unwrap());
+    }
 
     #[test]
     fn only_the_guest_is_kept() {
