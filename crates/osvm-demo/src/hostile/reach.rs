@@ -1,5 +1,6 @@
 //! Reaches out: files that may be the host's, and addresses that may lead to it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use vsock::{VMADDR_CID_HOST, VsockAddr, VsockStream};
 
 use super::outcome;
@@ -70,18 +71,17 @@ pub(super) fn reach(Targets { targets }: Targets) -> Value {
 
 /// How often each outcome was had. A kernel without vsock is asked once.
 pub(super) fn knock(Knocks { count }: Knocks) -> Value {
-    let mut outcomes = Map::new();
+    let mut outcomes = BTreeMap::new();
     for port in FIRST_PORT..FIRST_PORT.saturating_add(count) {
-        let got = VsockStream::connect(&VsockAddr::new(VMADDR_CID_HOST, port));
+        let got = try_one(&format!("vsock:{VMADDR_CID_HOST}:{port}"));
         let has_none = got.as_ref().is_err_and(|error| error.raw_os_error() == NO_VSOCK);
-        let outcome = got.map_or_else(|error| error.to_string(), |_| "connected".to_owned());
-        let so_far = outcomes.get(&outcome).and_then(Value::as_u64).unwrap_or_default();
-        outcomes.insert(outcome, (so_far + 1).into());
+        let outcome = got.map_or_else(|error| error.to_string(), str::to_owned);
+        *outcomes.entry(outcome).or_insert(0) += 1;
         if has_none {
             break;
         }
     }
-    Value::Object(outcomes)
+    json!(outcomes)
 }
 
 fn try_one(target: &str) -> io::Result<&'static str> {
@@ -166,7 +166,7 @@ mod tests {
         let outcomes = knock(Knocks { count: 3 });
         let total: u64 = outcomes.as_object().unwrap().values().filter_map(Value::as_u64).sum();
         assert!(total == 3 || total == 1, "{outcomes}");
-        assert_eq!(knock(Knocks { count: 0 }), serde_json::json!({}));
+        assert_eq!(knock(Knocks { count: 0 }), json!({}));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use rustix::fs::{Access, access};
 use super::limits;
 use crate::Process;
 
+/// In the highest group that we may divide.
+const FOLDER: &str = "osvm";
+
 /// In the order in which they are told.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -42,9 +45,9 @@ impl Groups {
     /// Finds the place and makes it ready, or says why there is none. Removes what other daemons left.
     pub(super) fn of_host(proc: &Path) -> Result<Self, String> {
         let place = place(proc)?;
-        let groups = Self { folder: place.join("osvm") };
+        let groups = Self { folder: place.join(FOLDER) };
         let ready = control(&place)
-            .and_then(|()| make(&groups.folder))
+            .and_then(|()| fs::create_dir_all(&groups.folder))
             .and_then(|()| control(&groups.folder));
         ready.map_err(|error| format!("{}: {error}", place.display()))?;
         groups.sweep();
@@ -106,8 +109,8 @@ fn place(proc: &Path) -> Result<PathBuf, String> {
         return Err("this host controls its resources by control groups of version 1".to_owned());
     }
     let own = read(&proc.join("self/cgroup"));
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
-    let down = Path::new(&own).components().scan(root.clone(), |path, part| {
+    let own = of_process(&own).unwrap_or_default();
+    let down = Path::new(own).components().scan(root.clone(), |path, part| {
         path.push(part);
         Some(path.clone())
     });
@@ -119,14 +122,29 @@ fn place(proc: &Path) -> Result<PathBuf, String> {
     })
 }
 
+/// The group that a process is in, below the root, by its `cgroup` file in `/proc`.
+fn of_process(cgroup: &str) -> Option<&str> {
+    cgroup.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// Whether that is a VM's own.
+pub(super) fn is_of_vm(cgroup: &str, id: &str) -> bool {
+    of_process(cgroup).is_some_and(|own| Path::new(own).ends_with(Path::new(FOLDER).join(id)))
+}
+
 fn mount_point(line: &str) -> Option<PathBuf> {
     let (mount, kind) = line.split_once(" - ")?;
     kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4).map(PathBuf::from))?
 }
 
 fn has_controllers(group: &Path) -> bool {
-    let all = read(&group.join("cgroup.controllers"));
-    CONTROLLERS.iter().all(|name| all.split_whitespace().any(|one| one == *name))
+    missing(&group.join("cgroup.controllers")).is_empty()
+}
+
+/// The controllers that are not in a file's list.
+fn missing(list: &Path) -> Vec<&'static str> {
+    let list = read(list);
+    CONTROLLERS.into_iter().filter(|name| list.split_whitespace().all(|one| one != *name)).collect()
 }
 
 fn is_ours(group: &Path) -> bool {
@@ -142,17 +160,8 @@ fn has_killed(group: &Path) -> bool {
 /// Has the groups in this one divide its resources.
 fn control(group: &Path) -> io::Result<()> {
     let file = group.join("cgroup.subtree_control");
-    let on = read(&file);
-    let lacks = |name: &&&str| !on.split_whitespace().any(|one| one == **name);
-    let missing: Vec<_> = CONTROLLERS.iter().filter(lacks).map(|name| format!("+{name}")).collect();
+    let missing: Vec<_> = missing(&file).iter().map(|name| format!("+{name}")).collect();
     if missing.is_empty() { Ok(()) } else { fs::write(file, missing.join(" ")) }
-}
-
-fn make(group: &Path) -> io::Result<()> {
-    match fs::create_dir(group) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
 }
 
 fn limit(group: &Path, shares: Shares) -> io::Result<()> {
@@ -162,13 +171,11 @@ fn limit(group: &Path, shares: Shares) -> io::Result<()> {
     set("cpu.max", format!("{} {PERIOD}", shares.processors * PERIOD))?;
     set("pids.max", limits::THREADS.to_string())?;
     // Not there on kernels without swap.
+    let is_absent = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    };
     match set("memory.swap.max", "0".to_owned()) {
-        Err(error)
-            if error.kind() != io::ErrorKind::NotFound
-                && error.kind() != io::ErrorKind::PermissionDenied =>
-        {
-            Err(error)
-        }
+        Err(error) if !is_absent(&error) => Err(error),
         _ => Ok(()),
     }
 }

@@ -97,9 +97,6 @@ impl Jail {
         let groups = Groups::of_host(&proc);
         let mut jail = Self { shim, shim_args, proc, groups, standings };
         jail.standings = ground::survey(&jail, rustix::process::geteuid().is_root()).await;
-        if let Some(why) = jail.lost(Layer::ControlGroup) {
-            jail.groups = Err(why);
-        }
         jail
     }
 
@@ -110,14 +107,6 @@ impl Jail {
 
     pub(crate) fn has(&self, layer: Layer) -> bool {
         self.standings.iter().any(|s| s.layer == layer && s.state == LayerState::On)
-    }
-
-    /// Why a layer can't be had here.
-    fn lost(&self, layer: Layer) -> Option<String> {
-        self.standings.iter().find(|s| s.layer == layer).and_then(|s| match &s.state {
-            LayerState::Impossible { why } => Some(why.clone()),
-            _ => None,
-        })
     }
 
     pub(crate) fn shim(&self) -> (&Path, &[OsString]) {
@@ -216,20 +205,17 @@ impl Jail {
     pub(crate) fn look(&self, pid: u32, cell: &Cell) -> Result<Vec<Standing>, JailError> {
         let process = seen::Process::read(&self.proc, pid);
         let marks = Marks { id: &cell.id, user: self.user_of(&cell.id) };
-        let told = self.standings.iter().map(|Standing { layer, state }| {
-            let unfiltered = cell.unfiltered.filter(|_| *layer == Layer::VmmSandbox);
-            let state = match (state, unfiltered) {
-                (LayerState::On, Some(why)) => LayerState::off(why),
-                (LayerState::On, None) => match process.lacks(*layer, marks) {
-                    Some(seen) => {
-                        let state = LayerState::off(seen);
-                        return Err(JailError::Missing { layer: *layer, state });
-                    }
-                    None => LayerState::On,
-                },
-                (other, _) => other.clone(),
-            };
-            Ok(Standing { layer: *layer, state })
+        let told = self.standings.iter().cloned().map(|Standing { layer, state }| {
+            let unfiltered = cell.unfiltered.filter(|_| layer == Layer::VmmSandbox);
+            match (&state, unfiltered, process.lacks(layer, marks)) {
+                (LayerState::On, Some(why), _) => {
+                    Ok(Standing { layer, state: LayerState::off(why) })
+                }
+                (LayerState::On, None, Some(seen)) => {
+                    Err(JailError::Missing { layer, state: LayerState::off(seen) })
+                }
+                _ => Ok(Standing { layer, state }),
+            }
         });
         told.collect()
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Layer, LayerState, spaces};
+use super::{Layer, LayerState, group, spaces};
 
 /// Whether this kernel filters system calls.
 pub(super) fn has_seccomp(proc: &Path) -> LayerState {
@@ -50,7 +50,9 @@ impl Process {
             // It leaves no trace here; the shim starts nothing without it.
             Layer::Landlock => (!self.status.is_empty(), "it has ended"),
             Layer::OwnUser => (self.is_of(marks.user), "it is another user's, or has capabilities"),
-            Layer::ControlGroup => (self.is_in_group(marks.id), "it is in another group"),
+            Layer::ControlGroup => {
+                (group::is_of_vm(&self.groups, marks.id), "it is in another group")
+            }
             Layer::UserNamespace
             | Layer::MountNamespace
             | Layer::PidNamespace
@@ -68,12 +70,6 @@ impl Process {
         };
         let none = |name| self.field(name).is_some_and(|set| set.chars().all(|digit| digit == '0'));
         user.is_some() && own("Uid") && own("Gid") && none("CapPrm") && none("CapBnd")
-    }
-
-    fn is_in_group(&self, id: &str) -> bool {
-        self.groups
-            .lines()
-            .any(|line| line.starts_with("0::") && line.ends_with(&format!("/osvm/{id}")))
     }
 
     fn is_apart(&self, layer: Layer) -> bool {

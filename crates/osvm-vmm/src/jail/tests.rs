@@ -83,7 +83,7 @@ async fn what_is_seen_of_a_jailed_program_is_what_was_put_on() {
         panic!("a shell has no filter of its own, and everything else: {seen:?}");
     };
     let seen = seen::Process::read(Path::new("/proc"), process.pid());
-    let user = jail.has(Layer::OwnUser).then(|| user::of_vm("one"));
+    let user = jail.user_of("one");
     for Standing { layer, state } in jail.standings() {
         let is_on = seen.lacks(*layer, Marks { id: "one", user }).is_none();
         assert_eq!(is_on, *state == LayerState::On && *layer != Layer::VmmSandbox, "{layer}");

@@ -14,7 +14,7 @@ use rustix::io::FdFlags;
 
 use super::{Exit, Process};
 use crate::VmmError;
-use crate::jail::{Cell, Handover, Jail, JailError, Plan, Shares};
+use crate::jail::{Cell, Handover, Jail, JailError, Layer, Plan, Shares};
 
 /// A program to start, with what it inherits.
 #[derive(Debug)]
@@ -90,7 +90,9 @@ impl Spawn {
             Stop::Jail(source) => refused(source),
             Stop::Vmm(error) => error,
         })?;
-        jail.enclose(&cell.id, cell.shares, &process).map_err(refused)?;
+        if jail.has(Layer::ControlGroup) {
+            jail.enclose(&cell.id, cell.shares, &process).map_err(refused)?;
+        }
         handover.go().await.map_err(refused)?;
         Ok(process)
     }
