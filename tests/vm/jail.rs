@@ -187,6 +187,22 @@ fn an_ordinary_users_vmm_has_all_layers_that_the_host_lends() {
 }
 
 #[test]
+fn a_vmm_that_outgrows_its_control_group_is_ended_and_status_says_so() {
+    let osvm = Osvm::new();
+    let vmm = Vmm::launch(&osvm);
+    let Some(group) = vmm.assert_limited() else {
+        return eprintln!("skipped: {}", vmm.state("control_group")["why"]);
+    };
+    // The kernel ends what does not fit any more.
+    fs::write(group.join("memory.max"), "1048576").unwrap();
+    eventually("the VM has failed", || osvm.vm("demo")["state"] == "failed");
+    let cause = osvm.vm("demo")["cause"].as_str().unwrap().to_owned();
+    assert!(cause.contains("more memory than its control group has"), "{cause}");
+    osvm.assert_nothing_left();
+    assert_goes(Some(group));
+}
+
+#[test]
 fn two_vms_of_root_are_two_users() {
     if !getuid().is_root() {
         return eprintln!("skipped: only root can give a VM a user of its own");

@@ -70,12 +70,9 @@ impl Groups {
 
     pub(super) fn remove_after(&self, id: &str, process: Process) {
         let group = self.folder.join(id);
+        process.watch_memory(group.join("memory.events"));
         tokio::spawn(async move {
             process.exited().await;
-            if has_killed(&group) {
-                let group = group.display();
-                tracing::warn!(%group, "the kernel ended a VMM that took more memory than its share");
-            }
             // Threads of it may take a moment longer.
             for _ in 0..100 {
                 match fs::remove_dir(&group) {
@@ -150,11 +147,6 @@ fn missing(list: &Path) -> Vec<&'static str> {
 fn is_ours(group: &Path) -> bool {
     let files = ["", "cgroup.procs", "cgroup.subtree_control"].map(|name| group.join(name));
     files.iter().all(|file| access(file, Access::WRITE_OK).is_ok())
-}
-
-fn has_killed(group: &Path) -> bool {
-    let events = read(&group.join("memory.events"));
-    events.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
 }
 
 /// Has the groups in this one divide its resources.

@@ -8,8 +8,8 @@ mod version;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,11 @@ pub struct Process {
     identity: Identity,
     pidfd: Arc<OwnedFd>,
     exit: watch::Receiver<Option<Exit>>,
+    memory_events: MemoryEvents,
 }
+
+/// The control group's file that counts what the kernel ended in it, once the process is in one.
+type MemoryEvents = Arc<OnceLock<PathBuf>>;
 
 /// Which process: a pid alone may belong to another one later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,6 +47,8 @@ pub struct Identity {
 pub enum Exit {
     Code(i32),
     Signal(i32),
+    /// The kernel ended it: it took more memory than its control group has.
+    OutOfMemory,
     /// It was not our child, so nobody told us.
     Unknown,
 }
@@ -100,6 +106,12 @@ impl Process {
         self.signal(Signal::KILL)
     }
 
+    /// From now on its end is [`Exit::OutOfMemory`] when the kernel says so in this file of a control group.
+    pub(crate) fn watch_memory(&self, events: PathBuf) {
+        // A process is put into a group once.
+        let _ = self.memory_events.set(events);
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -131,8 +143,10 @@ impl Process {
         let stat = stat::read(Path::new("/proc"), pid).map_err(error)?;
         let Some(stat) = stat else { return Err(gone) };
         let identity = Identity { pid, start_time: stat.start_time };
-        let exit = watch_exit(Arc::clone(&pidfd), wait).map_err(error)?;
-        Ok((Self { identity, pidfd, exit }, stat.ended))
+        let memory_events = MemoryEvents::default();
+        let exit = watch_exit(Arc::clone(&pidfd), wait, Arc::clone(&memory_events));
+        let exit = exit.map_err(error)?;
+        Ok((Self { identity, pidfd, exit, memory_events }, stat.ended))
     }
 }
 
@@ -141,6 +155,7 @@ impl Process {
 fn watch_exit(
     pidfd: Arc<OwnedFd>,
     wait: WaitIdOptions,
+    memory_events: MemoryEvents,
 ) -> io::Result<watch::Receiver<Option<Exit>>> {
     let (told, exit) = watch::channel(None);
     // SAFETY: an `Arc<OwnedFd>` names the same open descriptor for as long as it lives.
@@ -149,6 +164,10 @@ fn watch_exit(
         let exit = match ready.readable().await {
             Ok(_) => status(ready.get_ref(), wait),
             Err(_) => Exit::Unknown,
+        };
+        let exit = match exit {
+            Exit::Signal(_) | Exit::Unknown if counts_kill(&memory_events) => Exit::OutOfMemory,
+            exit => exit,
         };
         told.send_replace(Some(exit));
     });
@@ -168,11 +187,19 @@ fn status(pidfd: impl AsFd, wait: WaitIdOptions) -> Exit {
     }
 }
 
+fn counts_kill(memory_events: &OnceLock<PathBuf>) -> bool {
+    let events = memory_events.get().and_then(|file| std::fs::read_to_string(file).ok());
+    let mut counts = events.iter().flat_map(|events| events.lines());
+    counts.any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(libc::SIGSYS) => f.write_str("signal 31, for a forbidden system call"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::OutOfMemory => f.write_str("it took more memory than its control group has"),
             Self::Unknown => f.write_str("unknown status"),
         }
     }

@@ -40,6 +40,21 @@ async fn a_child_that_ends_at_once_tells_its_status() {
 }
 
 #[tokio::test]
+async fn a_kill_for_memory_is_told_as_that() {
+    for (events, exit) in [
+        ("low 0\noom 3\noom_kill 0\n", Exit::Signal(9)),
+        ("low 0\noom 3\noom_kill 2\n", Exit::OutOfMemory),
+    ] {
+        let (process, dir) = started("exec sleep 1000");
+        let file = dir.path().join("memory.events");
+        std::fs::write(&file, events).unwrap();
+        process.watch_memory(file);
+        process.kill().unwrap();
+        assert_eq!(process.exited().await, exit);
+    }
+}
+
+#[tokio::test]
 async fn a_process_is_found_again_until_it_ends() {
     let (process, _dir) = started("exec sleep 1000");
     let found = Process::find(process.identity()).unwrap();
