@@ -120,6 +120,11 @@ impl Follow {
         self.current.changed().await.map_err(|_| AgentError::Gone)
     }
 
+    /// Whether the current link has not been taken by [`current`](Self::current) yet.
+    pub(super) fn has_changed(&self) -> bool {
+        self.current.has_changed().unwrap_or(true)
+    }
+
     pub(super) fn distrust(&self, why: &str) {
         if let Some(source) = self.source.upgrade() {
             change(&source, Way::Distrusted(why.into()));

@@ -66,6 +66,9 @@ pub enum AgentError {
     OtherAnswer(&'static str),
     #[error("guest's agent did not answer {question} within {} s", .after.as_secs())]
     TimedOut { question: &'static str, after: Duration },
+    /// Its link holds, and its streams do not.
+    #[error("guest's agent hangs up on the session again and again")]
+    HangsUp,
     #[error("VM is gone")]
     Gone,
 }
@@ -78,7 +81,7 @@ impl AgentError {
 
     /// Whether an agent would never do this: somebody in the guest has taken its place.
     fn is_lie(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Session(_) | Self::OtherAnswer(_))
+        matches!(self, Self::Frame(_) | Self::Session(_) | Self::OtherAnswer(_) | Self::HangsUp)
     }
 }
 

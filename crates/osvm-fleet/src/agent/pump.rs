@@ -1,7 +1,7 @@
 //! Carries a session's bytes over one stream after another, until the session is over.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use osvm_wire::message::{Attach, Reply, Request, SessionId};
 
@@ -10,10 +10,19 @@ use super::dial::{Dial, Follow};
 use super::exchange::{self, Exchange, Receiver, Sender};
 use super::session::SessionLost;
 use super::shared::Shared;
+use crate::breaks::Breaks;
 use crate::drivers::chain;
 
 /// A stream can break while its link stays whole; so the same link is tried again, at this pace.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// What is left of the patience with an agent that hangs up on a session, over a link that holds. An agent may
+/// be slow, but that it does not do; and when it ends, the VM does.
+#[derive(Default)]
+struct Patience {
+    breaks: Breaks,
+    in_vain_since: Option<Instant>,
+}
 
 /// What became of a stream.
 enum Carried {
@@ -42,9 +51,10 @@ async fn carry_on(
     mut links: Follow,
 ) -> Result<(), AgentError> {
     let mut exchange = first;
+    let mut patience = Patience::default();
     while let Carried::Broken = carry(shared, exchange).await? {
         tracing::debug!(session = %id, "session's stream broke");
-        match reattach(id, shared, &mut links).await? {
+        match reattach(id, shared, &mut links, &mut patience).await? {
             Some(next) => exchange = next,
             None => return Ok(()),
         }
@@ -89,22 +99,50 @@ async fn reattach(
     id: SessionId,
     shared: &Shared,
     links: &mut Follow,
+    patience: &mut Patience,
 ) -> Result<Option<Exchange>, AgentError> {
     while !shared.is_abandoned() {
+        if links.has_changed() {
+            *patience = Patience::default();
+        }
         let link = links.current()?;
         match attach(id, shared, link.as_ref()).await {
-            Ok(exchange) => return Ok(Some(exchange)),
+            Ok(exchange) => return patience.broken_once_more().map(|()| Some(exchange)),
             Err(AgentError::Full(_)) => {}
-            Err(error) if error.is_hang_up() => {}
+            Err(error) if error.is_hang_up() => patience.in_vain_once_more()?,
             Err(error) => return Err(error),
         }
         tokio::select! {
-            changed = links.changed() => changed?,
+            changed = links.changed() => {
+                changed?;
+                *patience = Patience::default();
+            }
             () = shared.changed() => {}
             () = tokio::time::sleep(RETRY_EVERY) => {}
         }
     }
     Ok(None)
+}
+
+impl Patience {
+    /// How long attaching may fail in a row.
+    const IN_VAIN: Duration = Duration::from_secs(30);
+
+    /// A stream broke, and there is another.
+    fn broken_once_more(&mut self) -> Result<(), AgentError> {
+        self.in_vain_since = None;
+        unless(self.breaks.are_too_many(Instant::now()))
+    }
+
+    /// There was no other.
+    fn in_vain_once_more(&mut self) -> Result<(), AgentError> {
+        let since = self.in_vain_since.get_or_insert_with(Instant::now);
+        unless(since.elapsed() > Self::IN_VAIN)
+    }
+}
+
+fn unless(it_is_over: bool) -> Result<(), AgentError> {
+    if it_is_over { Err(AgentError::HangsUp) } else { Ok(()) }
 }
 
 async fn attach(id: SessionId, shared: &Shared, link: &dyn Dial) -> Result<Exchange, AgentError> {
@@ -116,5 +154,20 @@ async fn attach(id: SessionId, shared: &Shared, link: &dyn Dial) -> Result<Excha
             Ok(exchange)
         }
         _ => Err(AgentError::OtherAnswer("attach")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_with_an_agent_that_is_not_there_ends() {
+        let mut patience = Patience::default();
+        assert!((0..1000).all(|_| patience.in_vain_once_more().is_ok()));
+        patience.in_vain_since = Instant::now().checked_sub(2 * Patience::IN_VAIN);
+        assert!(matches!(patience.in_vain_once_more(), Err(AgentError::HangsUp)));
+        assert!(patience.broken_once_more().is_ok(), "it came back");
+        assert!(patience.in_vain_once_more().is_ok(), "and went anew");
     }
 }

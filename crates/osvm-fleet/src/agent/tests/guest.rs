@@ -53,6 +53,11 @@ impl Guest {
     /// Forgets its session, as if it had expired.
     pub(super) fn forget(&self) {
         self.state().session = None;
+        self.hang_up();
+    }
+
+    /// Ends the session's stream, as an agent never does.
+    pub(super) fn hang_up(&self) {
         self.state().attached += 1;
         self.0.changed.notify_waiters();
     }

@@ -179,6 +179,27 @@ async fn a_session_that_the_guest_forgot_is_lost_for_all_its_parts() {
 }
 
 #[tokio::test]
+async fn a_guest_that_hangs_up_again_and_again_is_not_its_agent() {
+    let guest = Guest::default();
+    let agent = Agent::new(unbroken(&guest));
+    let (_stdin, _stdout, _stderr, exit) = spawn(&agent).await.into_parts();
+    let hang_up = async {
+        loop {
+            guest.hang_up();
+            tokio::task::yield_now().await;
+        }
+    };
+    let why = tokio::time::timeout(DEADLINE, async {
+        tokio::select! {
+            why = agent.distrusted() => why,
+            () = hang_up => unreachable!("it does not end"),
+        }
+    });
+    assert!(why.await.unwrap().contains("hangs up on the session"));
+    assert!(exit.await.is_err());
+}
+
+#[tokio::test]
 async fn a_session_ends_when_its_vm_is_given_up() {
     let guest = Guest::default();
     let link = unbroken(&guest);

@@ -14,13 +14,15 @@ const GROUP: Group = Group("in the agent's place");
 /// power off has 5 s and its VMM 2 s to end. The rest is for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What it does, and a part of the cause the VM must end with.
-const LIES: [(&str, &str, &str); 4] = [
-    ("garbage on the link", "garbage", "did not come back"),
-    ("streams to ports of the host, again and again", "flap", "broke its link"),
-    ("a lying agent", "lie", "somebody has taken its place"),
-    ("a VM that ends itself", "reboot", "ended by itself"),
+/// What it does, and of the cause the VM must end with, a part for a link that is one serial port and one for
+/// a link each of whose streams is a connection of its own.
+const LIES: [(&str, &str, [&str; 2]); 4] = [
+    ("garbage on the link", "garbage", ["did not come back", USURPED]),
+    ("a link that breaks again and again", "flap", ["broke its link", "hangs up"]),
+    ("a lying agent", "lie", [USURPED, USURPED]),
+    ("a VM that ends itself", "reboot", ["ended by itself", "ended by itself"]),
 ];
+const USURPED: &str = "somebody has taken its place";
 
 /// Five VMs at once, so that their deadlines pass together.
 pub(super) async fn checks(stage: &mut Stage, demo: &VmStatus) -> Vec<Check> {
@@ -59,7 +61,7 @@ pub(super) async fn checks(stage: &mut Stage, demo: &VmStatus) -> Vec<Check> {
 async fn usurped(
     stage: &Stage,
     vm: &VmStatus,
-    (name, how, cause): (&'static str, &str, &str),
+    (name, how, causes): (&'static str, &str, [&str; 2]),
 ) -> Check {
     let seen = async {
         stage.attempt(vm, "usurp", json!({ "how": how })).await?;
@@ -68,7 +70,10 @@ async fn usurped(
         Ok(ended.cause.unwrap_or_default())
     };
     GROUP.judge(name, &seen.await, |told: &String| {
-        (told.contains(cause), format!("the VM has failed: {}", short(told)))
+        (
+            causes.iter().any(|cause| told.contains(cause)),
+            format!("the VM has failed: {}", short(told)),
+        )
     })
 }
 
