@@ -236,6 +236,12 @@ fn the_daemon_gives_up_what_it_does_not_need() {
     let folder = PathBuf::from(format!("/proc/{}", osvm.daemon_pid()));
     let status = fs::read_to_string(folder.join("status")).unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let filters = |status: &str| -> u32 {
+        let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+        count.unwrap().trim().parse().unwrap()
+    };
+    let ours = fs::read_to_string("/proc/self/status").unwrap();
+    assert_eq!(filters(&status), filters(&ours) + 1);
     // Its memory can't be read by its own user: the kernel gives such files to root.
     let ordinary = Osvm::ordinary();
     let folder = PathBuf::from(format!("/proc/{}", ordinary.daemon_pid()));

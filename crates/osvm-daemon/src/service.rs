@@ -7,6 +7,7 @@ mod guest;
 mod logs;
 mod peer;
 mod plan;
+mod rights;
 mod run;
 mod servers;
 mod usage;
@@ -27,7 +28,6 @@ use osvm_fleet::{Fleet, Preparer, Settings};
 use osvm_image::Store;
 use osvm_image::initramfs::Assembler;
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::DumpableBehavior;
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,7 +80,7 @@ type Shared = State<Arc<Daemon>>;
 /// Serves until told to end by SIGTERM or SIGINT. VMs go on running. Returns at once, successfully,
 /// when another daemon of this home is already there.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
-    give_up_rights();
+    rights::give_up();
     let home = &options.home;
     make_dir(home.root())?;
     make_dir(&home.run())?;
@@ -104,20 +104,6 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     }
     let _ = fs::remove_file(home.socket());
     Ok(())
-}
-
-/// The daemon reads what guests write, and secrets pass through it. Before there is any other
-/// thread, which would keep its rights: no program that it starts gains privileges, and no process
-/// of the same user reads its memory, alive or dumped.
-fn give_up_rights() {
-    // Kernels before 6.4 tell this by a file in /proc/self that is root's afterwards. It is read
-    // once, and kept.
-    rustix::param::clock_ticks_per_second();
-    let given_up = rustix::thread::set_no_new_privs(true)
-        .and_then(|()| rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable));
-    if let Err(errno) = given_up {
-        tracing::warn!(%errno, "the daemon keeps more rights than it needs");
-    }
 }
 
 /// How long open requests may take once the daemon was told to end.
