@@ -1,5 +1,6 @@
 //! Firecracker's API: HTTP/1 on a Unix socket, JSON bodies, and a `fault_message` where it refuses.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -118,6 +119,31 @@ fn not_yet(error: &io::Error) -> bool {
 impl From<hyper::Error> for ApiError {
     fn from(error: hyper::Error) -> Self {
         let is_closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
-        if is_closed { Self::Ended } else { Self::Socket(error.to_string()) }
+        if is_closed || is_cut_off(&error) { Self::Ended } else { Self::Socket(error.to_string()) }
+    }
+}
+
+/// Whether the other end was gone before it had read all.
+fn is_cut_off(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    cause.is_some_and(|cause| gone.contains(&cause.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_firecracker_that_is_killed_over_a_request_has_ended() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut api = Api::on(ours).await.unwrap();
+        let killed = async {
+            theirs.readable().await.unwrap();
+            // With the request unread, which resets the connection.
+            drop(theirs);
+        };
+        let (answer, ()) = tokio::join!(api.put("/", &Value::Null), killed);
+        assert!(matches!(answer, Err(ApiError::Ended)), "{answer:?}");
     }
 }
