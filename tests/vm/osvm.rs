@@ -212,6 +212,18 @@ impl Osvm {
         assert_eq!(self.vmm_processes(), Vec::<i32>::new(), "VMMs are left");
     }
 
+    /// What VMs and their VMMs said, those that run and those that have ended.
+    fn logs(&self) -> Vec<PathBuf> {
+        let inside = |folder: PathBuf| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let running = inside(self.runtime().to_owned()).into_iter().map(|vm| vm.join("logs"));
+        let ended = inside(self.home().join("logs")).into_iter().flat_map(inside);
+        let told = ["console.log", "vmm.log", "agent.log"];
+        running.chain(ended).flat_map(|folder| told.map(|name| folder.join(name))).collect()
+    }
+
     /// Processes whose arguments, working directory or log lie in a run directory: of a VMM in its
     /// jail, only the log shows.
     pub(crate) fn vmm_processes(&self) -> Vec<i32> {
@@ -236,8 +248,7 @@ impl Drop for Osvm {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.home().join("run/daemon.log")).unwrap_or_default();
             eprintln!("daemon's log:\n{log}");
-            for vm in fs::read_dir(self.runtime()).into_iter().flatten().flatten() {
-                let log = vm.path().join("logs/console.log");
+            for log in self.logs() {
                 let text = fs::read_to_string(&log).unwrap_or_default();
                 eprintln!("{}:\n{text}", log.display());
             }
