@@ -9,6 +9,8 @@ pub enum CommandError {
     Empty,
     #[error("command has a quote that is never closed or a backslash at its end")]
     Unclosed,
+    #[error("command holds a zero byte, which no program can be given")]
+    ZeroByte,
 }
 
 /// Program and arguments of a line such as `node server.js --name "two words"`.
@@ -16,8 +18,11 @@ pub fn split(line: &str) -> Result<Vec<String>, CommandError> {
     check(shlex::split(line).ok_or(CommandError::Unclosed)?)
 }
 
-/// Refuses a command without a program.
+/// Refuses a command without a program, or with a zero byte in it.
 pub fn check(argv: Vec<String>) -> Result<Vec<String>, CommandError> {
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(CommandError::ZeroByte);
+    }
     match argv.first() {
         Some(program) if !program.is_empty() => Ok(argv),
         _ => Err(CommandError::Empty),
@@ -52,6 +57,11 @@ mod tests {
         assert_eq!(split("a 'b"), Err(CommandError::Unclosed));
         assert_eq!(split("  "), Err(CommandError::Empty));
         assert_eq!(split("''"), Err(CommandError::Empty));
+    }
+
+    #[test]
+    fn a_zero_byte_is_refused() {
+        assert_eq!(split("a b\0c"), Err(CommandError::ZeroByte));
     }
 
     proptest::proptest! {
