@@ -1,19 +1,20 @@
 //! `cargo xtask kernel`: the lean guest kernel from the distribution's kernel source package and
-//! `guest/kernel/osvm.config`. The result is kept outside the checkout, keyed by all that made it.
+//! what lies in `guest/kernel/`. The result is kept outside the checkout, keyed by all that made it.
 
 mod build;
 mod fragment;
+mod patches;
 mod source;
 mod toolchain;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use build::Build;
 use fragment::Fragment;
-use source::Source;
 
 /// Raised when the steps in `build.rs` change what comes out.
 const RECIPE: u32 = 1;
@@ -36,11 +37,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let text = read_fragment()?;
     toolchain::require(toolchain::ALWAYS)?;
     let source = source::newest(&args.sources)?;
-    let key = key(&text, &source.version, &toolchain::compiler()?);
+    let patches = patches::read(&folder())?;
+    let changes: String = patches.iter().map(|patch| patch.text.as_str()).collect();
+    let key = key(&text, &changes, &source.version, &toolchain::compiler()?);
     let cache = args.cache.clone().map_or_else(|| crate::cache::folder("kernel"), Ok)?;
     let kernel = cache.join(key);
     if !kernel.join("kernel.json").exists() {
-        build_once(args, &cache, &kernel, &source, &Fragment::parse(&text)?)?;
+        let build = Build {
+            cache: &cache,
+            kernel: &kernel,
+            source: &source,
+            patches: &patches,
+            fragment: &Fragment::parse(&text)?,
+            jobs: jobs(args),
+        };
+        build_once(&build)?;
     }
     println!("{}", kernel.join("vmlinux").display());
     Ok(())
@@ -52,14 +63,18 @@ fn read_fragment() -> Result<String> {
 }
 
 fn fragment_path() -> PathBuf {
-    crate::checkout().join("guest/kernel/osvm.config")
+    folder().join("osvm.config")
+}
+
+fn folder() -> PathBuf {
+    crate::checkout().join("guest/kernel")
 }
 
 /// Names the result by everything that decides it.
-fn key(fragment: &str, source: &str, compiler: &str) -> String {
+fn key(fragment: &str, patches: &str, source: &str, compiler: &str) -> String {
     let recipe = RECIPE.to_string();
     let mut hash = Sha256::new();
-    for part in [fragment, source, compiler, &recipe] {
+    for part in [fragment, patches, source, compiler, &recipe] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
@@ -67,21 +82,16 @@ fn key(fragment: &str, source: &str, compiler: &str) -> String {
 }
 
 /// Builds under a lock, so that a second caller waits and finds the result.
-fn build_once(
-    args: &Args,
-    cache: &Path,
-    kernel: &Path,
-    source: &Source,
-    fragment: &Fragment,
-) -> Result<()> {
+fn build_once(build: &Build<'_>) -> Result<()> {
     toolchain::require(toolchain::BUILD)?;
+    let cache = build.cache;
     fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
     let lock = File::create(cache.join("lock")).context("cannot create the cache's lock file")?;
     lock.lock().context("cannot lock the cache")?;
-    if kernel.join("kernel.json").exists() {
+    if build.kernel.join("kernel.json").exists() {
         return Ok(());
     }
-    build::Build { cache, kernel, source, fragment, jobs: jobs(args) }.run()
+    build.run()
 }
 
 fn jobs(args: &Args) -> usize {
@@ -95,11 +105,12 @@ mod tests {
     #[test]
     fn the_key_changes_with_every_part_and_with_the_border_between_parts() {
         let keys = [
-            key("a", "b", "c"),
-            key("x", "b", "c"),
-            key("a", "x", "c"),
-            key("a", "b", "x"),
-            key("ab", "", "c"),
+            key("a", "b", "c", "d"),
+            key("x", "b", "c", "d"),
+            key("a", "x", "c", "d"),
+            key("a", "b", "x", "d"),
+            key("a", "b", "c", "x"),
+            key("ab", "", "c", "d"),
         ];
         for (index, one) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(one), "{one} twice");

@@ -27,6 +27,7 @@ pub(crate) const BUILD: &[Need] = &[
     program("bc", "bc"),
     program("strip", "binutils"),
     program("tar", "tar"),
+    program("patch", "patch"),
     program("xz", "xz-utils"),
     header("gelf.h", "libelf-dev"),
 ];
