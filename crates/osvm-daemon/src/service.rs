@@ -106,6 +106,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// How long a guest may sleep while it boots. Awake, it is never idle for a tenth of that.
+const ASLEEP_AFTER: Duration = Duration::from_secs(10);
+
 /// How long open requests may take once the daemon was told to end.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -145,6 +148,7 @@ impl Daemon {
             logs_dir: home.logs(),
             parallel_launches: plan::parallel_launches(home),
             proc: host.proc.clone(),
+            asleep_after: ASLEEP_AFTER,
         };
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
         let preparer = Preparer::new(store, assembler);

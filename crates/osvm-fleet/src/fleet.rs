@@ -31,6 +31,8 @@ pub struct Settings {
     pub parallel_launches: usize,
     /// `/proc`, for what the host has.
     pub proc: PathBuf,
+    /// How long a guest may sleep while it boots, before it is started once more.
+    pub asleep_after: Duration,
 }
 
 /// Every VM of this home.

@@ -8,6 +8,7 @@
 mod admission;
 mod adopt;
 pub mod agent;
+mod asleep;
 mod breaks;
 mod diary;
 pub mod drivers;

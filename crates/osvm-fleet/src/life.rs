@@ -9,6 +9,7 @@ use osvm_wire::message::Prepare;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
+use crate::asleep::asleep;
 use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::{chain, vmm_cause};
@@ -59,8 +60,8 @@ impl<G: Greeter> Life<G> {
                 life.end(turn).await;
             }
             Err(error) => {
-                let cause = Cause::new(CauseKind::Machine, format!("failed to {}", chain(&error)));
-                workshop.part(&vm, State::Failed(cause.hint("set OSVM_RUNTIME_DIR")));
+                let cause = machine_cause(&error).hint("set OSVM_RUNTIME_DIR");
+                workshop.part(&vm, State::Failed(cause));
             }
         }
     }
@@ -91,11 +92,7 @@ impl<G: Greeter> Life<G> {
         let prepared = self.unless_stopped(self.prepare()).await??;
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
-        // Not given up halfway: a VMM half started would be nobody's.
-        let machine = self.start(prepared).await?;
-        self.enter(State::Booting);
-        self.save().await?;
-        let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        let (machine, link) = self.boot(&prepared).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         self.while_alive(&machine, self.meet(left)).await?;
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
@@ -104,23 +101,44 @@ impl<G: Greeter> Life<G> {
         Ok(link)
     }
 
+    /// A machine whose agent has answered. A guest that falls asleep on the way is started once more.
+    async fn boot(&self, prepared: &Prepared) -> Result<(Arc<dyn Running>, Link), Turn> {
+        let machine = self.start(prepared).await?;
+        self.enter(State::Booting);
+        self.save().await?;
+        tokio::select! {
+            link = self.while_alive(&machine, self.wake(&machine)) => return Ok((machine, link?)),
+            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {}
+        }
+        self.diary.note("the guest sleeps instead of booting: starting it once more");
+        // Fails only when the process has already ended, which is what is wanted.
+        let _ = machine.kill();
+        machine.exited().await;
+        self.dir.empty().map_err(|error| machine_cause(&error))?;
+        let machine = self.start(prepared).await?;
+        self.save().await?;
+        let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        Ok((machine, link))
+    }
+
     async fn prepare(&self) -> Result<Prepared, Turn> {
         let (preparer, plan) = (self.workshop.preparer.clone(), self.vm.plan.clone());
         let work = tokio::task::spawn_blocking(move || preparer.prepare(&plan));
         Ok(work.await.map_err(|error| bug(&error))??)
     }
 
-    async fn start(&self, prepared: Prepared) -> Result<Arc<dyn Running>, Turn> {
+    /// Not given up halfway: a VMM half started would be nobody's.
+    async fn start(&self, prepared: &Prepared) -> Result<Arc<dyn Running>, Turn> {
         let plan = &self.vm.plan;
         let driver = self.workshop.drivers.get(plan.hypervisor).await?;
-        self.vm.set_facts(facts(&self.vm, &prepared, &self.dir, &*driver));
+        self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
         let machine = Machine {
             id: self.vm.id.to_string(),
             dir: self.dir.path().to_owned(),
             logs: self.dir.logs(),
-            kernel: prepared.kernel,
-            initramfs: prepared.initramfs,
-            disk: prepared.disk,
+            kernel: prepared.kernel.clone(),
+            initramfs: prepared.initramfs.clone(),
+            disk: prepared.disk.clone(),
             resources: plan.resources,
             cpu_template: plan.cpu_template,
             guest_ports: Vec::new(),
@@ -292,10 +310,7 @@ impl<G: Greeter> Life<G> {
             ready,
         };
         let saved = record.save(&self.dir.record());
-        saved.map_err(|error| {
-            let message = format!("failed to {}", chain(&error));
-            Cause::new(CauseKind::Machine, message).hint("set OSVM_RUNTIME_DIR").into()
-        })
+        saved.map_err(|error| machine_cause(&error).hint("set OSVM_RUNTIME_DIR").into())
     }
 
     /// `step`, unless the VM is asked to stop first.
@@ -338,6 +353,10 @@ fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) 
         working_dir: plan.working_dir.clone().or_else(|| image.workdir.clone()),
         run_dir: dir.path().to_owned(),
     }
+}
+
+fn machine_cause(error: &dyn std::error::Error) -> Cause {
+    Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
 }
 
 fn vmm_ended(exit: &Exit) -> Cause {

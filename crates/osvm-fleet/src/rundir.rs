@@ -103,6 +103,22 @@ impl RunDir {
         }
     }
 
+    /// Removes what a machine that has ended has left, for another one in the same place. Record and logs stay.
+    pub(crate) fn empty(&self) -> Result<(), RunDirError> {
+        let failed = |source| RunDirError::Remove { path: self.path.clone(), source };
+        let stays = [self.record(), self.logs()];
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if stays.contains(&entry.path()) {
+                continue;
+            }
+            let is_folder = entry.file_type().map_err(failed)?.is_dir();
+            let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+            remove(entry.path()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Moves the logs to `keep` and removes everything else. The folder goes even when its logs
     /// can't be kept: a full disk must not leave VMs behind.
     pub(crate) fn remove(self, keep: &Path) -> Result<(), RunDirError> {
@@ -160,6 +176,19 @@ mod tests {
         dir.remove(&keep).unwrap();
         assert_eq!(fs::read_to_string(keep.join("console.log")).unwrap(), "up");
         assert_eq!(fs::read_dir(runtime.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_emptied_folder_has_record_and_logs() {
+        let runtime = tempfile::tempdir().unwrap();
+        let dir = RunDir::make(runtime.path(), &VmId::random()).unwrap();
+        fs::create_dir_all(dir.path().join("vmm/folder")).unwrap();
+        for file in [dir.record(), dir.logs().join("console.log"), dir.path().join("link.sock")] {
+            fs::write(file, "").unwrap();
+        }
+        dir.empty().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(dir.record().exists() && dir.logs().join("console.log").exists());
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //!           Failed(cause)     from every state before it: VMM, agent or server gone for good
 //! ```
 //!
+//! A guest that falls asleep while it boots is started once more; the VM stays `Booting`.
 //! `Stopped` and `Failed` are ends: nothing of the VM is left then but its logs.
 
 use std::fmt;

@@ -80,6 +80,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
         logs_dir: folder.join("logs"),
         parallel_launches: 2,
         proc: "/proc".into(),
+        asleep_after: Duration::from_secs(1),
     };
     let store = Store::open(&folder.join("images")).unwrap();
     let assembler = Assembler::new(&folder.join("cache"), Cow::Borrowed(b"agent"));
@@ -295,6 +296,18 @@ async fn a_guest_that_never_answers_is_given_up_at_the_deadline() {
     let plan = Plan { start_timeout: Duration::from_millis(200), ..trial.plan("a") };
     let cause = trial.fleet.ensure(plan).await.err().unwrap();
     assert_eq!(cause.kind, CauseKind::Deadline);
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn a_guest_that_falls_asleep_while_it_boots_is_started_once_more() {
+    let trial = Trial::new().await;
+    trial.fake.inject(Fault::NeverAnswers);
+    let vm = trial.fleet.ensure(trial.plan("a")).await.unwrap();
+    assert_eq!(*vm.states().borrow(), State::Ready);
+    let log = trial.folder.path().join(format!("runtime/microvm-{}/logs/agent.log", vm.id));
+    assert!(fs::read_to_string(log).unwrap().contains("starting it once more"));
+    trial.fleet.stop(&"a".parse().unwrap()).await.unwrap();
     assert_eq!(trial.run_dirs(), 0);
 }
 

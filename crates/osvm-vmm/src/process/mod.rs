@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,14 @@ impl Process {
     /// How it ended, or `None` while it runs.
     pub fn try_exited(&self) -> Option<Exit> {
         *self.exit.borrow()
+    }
+
+    /// Time on a processor so far, of all its threads; `None` once it has ended.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = stat::read(Path::new("/proc"), self.pid()).ok().flatten()?;
+        let ticks = rustix::param::clock_ticks_per_second();
+        let time = Duration::from_millis(stat.busy.saturating_mul(1000) / ticks);
+        (stat.start_time == self.identity.start_time).then_some(time)
     }
 
     /// SIGTERM. A process that has ended already is no error.

@@ -1,4 +1,4 @@
-//! A process's start time out of `/proc/<pid>/stat`.
+//! What `/proc/<pid>/stat` says of a process.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +8,8 @@ use std::path::Path;
 pub(super) struct Stat {
     /// Clock ticks from the host's boot to the process's start.
     pub(super) start_time: u64,
+    /// Clock ticks on a processor, of all its threads, in user space and in the kernel.
+    pub(super) busy: u64,
     /// It has ended and waits for its parent to reap it.
     pub(super) ended: bool,
 }
@@ -33,25 +35,28 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { start_time, ended })
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(6)?.parse().ok()?;
+    Some(Stat { start_time, busy: user.saturating_add(system), ended })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RUNS: &str = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
+    const RUNS: &str = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 1 0 98765 1 1";
+    const STAT: Stat = Stat { start_time: 98765, busy: 12, ended: false };
 
     #[test]
-    fn the_start_time_is_found_behind_a_name_with_parentheses() {
-        assert_eq!(parse(RUNS.as_bytes()), Some(Stat { start_time: 98765, ended: false }));
+    fn the_times_are_found_behind_a_name_with_parentheses() {
+        assert_eq!(parse(RUNS.as_bytes()), Some(STAT));
     }
 
     #[test]
     fn a_zombie_has_ended() {
         let stat = parse(RUNS.replace(" S ", " Z ").as_bytes());
-        assert_eq!(stat, Some(Stat { start_time: 98765, ended: true }));
+        assert_eq!(stat, Some(Stat { ended: true, ..STAT }));
     }
 
     #[test]

@@ -65,6 +65,19 @@ async fn a_process_is_found_again_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_process_tells_its_time_on_a_processor_while_it_runs() {
+    let (busy, _dir) = started("while :; do :; done");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while busy.cpu_time() < Some(Duration::from_millis(20)) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", busy.cpu_time());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    busy.kill().unwrap();
+    busy.exited().await;
+    assert_eq!(busy.cpu_time(), None);
+}
+
+#[tokio::test]
 async fn a_recycled_pid_is_another_process() {
     let (process, _dir) = started("exec sleep 1000");
     let Identity { pid, start_time } = process.identity();
