@@ -6,6 +6,7 @@ mod initrd;
 mod job;
 mod kernel;
 mod machine;
+mod pulse;
 mod streams;
 
 use std::ffi::OsString;
@@ -16,21 +17,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use job::Job;
-use machine::Machine;
+use machine::{End, Machine};
 
 /// Run a command in an emulated machine that has KVM
 ///
 /// The command runs as root with this environment and working directory and sees this machine's
 /// files; what it writes is lost with the lab, except below `--write`. Its output comes as it is,
-/// and its exit status is the lab's. Needs qemu-system-x86, busybox-static and, the first time,
+/// and its exit status is the lab's; 124 when the deadline came first, 75 when the machine froze. Needs qemu-system-x86, busybox-static and, the first time,
 /// apt-get.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Memory of the lab, in MiB
     #[arg(long, default_value_t = 4096, value_name = "MIB")]
     memory: u32,
-    /// Processors of the lab
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    /// Processors of the lab. With more than one, QEMU before 8.1 can miss a write to code that another one is
+    /// translating: a kernel that patches itself, as KVM does with each VM, then panics or freezes now and then
+    #[arg(long, default_value_t = 1, value_name = "N")]
     cpus: u32,
     /// Seconds until the lab is ended, command and all
     #[arg(long, default_value_t = 1200, value_name = "SECONDS")]
@@ -48,6 +50,8 @@ pub(crate) struct Args {
 
 /// As `timeout` of the coreutils has it.
 const TIMED_OUT: u8 = 124;
+/// EX_TEMPFAIL of sysexits.h: to be tried again.
+const FROZEN: u8 = 75;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let kernel = kernel::get()?;
@@ -64,10 +68,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         folder: folder.path(),
     };
     match machine.run(Duration::from_secs(args.deadline))? {
-        Some(status) => Ok(ExitCode::from(status)),
-        None => {
+        End::Done(status) => Ok(ExitCode::from(status)),
+        End::TooLate => {
             eprintln!("lab: ended, {} s have passed\nhint: --deadline SECONDS", args.deadline);
             Ok(ExitCode::from(TIMED_OUT))
+        }
+        End::Frozen => {
+            let silence = pulse::SILENCE.as_secs();
+            eprintln!(
+                "lab: ended, it was frozen: no sign of life for {silence} s\nhint: try again"
+            );
+            Ok(ExitCode::from(FROZEN))
         }
     }
 }

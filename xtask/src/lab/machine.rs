@@ -5,19 +5,30 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::job::tag;
+use super::pulse::Pulse;
 use super::streams::Port;
 
 /// A processor with AMD-V, in its second generation. TCG has no MONITOR.
 const PROCESSOR: &str = "EPYC-Milan,+svm,+npt,-monitor";
 /// Mitigations would cost time and protect nothing here.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigations=off";
+
+/// How a lab ended.
+pub(super) enum End {
+    /// With the command's exit status.
+    Done(u8),
+    /// The deadline came first.
+    TooLate,
+    /// Nothing was heard of it any more.
+    Frozen,
+}
 
 pub(super) struct Machine<'a> {
     pub(super) memory: u32,
@@ -30,23 +41,31 @@ pub(super) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// The command's exit status; `None` when the deadline came first.
-    pub(super) fn run(&self, deadline: Duration) -> Result<Option<u8>> {
+    /// Until the command has ended, or the lab must be.
+    pub(super) fn run(&self, deadline: Duration) -> Result<End> {
+        let pulse = Pulse::start();
         let stdout = Port::listen(self.folder, "stdout", io::stdout())?;
         let stderr = Port::listen(self.folder, "stderr", io::stderr())?;
         let status = Port::listen(self.folder, "status", Vec::new())?;
+        let signs = Port::listen(self.folder, "pulse", pulse.clone())?;
         let mut qemu = self.start()?;
-        let in_time = ended_within(&qemu, deadline);
+        let cut = wait(&qemu, deadline, &pulse);
         // Fails only where it has ended already.
         let _ = qemu.kill();
         qemu.wait().context("wait for QEMU")?;
-        let (_, _, status) = (stdout.finish()?, stderr.finish()?, status.finish()?);
-        if in_time? { self.status(&status).map(Some) } else { Ok(None) }
+        let (_, _, _, status) =
+            (stdout.finish()?, stderr.finish()?, signs.finish()?, status.finish()?);
+        match cut? {
+            Some(end) => Ok(end),
+            None => self.status(&status).map(End::Done),
+        }
     }
 
     fn start(&self) -> Result<Child> {
         let log = fs::File::create(self.log()).context("create a log for QEMU")?;
-        Command::new("qemu-system-x86_64")
+        // By setpriv: nobody ends a lab whose xtask was killed.
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -67,7 +86,7 @@ impl Machine<'_> {
         add(&[&"-kernel", &self.kernel, &"-initrd", &self.initrd, &"-append", &COMMAND_LINE]);
         add(&[&"-serial", &file("file:", &self.console())]);
         add(&[&"-device", &"virtio-serial-pci"]);
-        for name in ["stdout", "stderr", "status"] {
+        for name in ["stdout", "stderr", "status", "pulse"] {
             let socket = file(&format!("socket,id={name},path="), &self.folder.join(name));
             let port = format!("virtserialport,chardev={name},name={name}");
             add(&[&"-chardev", &socket, &"-device", &port]);
@@ -114,12 +133,23 @@ fn file(option: &str, path: &Path) -> String {
     format!("{option}{}", path.display().to_string().replace(',', ",,"))
 }
 
-fn ended_within(child: &Child, deadline: Duration) -> Result<bool> {
+/// Why it must be ended; `None` when it has ended by itself.
+fn wait(child: &Child, within: Duration, pulse: &Pulse) -> Result<Option<End>> {
+    const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("QEMU's pid")?;
     let process = pidfd_open(pid, PidfdFlags::empty()).context("watch QEMU")?;
-    let deadline = Timespec::try_from(deadline).context("deadline is too far away")?;
-    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&deadline));
-    Ok(ended.context("wait for QEMU")? > 0)
+    let start = Instant::now();
+    while poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LOOK)).context("wait for QEMU")?
+        == 0
+    {
+        if start.elapsed() > within {
+            return Ok(Some(End::TooLate));
+        }
+        if pulse.is_lost() {
+            return Ok(Some(End::Frozen));
+        }
+    }
+    Ok(None)
 }
 
 fn last_lines(text: &str, count: usize) -> String {
