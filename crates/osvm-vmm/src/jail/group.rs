@@ -26,6 +26,10 @@ const PERIOD: u64 = 100_000;
 /// its VMM.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 
+/// How often, and how soon again, what a VMM that has just ended still holds up is tried.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// What one VM may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
@@ -55,9 +59,14 @@ impl Groups {
     }
 
     /// Puts a process, alone so far, into a new group of the VM's own, which goes when it has ended.
-    pub(super) fn enclose(&self, id: &str, shares: Shares, process: &Process) -> io::Result<()> {
+    pub(super) async fn enclose(
+        &self,
+        id: &str,
+        shares: Shares,
+        process: &Process,
+    ) -> io::Result<()> {
         let group = self.folder.join(id);
-        fs::create_dir(&group)?;
+        make(&group).await?;
         let pid = process.pid().to_string();
         let enclosed =
             limit(&group, shares).and_then(|()| fs::write(group.join("cgroup.procs"), pid));
@@ -74,12 +83,12 @@ impl Groups {
         tokio::spawn(async move {
             process.exited().await;
             // Threads of it may take a moment longer.
-            for _ in 0..100 {
+            for _ in 0..TRIES {
                 match fs::remove_dir(&group) {
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
                     _ => return,
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             tracing::warn!(group = %group.display(), "control group is still in use");
         });
@@ -95,6 +104,18 @@ impl Groups {
             }
         }
     }
+}
+
+/// A VM that is started once more had a group, which is about to go.
+async fn make(group: &Path) -> io::Result<()> {
+    for _ in 0..TRIES {
+        match fs::create_dir(group) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    fs::create_dir(group)
 }
 
 /// The highest group, from the root down to our own, in which we may make others and move processes.
@@ -229,6 +250,20 @@ mod tests {
         assert!(why.contains("its session runs in /user,"), "{why}");
         fs::write(proc.join("self/mountinfo"), "").unwrap();
         assert!(Groups::of_host(&proc).unwrap_err().contains("no control groups of version 2"));
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_for_the_one_before_it_to_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = folder.path().join("id");
+        fs::create_dir(&group).unwrap();
+        let gone = async {
+            tokio::time::sleep(PAUSE).await;
+            fs::remove_dir(&group).unwrap();
+        };
+        let (made, ()) = tokio::join!(make(&group), gone);
+        made.unwrap();
+        assert!(group.is_dir());
     }
 
     #[test]

@@ -180,14 +180,14 @@ impl Jail {
     }
 
     /// Limits a process that will be a VMM, and all that it becomes.
-    pub(crate) fn enclose(
+    pub(crate) async fn enclose(
         &self,
         id: &str,
         shares: Shares,
         process: &Process,
     ) -> Result<(), JailError> {
         let Ok(groups) = &self.groups else { return Ok(()) };
-        groups.enclose(id, shares, process).map_err(|error| JailError::Failed {
+        groups.enclose(id, shares, process).await.map_err(|error| JailError::Failed {
             act: "put it into a control group".to_owned(),
             why: error.to_string(),
             layer: Some(Layer::ControlGroup),

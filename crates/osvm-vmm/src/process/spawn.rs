@@ -91,7 +91,7 @@ impl Spawn {
             Stop::Vmm(error) => error,
         })?;
         if jail.has(Layer::ControlGroup) {
-            jail.enclose(&cell.id, cell.shares, &process).map_err(refused)?;
+            jail.enclose(&cell.id, cell.shares, &process).await.map_err(refused)?;
         }
         handover.go().await.map_err(refused)?;
         Ok(process)
@@ -112,7 +112,7 @@ impl Spawn {
                 Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
             })?;
         if let Some(shares) = shares {
-            jail.enclose(&format!("trial-{}", process.pid()), shares, &process)?;
+            jail.enclose(&format!("trial-{}", process.pid()), shares, &process).await?;
         }
         handover.go().await
     }
