@@ -6,6 +6,7 @@ mod initrd;
 mod job;
 mod kernel;
 mod machine;
+mod programs;
 mod pulse;
 mod streams;
 
@@ -23,15 +24,15 @@ use machine::{End, Machine};
 ///
 /// The command runs as root with this environment and working directory and sees this machine's
 /// files; what it writes is lost with the lab, except below `--write`. Its output comes as it is,
-/// and its exit status is the lab's; 124 when the deadline came first, 75 when the machine froze. Needs qemu-system-x86, busybox-static and, the first time,
-/// apt-get.
+/// and its exit status is the lab's; 124 when the deadline came first, 75 when the machine froze.
+/// Needs qemu-system-x86, busybox-static and, the first time, apt-get.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Memory of the lab, in MiB
     #[arg(long, default_value_t = 4096, value_name = "MIB")]
     memory: u32,
     /// Processors of the lab. With more than one, QEMU before 8.1 can miss a write to code that another one is
-    /// translating: a kernel that patches itself, as KVM does with each VM, then panics or freezes now and then
+    /// translating: a kernel that patches itself, as KVM does with each VM, then panics now and then
     #[arg(long, default_value_t = 1, value_name = "N")]
     cpus: u32,
     /// Seconds until the lab is ended, command and all

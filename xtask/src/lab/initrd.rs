@@ -1,17 +1,19 @@
 //! The archive that the lab's kernel unpacks first: its modules, a shell, and what the shell runs.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use osvm_image::cpio::Writer;
+
+use super::programs;
 
 const INIT: &[u8] = include_bytes!("init.sh");
 const RUN: &[u8] = include_bytes!("run.sh");
 
 /// Writes it to `path`: `modules` is an archive, `job` the script that defines the command.
 pub(super) fn write(path: &Path, modules: &Path, job: &[u8]) -> Result<()> {
-    let shell = shell()?;
+    let shell = programs::find("busybox", "busybox-static")?;
     let shell = fs::read(&shell).with_context(|| format!("read {}", shell.display()))?;
     let mut archive = fs::read(modules).with_context(|| format!("read {}", modules.display()))?;
     let mut writer = Writer::new(&mut archive);
@@ -22,12 +24,4 @@ pub(super) fn write(path: &Path, modules: &Path, job: &[u8]) -> Result<()> {
     writer.file("/init", 0o755, INIT)?;
     writer.finish()?;
     fs::write(path, archive).with_context(|| format!("write {}", path.display()))
-}
-
-fn shell() -> Result<PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&folders)
-        .map(|folder| folder.join("busybox"))
-        .find(|path| path.is_file())
-        .context("find busybox on PATH\nhint: apt-get install busybox-static")
 }

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::job::tag;
+use super::programs;
 use super::pulse::Pulse;
 use super::streams::Port;
 
@@ -63,15 +64,17 @@ impl Machine<'_> {
 
     fn start(&self) -> Result<Child> {
         let log = fs::File::create(self.log()).context("create a log for QEMU")?;
+        let qemu = programs::find("qemu-system-x86_64", "qemu-system-x86")?;
         // By setpriv: nobody ends a lab whose xtask was killed.
         Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+            .args(["--pdeathsig", "KILL"])
+            .arg(qemu)
             .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .context("run qemu-system-x86_64\nhint: apt-get install qemu-system-x86")
+            .context("run setpriv\nhint: apt-get install util-linux")
     }
 
     fn arguments(&self) -> Vec<OsString> {
