@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::job::tag;
 use super::programs;
 use super::pulse::Pulse;
-use super::streams::Port;
+use super::streams::{Port, copy};
 
 /// A processor with AMD-V, in its second generation. TCG has no MONITOR.
 const PROCESSOR: &str = "EPYC-Milan,+svm,+npt,-monitor";
@@ -45,17 +45,20 @@ impl Machine<'_> {
     /// Until the command has ended, or the lab must be.
     pub(super) fn run(&self, deadline: Duration) -> Result<End> {
         let pulse = Pulse::start();
-        let stdout = Port::listen(self.folder, "stdout", io::stdout())?;
-        let stderr = Port::listen(self.folder, "stderr", io::stderr())?;
-        let status = Port::listen(self.folder, "status", Vec::new())?;
-        let signs = Port::listen(self.folder, "pulse", pulse.clone())?;
+        let stdout = Port::listen(self.folder, "stdout", copy(io::stdout()))?;
+        let stderr = Port::listen(self.folder, "stderr", copy(io::stderr()))?;
+        let status = Port::listen(self.folder, "status", copy(Vec::new()))?;
+        let knocked = pulse.clone();
+        let knocks = Port::listen(self.folder, "pulse", move |lab| knocked.knock(lab))?;
         let mut qemu = self.start()?;
         let cut = wait(&qemu, deadline, &pulse);
         // Fails only where it has ended already.
         let _ = qemu.kill();
         qemu.wait().context("wait for QEMU")?;
-        let (_, _, _, status) =
-            (stdout.finish()?, stderr.finish()?, signs.finish()?, status.finish()?);
+        stdout.finish()?;
+        stderr.finish()?;
+        knocks.finish()?;
+        let status = status.finish()?;
         match cut? {
             Some(end) => Ok(end),
             None => self.status(&status).map(End::Done),

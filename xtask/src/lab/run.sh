@@ -41,7 +41,7 @@ $B cat </run/lab/stdout >"$(port stdout)" &
 stdout=$!
 $B cat </run/lab/stderr >"$(port stderr)" &
 stderr=$!
-while $B sleep 5; do echo; done >"$(port pulse)" &
+while read -r _; do echo; done <>"$(port pulse)" >&0 &
 
 . /run/lab/job.sh
 (run) </dev/null >/run/lab/stdout 2>/run/lab/stderr

@@ -1,4 +1,4 @@
-//! The lab's ports on this side: sockets that QEMU connects to, copied as the bytes come.
+//! The lab's ports on this side: sockets that QEMU connects to.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,36 +8,42 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result};
 
 /// One port; the thread ends when the lab has hung up.
-pub(super) struct Port<W> {
-    pub(super) socket: PathBuf,
-    copy: JoinHandle<io::Result<W>>,
+pub(super) struct Port<T> {
+    socket: PathBuf,
+    talk: JoinHandle<io::Result<T>>,
 }
 
-impl<W: Write + Send + 'static> Port<W> {
-    /// Listens at `folder/name` and copies to `to` what comes.
-    pub(super) fn listen(folder: &Path, name: &str, to: W) -> Result<Self> {
+impl<T: Send + 'static> Port<T> {
+    /// Listens at `folder/name` and talks with who comes.
+    pub(super) fn listen(
+        folder: &Path,
+        name: &str,
+        talk: impl FnOnce(UnixStream) -> io::Result<T> + Send + 'static,
+    ) -> Result<Self> {
         let socket = folder.join(name);
         let listener = UnixListener::bind(&socket)
             .with_context(|| format!("listen at {}", socket.display()))?;
-        Ok(Self { socket, copy: thread::spawn(move || copy(&listener, to)) })
+        Ok(Self { socket, talk: thread::spawn(move || talk(listener.accept()?.0)) })
     }
 
-    /// What was written to, once everything is there. A QEMU that has ended without connecting is
+    /// What the talk has come to, once it is over. A QEMU that has ended without connecting is
     /// replaced by a connection that says nothing.
-    pub(super) fn finish(self) -> Result<W> {
+    pub(super) fn finish(self) -> Result<T> {
         drop(UnixStream::connect(&self.socket));
-        let copied = self.copy.join().expect("copying does not panic");
-        copied.with_context(|| format!("copy from {}", self.socket.display()))
+        let talk = self.talk.join().expect("talking does not panic");
+        talk.with_context(|| format!("talk at {}", self.socket.display()))
     }
 }
 
-fn copy<W: Write>(listener: &UnixListener, mut to: W) -> io::Result<W> {
-    let (mut from, _) = listener.accept()?;
-    let mut buffer = [0; 16 << 10];
-    loop {
-        match from.read(&mut buffer)? {
-            0 => return Ok(to),
-            count => to.write_all(&buffer[..count]).and_then(|()| to.flush())?,
+/// Copies to `to` what comes, as it comes.
+pub(super) fn copy<W: Write>(mut to: W) -> impl FnOnce(UnixStream) -> io::Result<W> {
+    move |mut from| {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match from.read(&mut buffer)? {
+                0 => return Ok(to),
+                count => to.write_all(&buffer[..count]).and_then(|()| to.flush())?,
+            }
         }
     }
 }
@@ -49,7 +55,7 @@ mod tests {
     #[test]
     fn everything_that_comes_is_copied() {
         let folder = tempfile::tempdir().unwrap();
-        let port = Port::listen(folder.path(), "port", Vec::new()).unwrap();
+        let port = Port::listen(folder.path(), "port", copy(Vec::new())).unwrap();
         let mut peer = UnixStream::connect(&port.socket).unwrap();
         peer.write_all(&[7; 100_000]).unwrap();
         drop(peer);
@@ -59,7 +65,7 @@ mod tests {
     #[test]
     fn a_peer_that_never_came_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let port = Port::listen(folder.path(), "port", Vec::new()).unwrap();
+        let port = Port::listen(folder.path(), "port", copy(Vec::new())).unwrap();
         assert_eq!(port.finish().unwrap(), Vec::<u8>::new());
     }
 }
