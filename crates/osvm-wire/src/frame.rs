@@ -28,6 +28,10 @@ pub enum Kind {
     Reply = 2,
     Event = 3,
     Session = 4,
+    HostRequest = 5,
+    HostAnswer = 6,
+    OpenFolder = 7,
+    FolderAnswer = 8,
 }
 
 /// A message that travels in frames of one kind.

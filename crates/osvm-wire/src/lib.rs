@@ -6,9 +6,12 @@
 //! protocol's [`VERSION`], and golden bytes in the tests freeze what each version looks like.
 #![forbid(unsafe_code)]
 
+pub mod chunk;
 pub mod frame;
+pub mod grant;
 pub mod link;
 pub mod message;
+pub mod post;
 pub mod session;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,10 @@ pub const VERSION: u8 = 1;
 
 /// The port the agent listens on in the guest.
 pub const AGENT_PORT: u32 = 5252;
+
+/// The ports on which the host takes streams to hosts and to folders, where it has granted any.
+pub const HOSTS_PORT: u32 = 5253;
+pub const FOLDERS_PORT: u32 = 5254;
 
 /// The name of the virtio-serial port that carries the link.
 pub const SERIAL_PORT: &str = "osvm";

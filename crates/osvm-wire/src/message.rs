@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::frame::{Kind, Message};
+use crate::grant::Grants;
 
 /// The first frame on every stream, from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub enum Request {
     Watch,
     /// End everything and the VM.
     PowerOff,
+    /// Make hosts and folders reachable: after [`Self::Prepare`], before any session.
+    Grant(Grants),
 }
 
 /// The answer to a [`Request`].
@@ -54,6 +57,7 @@ pub enum Reply {
     Stats(Stats),
     Watching,
     PoweringOff,
+    Granted,
 }
 
 /// What happened in the guest.

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("osvm-guest", &["osvm-wire"]),
     ("osvm-vmm", &["osvm-spec", "osvm-wire"]),
     ("osvm-image", &["osvm-spec"]),
-    ("osvm-egress", &["osvm-spec"]),
+    ("osvm-egress", &["osvm-spec", "osvm-wire"]),
     ("osvm-mcp", &["osvm-spec"]),
     ("osvm-fleet", &["osvm-spec", "osvm-wire", "osvm-vmm", "osvm-image", "osvm-egress"]),
     (

@@ -166,6 +166,7 @@ async fn answer(stream: Stream, power_off: mpsc::Sender<()>) {
         Request::Sessions => Reply::Sessions(Vec::new()),
         Request::Close(_) => Reply::Closed,
         Request::PowerOff => Reply::PoweringOff,
+        Request::Grant(_) => Reply::Granted,
         other => panic!("not expected: {other:?}"),
     };
     talk.send(&reply).await;

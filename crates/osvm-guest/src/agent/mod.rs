@@ -110,6 +110,7 @@ impl Agent {
             Request::Stats => {
                 Ok(Reply::Stats(stats::read(&self.settings.proc, self.sessions.len())))
             }
+            Request::Grant(_) => Err(Refusal::Invalid { why: "this agent grants nothing".into() }),
             Request::Spawn(_) | Request::Attach(_) | Request::Watch | Request::PowerOff => {
                 Err(Refusal::Invalid { why: "it needs a stream of its own".into() })
             }

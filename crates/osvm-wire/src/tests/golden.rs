@@ -2,6 +2,7 @@
 //! if a line of `golden_bytes/v1.txt` has to change, the protocol needs a new version.
 
 use crate::frame::{self, Decoder, Message};
+use crate::grant::*;
 use crate::link::{Generation, GuestHandshake, GuestStep, HostHandshake};
 use crate::message::*;
 
@@ -15,13 +16,16 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     let events = events().into_iter().map(|(name, message)| framed("event", name, &message));
     let session =
         session_frames().into_iter().map(|(name, message)| framed("session", name, &message));
-    requests
-        .chain(replies)
-        .chain(refusals)
-        .chain(events)
-        .chain(session)
-        .chain(handshake())
-        .collect()
+    let known = requests.chain(replies).chain(refusals).chain(events).chain(session);
+    known.chain(handshake()).chain(grant_frames()).collect()
+}
+
+fn grant_frames() -> impl Iterator<Item = (String, Vec<u8>)> {
+    let hosts = host_requests().into_iter().map(|(name, m)| framed("host_request", name, &m));
+    let answers = host_answers().into_iter().map(|(name, m)| framed("host_answer", name, &m));
+    let folders = open_folders().into_iter().map(|(name, m)| framed("folder", name, &m));
+    let opened = folder_answers().into_iter().map(|(name, m)| framed("folder_answer", name, &m));
+    hosts.chain(answers).chain(folders).chain(opened)
 }
 
 fn framed<M: Message>(family: &str, name: &str, message: &M) -> (String, Vec<u8>) {
@@ -63,6 +67,41 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("stats", Request::Stats),
         ("watch", Request::Watch),
         ("power_off", Request::PowerOff),
+        ("grant", Request::Grant(grants())),
+    ]
+}
+
+fn grants() -> Grants {
+    Grants {
+        hosts: vec![HostGrant { host: "*.example.com".into(), ports: vec![443, 80] }],
+        folders: vec![FolderGrant { at: "/work".into(), writable: true }],
+        user: Some("node".into()),
+    }
+}
+
+fn host_requests() -> Vec<(&'static str, HostRequest)> {
+    let host = || "api.example.com".to_owned();
+    vec![
+        ("connect", HostRequest::Connect { host: host(), port: 443 }),
+        ("refused", HostRequest::Refused { host: host(), port: None }),
+    ]
+}
+
+fn host_answers() -> Vec<(&'static str, HostAnswer)> {
+    vec![
+        ("connected", HostAnswer::Connected),
+        ("refused", HostAnswer::Refused { why: "no route".into() }),
+    ]
+}
+
+fn open_folders() -> Vec<(&'static str, OpenFolder)> {
+    vec![("open", OpenFolder { folder: 1, uid: 1000, gid: 1001, seen: 300 })]
+}
+
+fn folder_answers() -> Vec<(&'static str, FolderAnswer)> {
+    vec![
+        ("opened", FolderAnswer::Opened { seen: 300 }),
+        ("refused", FolderAnswer::Refused { why: "no folder 1".into() }),
     ]
 }
 
@@ -107,6 +146,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("stats", Reply::Stats(stats)),
         ("watching", Reply::Watching),
         ("powering_off", Reply::PoweringOff),
+        ("granted", Reply::Granted),
     ]
 }
 
@@ -201,6 +241,10 @@ fn golden_bytes_are_understood() {
     read_back(refusals());
     read_back(events());
     read_back(session_frames());
+    read_back(host_requests());
+    read_back(host_answers());
+    read_back(open_folders());
+    read_back(folder_answers());
 }
 
 /// Fails to compile when a message is added, as a reminder that it needs golden bytes too.
@@ -209,7 +253,7 @@ fn no_message_was_forgotten() {
     let request = |message: &Request| match message {
         Request::Hello | Request::Prepare(_) | Request::Spawn(_) | Request::Attach(_) => {}
         Request::Sessions | Request::Close(_) | Request::Signal { .. } | Request::Stats => {}
-        Request::Watch | Request::PowerOff => {}
+        Request::Watch | Request::PowerOff | Request::Grant(_) => {}
     };
     let reply = |message: &Reply| match message {
         Reply::Refused(refusal) => match refusal {
@@ -222,7 +266,7 @@ fn no_message_was_forgotten() {
         },
         Reply::Hello(_) | Reply::Prepared | Reply::Spawned { .. } | Reply::Attached(_) => {}
         Reply::Sessions(_) | Reply::Closed | Reply::Signalled | Reply::Stats(_) => {}
-        Reply::Watching | Reply::PoweringOff => {}
+        Reply::Watching | Reply::PoweringOff | Reply::Granted => {}
     };
     let event = |message: &Event| match message {
         Event::Started { .. } | Event::Exited { .. } | Event::Expired { .. } => {}
@@ -231,6 +275,18 @@ fn no_message_was_forgotten() {
         SessionFrame::Data { .. } | SessionFrame::Ack { .. } | SessionFrame::End { .. } => {}
         SessionFrame::Exit(_) | SessionFrame::Done | SessionFrame::Replaced => {}
     };
+    let host_request = |message: &HostRequest| match message {
+        HostRequest::Connect { .. } | HostRequest::Refused { .. } => {}
+    };
+    let host_answer = |message: &HostAnswer| match message {
+        HostAnswer::Connected | HostAnswer::Refused { .. } => {}
+    };
+    let folder_answer = |message: &FolderAnswer| match message {
+        FolderAnswer::Opened { .. } | FolderAnswer::Refused { .. } => {}
+    };
+    host_requests().iter().for_each(|(_, message)| host_request(message));
+    host_answers().iter().for_each(|(_, message)| host_answer(message));
+    folder_answers().iter().for_each(|(_, message)| folder_answer(message));
     requests().iter().for_each(|(_, message)| request(message));
     replies().iter().chain(&refusals()).for_each(|(_, message)| reply(message));
     events().iter().for_each(|(_, message)| event(message));

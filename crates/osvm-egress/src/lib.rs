@@ -1,0 +1,9 @@
+//! What leaves a guest (hosts) and what is lent to it (folders): pure decisions, and the thin relays that keep
+//! them. Everything here reads hostile bytes, so it is handed streams and a policy and never sees fleet or VMM.
+//!
+//! - [`hosts`]: whether a connection may be made, and the relay that makes it.
+//! - [`folders`]: the FUSE server that lends one folder and nothing else.
+#![forbid(unsafe_code)]
+
+pub mod folders;
+pub mod hosts;
