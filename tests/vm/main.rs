@@ -24,6 +24,7 @@ mod interrupts;
 mod isolation;
 mod jail;
 mod run;
+mod secrets;
 mod servers;
 mod status;
 mod third_party;

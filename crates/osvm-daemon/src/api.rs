@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
-use osvm_spec::{Overrides, ServerName};
+use osvm_spec::{Overrides, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -42,6 +42,8 @@ pub struct LaunchRequest {
     pub name: ServerName,
     #[serde(default)]
     pub overrides: Overrides,
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,6 +139,8 @@ pub struct CallRequest {
     pub timeout_seconds: Option<u64>,
     #[serde(default)]
     pub overrides: Overrides,
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 /// The result as the server wrote it, byte for byte.
@@ -152,6 +156,8 @@ pub struct ListRequest {
     pub what: Listing,
     #[serde(default)]
     pub overrides: Overrides,
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,6 +180,8 @@ pub struct ListAnswer {
 pub struct RunRequest {
     #[serde(default)]
     pub overrides: Overrides,
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
 }
 
 /// `POST /v1/vms/{name}/exec`, upgraded: one command beside the server.

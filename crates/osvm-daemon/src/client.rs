@@ -15,6 +15,7 @@ use crate::api::{
 use crate::home::Home;
 
 pub use connection::{Body, Upgraded};
+pub use start::Starter;
 
 /// A daemon that answers.
 #[derive(Debug, Clone)]
@@ -31,13 +32,12 @@ impl Client {
         Some(Self { home: home.clone() })
     }
 
-    /// The running daemon of this home, started first where there is none. `executable` is the
-    /// osvm command, which becomes the daemon when called as `osvm daemon --foreground`.
-    pub async fn find_or_start(home: &Home, executable: &std::path::Path) -> Result<Self> {
+    /// The running daemon of this home, started first where there is none.
+    pub async fn find_or_start(home: &Home, starter: &Starter) -> Result<Self> {
         match Self::find(home).await {
             Some(client) => Ok(client),
             None => {
-                start::start(home, executable).await?;
+                start::start(home, starter).await?;
                 Ok(Self { home: home.clone() })
             }
         }

@@ -154,7 +154,10 @@ impl<G: Greeter> Fleet<G> {
         let mut table = self.workshop.table();
         match table.get(&plan.name) {
             Some(vm) if vm.state() == State::Stopping => Ok(Err(Arc::clone(vm))),
-            Some(vm) if !vm.state().is_end() => Ok(Ok(Launch::of(Arc::clone(vm)))),
+            Some(vm) if !vm.state().is_end() => {
+                vm.bring(&plan.secrets);
+                Ok(Ok(Launch::of(Arc::clone(vm))))
+            }
             _ => {
                 self.admit(plan)?;
                 Ok(Ok(self.begin(&mut table, plan.clone())))

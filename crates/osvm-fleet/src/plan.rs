@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use osvm_spec::{CpuTemplate, Hypervisor, Resources, ServerName};
+use osvm_spec::{CpuTemplate, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 
 /// Everything the fleet needs to start one server's VM.
@@ -20,6 +20,15 @@ pub struct Plan {
     /// Command of the server; the image's own when empty.
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// Added to the environment of server processes, and written to no file.
+    #[serde(skip)]
+    pub secrets: Secrets,
+    /// What the guest may reach.
+    #[serde(default)]
+    pub hosts: Hosts,
+    /// What it is lent.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
     /// Name or number in the guest; the image's own when absent.
     pub user: Option<String>,
     pub working_dir: Option<String>,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use osvm_spec::Secrets;
 use osvm_vmm::Running;
 use osvm_vmm::jail::Standing;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ struct Inside {
     machine: Option<Arc<dyn Running>>,
     agent: Option<Agent>,
     diary: Option<Diary>,
+    /// As last brought by whoever used the VM. In no file: a later daemon is brought them again.
+    secrets: Secrets,
 }
 
 /// What is fixed once the machine runs.
@@ -79,6 +82,7 @@ pub struct Timings {
 
 impl<C> Vm<C> {
     pub(crate) fn new(id: VmId, plan: Plan, created: SystemTime, state: State) -> Self {
+        let inside = Inside { secrets: plan.secrets.clone(), ..Inside::default() };
         Self {
             id,
             plan,
@@ -89,7 +93,7 @@ impl<C> Vm<C> {
             waiters: Waiters::default(),
             activity: Activity::default(),
             faults: Faults::default(),
-            inside: Mutex::default(),
+            inside: Mutex::new(inside),
             conversation: tokio::sync::Mutex::default(),
         }
     }
@@ -189,6 +193,17 @@ impl<C> Vm<C> {
 
     pub(crate) fn set_diary(&self, diary: Diary) {
         self.inside().diary = Some(diary);
+    }
+
+    /// Takes the secrets that server processes are to be started with. None leaves those there are.
+    pub(crate) fn bring(&self, secrets: &Secrets) {
+        if !secrets.is_empty() {
+            self.inside().secrets = secrets.clone();
+        }
+    }
+
+    fn secrets(&self) -> Secrets {
+        self.inside().secrets.clone()
     }
 
     fn diary(&self) -> Option<Diary> {

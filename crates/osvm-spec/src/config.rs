@@ -13,7 +13,10 @@ pub use error::{ConfigError, Problem};
 pub use read::{is_remote, is_variable};
 use section::nearest;
 
-use crate::{CpuTemplate, Hypervisor, Isolation, Resources, ServerName};
+use crate::{
+    CpuTemplate, FolderRule, Hosts, Hypervisor, Isolation, Resources, SecretRule, ServerName,
+    looks_secret,
+};
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +78,13 @@ pub struct Entry {
     pub microvm_config: Size,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Variables whose values come from elsewhere each time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretRule>,
+    #[serde(flatten)]
+    pub hosts: Hosts,
+    #[serde(rename = "mount", skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<FolderRule>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
 }
@@ -97,11 +107,14 @@ pub struct Size {
     pub vcpus: Option<u8>,
 }
 
-/// `[[servers.tools]]`: a tool that is kept apart more strictly than its server.
+/// `[[servers.tools]]`: a tool that is kept apart more strictly than its server, or reaches other hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tool {
     pub name: String,
     pub isolation: Isolation,
+    /// In place of the server's hosts.
+    #[serde(flatten)]
+    pub hosts: Option<Hosts>,
 }
 
 impl Config {
@@ -133,6 +146,19 @@ impl Size {
 }
 
 impl Entry {
+    /// In place of a value that is not shown.
+    const HIDDEN: &str = "(hidden)";
+
+    /// The server as it may be shown: a secret that was written down as a variable is hidden.
+    #[must_use]
+    pub fn shown(&self) -> Self {
+        let hide = |(name, value): (&String, &String)| {
+            let value = if looks_secret(name) { Self::HIDDEN } else { value };
+            (name.clone(), value.to_owned())
+        };
+        Self { env: self.env.iter().map(hide).collect(), ..self.clone() }
+    }
+
     /// A server of that name with nothing else said about it.
     pub fn new(id: ServerName) -> Self {
         Self {
@@ -148,6 +174,9 @@ impl Entry {
             working_dir: None,
             microvm_config: Size::default(),
             env: BTreeMap::new(),
+            secrets: Vec::new(),
+            hosts: Hosts::default(),
+            folders: Vec::new(),
             tools: Vec::new(),
         }
     }

@@ -30,10 +30,13 @@ pub enum HostPattern {
 
 /// All that a server may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Hosts {
     /// On public addresses, and the host's own [`HostRule::SELF`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<HostRule>,
     /// Also on private ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_private: Vec<HostRule>,
 }
 
@@ -52,6 +55,25 @@ pub enum HostRuleError {
     SelfWithoutPort,
     #[error("network {net} has bits set beyond its prefix; did you mean {meant}?")]
     Bits { net: String, meant: String },
+}
+
+impl Hosts {
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.allow_private.is_empty()
+    }
+
+    /// In the order in which they are asked.
+    pub fn rules(&self) -> impl Iterator<Item = &HostRule> {
+        self.allow.iter().chain(&self.allow_private)
+    }
+
+    /// These, and those.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        self.allow.extend(more.allow);
+        self.allow_private.extend(more.allow_private);
+        self
+    }
 }
 
 impl HostRule {

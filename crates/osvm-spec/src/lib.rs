@@ -19,6 +19,6 @@ pub use folders::{Access, FolderRule, FolderRuleError};
 pub use hosts::{HostPattern, HostRule, HostRuleError, Hosts, plain as plain_host_name};
 pub use name::{NameError, ServerName};
 pub use places::Places;
-pub use resolve::{Overrides, Refusal, Server};
+pub use resolve::{Apart, Folder, Overrides, Refusal, Server};
 pub use resources::{Resources, ResourcesError};
-pub use secrets::{SecretRule, SecretRuleError, Source};
+pub use secrets::{SecretRule, SecretRuleError, Secrets, Source, looks_secret};

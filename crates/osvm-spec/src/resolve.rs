@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::{Entry, Microvm};
+use crate::config::{Entry, Microvm, Tool};
 use crate::{
-    Config, CpuTemplate, Hypervisor, Isolation, Places, Resources, ResourcesError, ServerName,
+    Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, Isolation, Places, Resources,
+    ResourcesError, SecretRule, ServerName,
 };
 
 /// One server, ready to be started.
@@ -22,8 +23,8 @@ pub struct Server {
     pub registered: bool,
     /// Never [`Isolation::None`].
     pub isolation: Isolation,
-    /// Tools that are kept apart otherwise than the server.
-    pub tools: BTreeMap<String, Isolation>,
+    /// Tools that are kept apart otherwise than the server, or reach other hosts.
+    pub tools: BTreeMap<String, Apart>,
     pub resources: Resources,
     /// Empty for the image's entrypoint.
     pub command: Vec<String>,
@@ -34,12 +35,32 @@ pub struct Server {
     pub hypervisor: Hypervisor,
     pub cpu_template: CpuTemplate,
     pub env: BTreeMap<String, String>,
+    pub secrets: Vec<SecretRule>,
+    pub hosts: Hosts,
+    pub folders: Vec<Folder>,
     /// User inside the guest; `None` for the image's, or an unprivileged one.
     pub user: Option<String>,
     /// Folder inside the guest; `None` for the image's.
     pub working_dir: Option<String>,
     pub launch_timeout: Duration,
     pub call_timeout: Duration,
+}
+
+/// What holds for one tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apart {
+    pub isolation: Isolation,
+    /// In place of the server's.
+    pub hosts: Option<Hosts>,
+}
+
+/// A folder of the host's that the server is lent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    pub host: PathBuf,
+    /// An absolute path in the guest.
+    pub guest: String,
+    pub access: Access,
 }
 
 /// What flags, or variables, say. Paths are absolute: whoever fills this knows the current folder.
@@ -63,6 +84,13 @@ pub struct Overrides {
     /// Added to the file's, and stronger than it, name by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Added to the file's, as the following are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretRule>,
+    #[serde(skip_serializing_if = "Hosts::is_empty")]
+    pub hosts: Hosts,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Folder>,
 }
 
 /// Why a server is not run.
@@ -74,6 +102,8 @@ pub enum Refusal {
     Disabled(ServerName),
     #[error("server {0} has isolation none, and this version never runs a server on the host")]
     Host(ServerName),
+    #[error("two folders are mounted at {0}")]
+    FolderTwice(String),
     #[error("{0}")]
     Resources(#[from] ResourcesError),
 }
@@ -98,7 +128,7 @@ impl Config {
             name: entry.id,
             registered: registered.is_some(),
             isolation: entry.isolation,
-            tools: entry.tools.into_iter().map(|tool| (tool.name, tool.isolation)).collect(),
+            tools: entry.tools.into_iter().map(apart).collect(),
             resources,
             command: over.command.clone().unwrap_or(entry.command),
             image: over.image.clone().or_else(|| expand(image)),
@@ -106,11 +136,46 @@ impl Config {
             hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
             cpu_template: self.microvm.cpu_template,
             env: entry.env.into_iter().chain(over.env.clone()).collect(),
+            secrets: secrets(entry.secrets, &over.secrets),
+            hosts: entry.hosts.and(over.hosts.clone()),
+            folders: folders(&entry.folders, &over.folders, places)?,
             user: over.user.clone().or(entry.user),
             working_dir: entry.working_dir,
             launch_timeout: self.microvm.launch_timeout,
             call_timeout: self.microvm.call_timeout,
         })
+    }
+}
+
+fn apart(tool: Tool) -> (String, Apart) {
+    (tool.name, Apart { isolation: tool.isolation, hosts: tool.hosts })
+}
+
+/// The stronger wins, name by name.
+fn secrets(weaker: Vec<SecretRule>, stronger: &[SecretRule]) -> Vec<SecretRule> {
+    let mut all = weaker;
+    all.retain(|rule| stronger.iter().all(|other| other.name != rule.name));
+    all.extend_from_slice(stronger);
+    all
+}
+
+/// One folder at each place.
+fn folders(
+    written: &[FolderRule],
+    more: &[Folder],
+    places: &Places<'_>,
+) -> Result<Vec<Folder>, Refusal> {
+    let expand = |rule: &FolderRule| Folder {
+        host: places.expand(&rule.host),
+        guest: rule.guest.clone(),
+        access: rule.access,
+    };
+    let all: Vec<_> = written.iter().map(expand).chain(more.iter().cloned()).collect();
+    let is_taken =
+        |(at, folder): &(usize, &Folder)| all[..*at].iter().any(|o| o.guest == folder.guest);
+    match all.iter().enumerate().find(is_taken) {
+        Some((_, twice)) => Err(Refusal::FolderTwice(twice.guest.clone())),
+        None => Ok(all),
     }
 }
 
@@ -141,7 +206,12 @@ fn resources(
 impl Server {
     /// How strictly this tool is kept apart.
     pub fn isolation_of(&self, tool: &str) -> Isolation {
-        self.tools.get(tool).copied().unwrap_or(self.isolation)
+        self.tools.get(tool).map_or(self.isolation, |apart| apart.isolation)
+    }
+
+    /// The hosts of this tool alone, if it has its own.
+    pub fn hosts_of(&self, tool: &str) -> Option<&Hosts> {
+        self.tools.get(tool)?.hosts.as_ref()
     }
 }
 
@@ -158,6 +228,9 @@ impl Overrides {
             hypervisor: self.hypervisor.or(weaker.hypervisor),
             user: self.user.or(weaker.user),
             env: weaker.env.into_iter().chain(self.env).collect(),
+            secrets: secrets(weaker.secrets, &self.secrets),
+            hosts: weaker.hosts.and(self.hosts),
+            folders: weaker.folders.into_iter().chain(self.folders).collect(),
         }
     }
 }
@@ -169,7 +242,7 @@ impl Refusal {
             Self::Off => Some("set enabled = true under [microvm]".to_owned()),
             Self::Disabled(name) => Some(format!("osvm mcp enable {name}")),
             Self::Host(_) => Some("set isolation_mode = \"microvm\"".to_owned()),
-            Self::Resources(_) => None,
+            Self::FolderTwice(_) | Self::Resources(_) => None,
         }
     }
 }

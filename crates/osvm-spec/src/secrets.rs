@@ -1,6 +1,7 @@
 //! A secret that a server is given in its environment, by the name of its variable and of its source:
 //! `NAME`, `NAME=env:OTHER`, `NAME=file:PATH`, `NAME=keyring:SERVICE/ACCOUNT`. Never its value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,6 +28,47 @@ pub enum Source {
     File(String),
     /// An item of the desktop's Secret Service.
     Keyring { service: String, account: String },
+}
+
+/// Names with their values, on their way into a server's environment. Never shown, never written down.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(BTreeMap<String, String>);
+
+impl Secrets {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What is to be added to an environment.
+    pub fn pairs(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<(String, String)> for Secrets {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Secrets {
+    /// The names alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Whether a variable of this name usually holds a secret: it is not shown, though it was written down.
+pub fn looks_secret(name: &str) -> bool {
+    const SIGNS: [&str; 8] =
+        ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "CREDENTIAL", "APIKEY", "API_KEY", "PRIVATE_KEY"];
+    let name = name.to_ascii_uppercase();
+    SIGNS.iter().any(|sign| name.contains(sign)) || name.ends_with("_KEY") || name.ends_with("_PAT")
 }
 
 /// Why a text is no secret and its source. Does not repeat the text, which may hold what was meant to be one.
@@ -113,6 +155,22 @@ mod tests {
             assert_eq!(text.parse::<SecretRule>().unwrap().to_string(), text);
         }
         assert_eq!("T=env:T".parse::<SecretRule>().unwrap().to_string(), "T");
+    }
+
+    #[test]
+    fn values_are_never_shown() {
+        let secrets: Secrets = [("TOKEN".to_owned(), "hunter2".to_owned())].into_iter().collect();
+        assert_eq!(format!("{secrets:?}"), r#"{"TOKEN"}"#);
+    }
+
+    #[test]
+    fn a_name_can_tell_that_its_value_is_one() {
+        for name in ["GITHUB_TOKEN", "aws_secret_access_key", "OPENAI_API_KEY", "DB_PASSWORD"] {
+            assert!(looks_secret(name), "{name}");
+        }
+        for name in ["LOG", "KEYBOARD", "MONKEY", "PATH"] {
+            assert!(!looks_secret(name), "{name}");
+        }
     }
 
     #[test]

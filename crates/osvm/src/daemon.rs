@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use osvm_daemon::client::Client;
+use osvm_daemon::client::{Client, Starter};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::environment;
@@ -36,7 +36,8 @@ fn runtime() -> Result<Runtime, CliError> {
 pub(crate) async fn connect() -> Result<Client, CliError> {
     let executable = std::env::current_exe()
         .map_err(|error| CliError::failed(format!("can't find the osvm executable: {error}")))?;
-    Ok(Client::find_or_start(&environment::home()?, &executable).await?)
+    let starter = Starter { executable, environment: environment::of_daemon() };
+    Ok(Client::find_or_start(&environment::home()?, &starter).await?)
 }
 
 /// The work's result, or an error that ends the program as Ctrl-C does; the work is then dropped.

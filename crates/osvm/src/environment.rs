@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use osvm_daemon::{Home, Host, setup};
-use osvm_spec::{Hypervisor, Overrides, Resources};
+use osvm_spec::{Hypervisor, Overrides, Places, Resources};
 
 use crate::error::CliError;
 
@@ -39,6 +39,27 @@ pub(crate) fn overrides() -> Result<Overrides, CliError> {
         hypervisor: parsed("OSVM_HYPERVISOR", hypervisor)?,
         ..Overrides::default()
     })
+}
+
+/// What a daemon is started with: nothing that belongs to the command that happens to start it.
+pub(crate) fn of_daemon() -> Vec<(OsString, OsString)> {
+    const NAMES: [&str; 7] =
+        ["PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "TZ", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
+    let is_ours = |name: &OsString| {
+        name.to_str().is_some_and(|name| NAMES.contains(&name) || name.starts_with("OSVM_"))
+    };
+    std::env::vars_os().filter(|(name, _)| is_ours(name)).collect()
+}
+
+/// A variable that holds a secret; `None` when it is not set, or empty.
+pub(crate) fn secret(name: &str) -> Option<OsString> {
+    variable(name)
+}
+
+/// The folders that paths in the configuration start from.
+pub(crate) fn expand(written: &str) -> Result<PathBuf, CliError> {
+    let (user, home) = (user_home(), home()?);
+    Ok(Places { home: user.as_deref(), base: home.root() }.expand(written))
 }
 
 /// A written path seen from the current folder.

@@ -86,6 +86,13 @@ impl CliError {
         self
     }
 
+    /// The same error, told of a thing.
+    #[must_use]
+    pub(crate) fn about(mut self, thing: impl std::fmt::Display) -> Self {
+        self.message = format!("{thing}: {}", self.message);
+        self
+    }
+
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

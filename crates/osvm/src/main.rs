@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod output;
 mod progress;
+mod secrets;
 mod table;
 
 fn main() -> std::process::ExitCode {

@@ -1,9 +1,10 @@
 //! Starts the daemon as a process of its own and waits until it listens.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::failed;
@@ -11,19 +12,29 @@ use crate::api::ApiError;
 use crate::home::Home;
 use crate::service::LISTENING;
 
+/// How a daemon is started where none runs.
+#[derive(Debug, Clone)]
+pub struct Starter {
+    /// The osvm command, which becomes the daemon when called as `osvm daemon --foreground`.
+    pub executable: PathBuf,
+    /// All of the daemon's environment but where its home is. It outlives whoever starts it, so nothing of
+    /// theirs alone, as a token, should be in it.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
 /// Returns when a daemon of this home listens: the one started here, or one that was faster.
-pub(super) async fn start(home: &Home, executable: &Path) -> Result<(), ApiError> {
-    let (home, executable) = (home.clone(), executable.to_owned());
-    let started = tokio::task::spawn_blocking(move || spawn_and_wait(&home, &executable));
+pub(super) async fn start(home: &Home, starter: &Starter) -> Result<(), ApiError> {
+    let (home, starter) = (home.clone(), starter.clone());
+    let started = tokio::task::spawn_blocking(move || spawn_and_wait(&home, &starter));
     started.await.expect("starting the daemon does not panic")
 }
 
-fn spawn_and_wait(home: &Home, executable: &Path) -> Result<(), ApiError> {
+fn spawn_and_wait(home: &Home, starter: &Starter) -> Result<(), ApiError> {
     let log = open_log(home).map_err(|error| {
         let log = home.daemon_log();
         failed(format!("can't write {}: {error}", log.display()), "check OSVM_HOME")
     })?;
-    let mut child = command(home, executable, log).spawn().map_err(|error| {
+    let mut child = command(home, starter, log).spawn().map_err(|error| {
         failed(format!("can't start the daemon: {error}"), "osvm daemon --foreground")
     })?;
     let stdout = child.stdout.take().expect("stdout is piped");
@@ -35,10 +46,12 @@ fn spawn_and_wait(home: &Home, executable: &Path) -> Result<(), ApiError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the daemon is osvm itself, started by osvm")]
-fn command(home: &Home, executable: &Path, log: File) -> Command {
-    let mut command = Command::new(executable);
+fn command(home: &Home, starter: &Starter, log: File) -> Command {
+    let mut command = Command::new(&starter.executable);
     command
         .args(["daemon", "--foreground"])
+        .env_clear()
+        .envs(starter.environment.iter().cloned())
         .env("OSVM_HOME", home.root())
         .env("OSVM_RUNTIME_DIR", home.runtime_dir())
         .current_dir("/")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use osvm_fleet::{Fleet, Visit, Vm};
 use osvm_fleet::{Plan, StartedBy};
 use osvm_mcp::Client;
-use osvm_spec::{Isolation, Overrides, Server, ServerName};
+use osvm_spec::{Isolation, Overrides, Secrets, Server, ServerName};
 
 use super::Daemon;
 use super::greet::McpGreeter;
@@ -33,6 +33,7 @@ impl Daemon {
         &self,
         name: &ServerName,
         over: &Overrides,
+        secrets: Secrets,
         tool: Option<&str>,
     ) -> Result<(Guest, Server), ApiError> {
         let server = match self.fleet.get(name).filter(|vm| !vm.state().is_end()) {
@@ -40,11 +41,14 @@ impl Daemon {
             None => self.registered(name, over)?,
         };
         let isolation = tool.map_or(server.isolation, |tool| server.isolation_of(tool));
-        let mut plan = self.plan(server.clone(), StartedBy::Auto);
-        let alone = match isolation {
-            Isolation::Ephemeral => Some(self.set_apart(&mut plan)),
-            _ => None,
-        };
+        let own_hosts = tool.and_then(|tool| server.hosts_of(tool));
+        let mut plan = self.plan(server.clone(), secrets, StartedBy::Auto)?;
+        // What a VM may reach is fixed when it starts, so a tool with hosts of its own has one of its own.
+        let is_alone = isolation == Isolation::Ephemeral || own_hosts.is_some();
+        if let Some(hosts) = own_hosts {
+            plan.hosts = hosts.clone();
+        }
+        let alone = is_alone.then(|| self.set_apart(&mut plan));
         let vm = self.fleet.ensure(plan).await?;
         let visit = vm.visit();
         Ok((Guest { vm, visit, _alone: alone }, server))

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use osvm_fleet::{Plan, StartedBy};
-use osvm_spec::{Config, Overrides, Places, Server, ServerName};
+use osvm_spec::{Config, Overrides, Places, Secrets, Server, ServerName};
 
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
@@ -47,8 +47,18 @@ impl Daemon {
         })
     }
 
-    pub(super) fn plan(&self, server: Server, started_by: StartedBy) -> Plan {
-        Plan {
+    /// Refuses what would start a server without a secret of its own.
+    pub(super) fn plan(
+        &self,
+        server: Server,
+        secrets: Secrets,
+        started_by: StartedBy,
+    ) -> Result<Plan, ApiError> {
+        if let Some(rule) = server.secrets.iter().find(|rule| !secrets.has(&rule.name)) {
+            let message = format!("server {} was not given its secret {}", server.name, rule.name);
+            return Err(ApiError::new(ErrorKind::Usage, message));
+        }
+        Ok(Plan {
             name: server.name,
             resources: server.resources,
             hypervisor: server.hypervisor,
@@ -57,11 +67,14 @@ impl Daemon {
             rootfs: server.image.unwrap_or_else(|| self.home.default_rootfs()),
             command: server.command,
             env: server.env.into_iter().collect(),
+            secrets,
+            hosts: server.hosts,
+            folders: server.folders,
             user: server.user,
             working_dir: server.working_dir,
             start_timeout: server.launch_timeout,
             started_by,
-        }
+        })
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn start(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<RunRequest>(request).await?;
-    let (guest, _) = daemon.guest(&name, &request.overrides, None).await?;
+    let (guest, _) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
     let server = guest.vm.start_server().await?;
     Ok(upgrade.then(move |stream| async move {
         let session = server.session;

@@ -15,7 +15,8 @@ pub(super) async fn call(
     Path(name): Path<ServerName>,
     Json(request): Json<CallRequest>,
 ) -> Answer<CallAnswer> {
-    let (guest, server) = daemon.guest(&name, &request.overrides, Some(&request.tool)).await?;
+    let (guest, server) =
+        daemon.guest(&name, &request.overrides, request.secrets, Some(&request.tool)).await?;
     let limit = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(server.launch_timeout).await?;
     let outcome = client.call_tool(&request.tool, &request.arguments, limit).await?;
@@ -28,7 +29,7 @@ pub(super) async fn list(
     Path(name): Path<ServerName>,
     Json(request): Json<ListRequest>,
 ) -> Answer<ListAnswer> {
-    let (guest, server) = daemon.guest(&name, &request.overrides, None).await?;
+    let (guest, server) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
     let client = guest.client(server.launch_timeout).await?;
     let items = listing(&client, request.what, server.call_timeout).await?;
     answer::json(ListAnswer { items: items.into_iter().map(|item| item.raw).collect() })

@@ -30,7 +30,7 @@ pub(super) async fn launch(
     Json(request): Json<LaunchRequest>,
 ) -> Result<Response, ApiError> {
     let server = daemon.resolve(&request.name, &request.overrides)?;
-    let launch = daemon.fleet.launch(daemon.plan(server, StartedBy::User))?;
+    let launch = daemon.fleet.launch(daemon.plan(server, request.secrets, StartedBy::User)?)?;
     let lines = events(daemon, launch).map(|event| {
         let mut line = serde_json::to_vec(&event).expect("events are plain data");
         line.push(b'\n');

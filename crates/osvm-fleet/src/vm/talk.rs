@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use osvm_spec::Secrets;
 use osvm_wire::message::{Exit, Refusal, SessionId, Spawn};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ use crate::state::{Cause, CauseKind};
 pub(crate) struct Talk<C> {
     pub(crate) session: SessionId,
     pub(crate) conversation: Arc<C>,
+    /// What its process was started with; unknown of one that an earlier daemon started.
+    secrets: Option<Secrets>,
 }
 
 /// A server process of the caller's own. Its standard error goes to the VM's server log.
@@ -47,14 +50,20 @@ struct Unfit {
 const EXIT_REPORT: Duration = Duration::from_secs(2);
 
 impl<C: Send + Sync + 'static> Vm<C> {
-    /// The conversation with the server; a new server process, when the last one has ended.
+    /// The conversation with the server; a new server process, when the last one has ended or was given
+    /// other secrets than are brought now.
     pub async fn converse<G>(&self, greeter: &G, limit: Duration) -> Result<Arc<C>, Cause>
     where
         G: Greeter<Conversation = C>,
     {
         let mut current = self.conversation.lock().await;
         if let Some(talk) = current.as_ref().filter(|talk| greeter.is_open(&talk.conversation)) {
-            return Ok(Arc::clone(&talk.conversation));
+            if talk.secrets.as_ref().is_none_or(|secrets| *secrets == self.secrets()) {
+                return Ok(Arc::clone(&talk.conversation));
+            }
+            let outdated = talk.session;
+            current.take();
+            self.close(outdated).await;
         }
         let mut met = self.meet(greeter, Greeting::Usual, limit).await?;
         if met.as_ref().is_err_and(|unfit| unfit.error.try_other) {
@@ -84,11 +93,13 @@ impl<C: Send + Sync + 'static> Vm<C> {
     where
         G: Greeter<Conversation = C>,
     {
-        let server = self.start_server().await?;
+        let secrets = self.secrets();
+        let server = self.start_server_with(&secrets).await?;
         let (session, ending) = (server.session, server.exit.clone());
         Ok(match greeter.greet(server.into_pipes(), greeting, limit).await {
             Ok(conversation) => {
-                Ok((Talk { session, conversation: Arc::new(conversation) }, ending))
+                let (conversation, secrets) = (Arc::new(conversation), Some(secrets));
+                Ok((Talk { session, conversation, secrets }, ending))
             }
             Err(error) => Err(Unfit { error, session, ending }),
         })
@@ -126,6 +137,10 @@ impl<C: Send + Sync + 'static> Vm<C> {
 
     /// Starts a server process beside those that run already.
     pub async fn start_server(&self) -> Result<Server, Cause> {
+        self.start_server_with(&self.secrets()).await
+    }
+
+    async fn start_server_with(&self, secrets: &Secrets) -> Result<Server, Cause> {
         let facts = self.running_facts()?;
         if facts.command.is_empty() {
             let message = format!("image {} names no command to start", facts.image);
@@ -134,7 +149,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
         let spawn = Spawn {
             session: SessionId(random()),
             argv: facts.command.clone(),
-            env: facts.env.clone(),
+            env: with_secrets(&facts.env, secrets),
             cwd: facts.working_dir.clone(),
             user: facts.user.clone(),
             ..Spawn::default()
@@ -182,7 +197,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
         })?;
         self.watch(greeter.ended(&conversation), session, ending);
         let conversation = Arc::new(conversation);
-        *self.conversation.lock().await = Some(Talk { session, conversation });
+        *self.conversation.lock().await = Some(Talk { session, conversation, secrets: None });
         Ok(())
     }
 
@@ -275,6 +290,12 @@ pub(crate) fn agent_cause(error: &AgentError) -> Cause {
         }
         _ => cause,
     }
+}
+
+/// A secret takes the place of a variable of its name.
+fn with_secrets(env: &[(String, String)], secrets: &Secrets) -> Vec<(String, String)> {
+    let others = env.iter().filter(|(name, _)| !secrets.has(name)).cloned();
+    others.chain(secrets.pairs().map(|(name, value)| (name.clone(), value.clone()))).collect()
 }
 
 fn not_running() -> Cause {

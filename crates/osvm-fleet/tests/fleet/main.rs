@@ -18,7 +18,7 @@ use osvm_fleet::{
 use osvm_image::Store;
 use osvm_image::base::{self, File};
 use osvm_image::initramfs::Assembler;
-use osvm_spec::{Hypervisor, Resources};
+use osvm_spec::{Hosts, Hypervisor, Resources, Secrets};
 use osvm_vmm::Stream;
 use osvm_vmm::fake::{Fake, Fault, Guest};
 use osvm_wire::frame::{self, Decoder, Message};
@@ -61,6 +61,9 @@ impl Trial {
             rootfs: self.folder.path().join("base.cpio"),
             command: Vec::new(),
             env: Vec::new(),
+            secrets: Secrets::default(),
+            hosts: Hosts::default(),
+            folders: Vec::new(),
             user: None,
             working_dir: None,
             start_timeout: Duration::from_secs(20),

@@ -5,7 +5,10 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::command::CommandError;
-use crate::{ChoiceError, Isolation, NameError, ResourcesError, ServerName};
+use crate::{
+    ChoiceError, FolderRuleError, HostRuleError, Isolation, NameError, ResourcesError,
+    SecretRuleError, ServerName,
+};
 
 /// A fault at a place of the file. Lines and columns start at 1; a column counts characters.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -38,6 +41,12 @@ pub enum Problem {
     Resources(#[from] ResourcesError),
     #[error("{0}")]
     Command(#[from] CommandError),
+    #[error("{0}")]
+    Host(#[from] HostRuleError),
+    #[error("{0}")]
+    Folder(#[from] FolderRuleError),
+    #[error("{0}")]
+    Secret(#[from] SecretRuleError),
     #[error("server {name} is already defined at line {first_line}")]
     DuplicateServer { name: ServerName, first_line: usize },
     #[error("tool {0:?} is listed twice")]

@@ -8,7 +8,7 @@ use toml_edit::Document;
 use super::error::Source;
 use super::section::Section;
 use super::{Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
-use crate::{Isolation, Resources, ResourcesError};
+use crate::{Hosts, Isolation, Resources, ResourcesError};
 
 pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
     let source = Source { file: name, text };
@@ -46,10 +46,14 @@ pub(super) const SERVER_KEYS: &[&str] = &[
     "working_dir",
     "microvm_config",
     "env",
+    "secrets",
+    "allow",
+    "allow_private",
+    "mount",
     "tools",
 ];
 pub(super) const SIZE_KEYS: &[&str] = &["memory_mb", "vcpus"];
-pub(super) const TOOL_KEYS: &[&str] = &["name", "isolation"];
+pub(super) const TOOL_KEYS: &[&str] = &["name", "isolation", "allow", "allow_private"];
 
 const DAY_MINUTES: u64 = 24 * 60;
 const DAY_SECONDS: u64 = DAY_MINUTES * 60;
@@ -126,6 +130,9 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         working_dir: section.checked("working_dir", section.text("working_dir")?, absolute)?,
         microvm_config: size.map(|s| self::size(&s)).transpose()?.unwrap_or_default(),
         env: environment(section)?,
+        secrets: section.all("secrets")?.unwrap_or_default(),
+        hosts: hosts(section)?.unwrap_or_default(),
+        folders: section.all("mount")?.unwrap_or_default(),
         tools: tools(section, isolation)?,
     })
 }
@@ -151,14 +158,26 @@ fn tools(section: &Section<'_>, server: Isolation) -> Result<Vec<Tool>, ConfigEr
 
 fn tool(section: &Section<'_>, server: Isolation) -> Result<Tool, ConfigError> {
     let name = section.required("name", section.text("name")?)?;
-    let isolation = section.required("isolation", section.parsed("isolation")?)?;
+    let hosts = hosts(section)?;
+    // Hosts of its own are reason enough to name a tool.
+    let said = section.parsed("isolation")?.or(hosts.as_ref().map(|_| server));
+    let isolation = section.required("isolation", said)?;
     match isolation < server {
         true => {
             Err(section
                 .fault("isolation", Problem::Looser { tool: name, asked: isolation, server }))
         }
-        false => Ok(Tool { name, isolation }),
+        false => Ok(Tool { name, isolation, hosts }),
     }
+}
+
+/// `None` when nothing is said about them, which an empty list does.
+fn hosts(section: &Section<'_>) -> Result<Option<Hosts>, ConfigError> {
+    let (allow, private) = (section.all("allow")?, section.all("allow_private")?);
+    let said = allow.is_some() || private.is_some();
+    let hosts =
+        Hosts { allow: allow.unwrap_or_default(), allow_private: private.unwrap_or_default() };
+    Ok(said.then_some(hosts))
 }
 
 fn environment(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> {

@@ -93,6 +93,17 @@ impl<'a> Section<'a> {
         self.checked(key, self.text(key)?, |text| text.parse::<T>())
     }
 
+    /// An array of strings, each of them one of a type's texts.
+    pub(super) fn all<T>(&self, key: &str) -> Found<Vec<T>>
+    where
+        T: FromStr<Err: Into<Problem>>,
+    {
+        let words = self.get(key, "an array of strings", strings)?;
+        self.checked(key, words, |words| {
+            words.into_iter().map(str::parse).collect::<Result<_, _>>()
+        })
+    }
+
     pub(super) fn checked<T, U, E: Into<Problem>>(
         &self,
         key: &str,

@@ -218,7 +218,7 @@ prop_compose! {
         tools in proptest::collection::btree_set("[^\0]{0,9}", 0..3), strict in any::<bool>(),
     ) -> Entry {
         let isolation = if strict { Isolation::Ephemeral } else { Isolation::None };
-        let tool = |name| Tool { name, isolation };
+        let tool = |name| Tool { name, isolation, hosts: None };
         let working_dir = dir.map(|dir| format!("/{dir}"));
         let microvm_config = Size { memory_mb, vcpus };
         let tools = tools.into_iter().map(tool).collect();
@@ -280,4 +280,48 @@ fn the_manual_tells_the_defaults() {
         format!("idle_stop_minutes = {} ", usual.idle_stop.unwrap_or_default().as_secs() / 60),
     ];
     told.iter().for_each(|line| assert!(manual.contains(line), "{line}"));
+}
+
+#[test]
+fn what_a_server_is_granted_is_read_and_written_as_it_stands() {
+    let keys = "secrets = [\"TOKEN\", \"K=file:~/.k\"]\nallow = [\"api.example.com\", \"192.0.2.0/24:22\"]\n\
+                allow_private = [\"nas.lan:445\"]\nmount = [\"./p:/work:rw\"]";
+    let server = server(keys);
+    assert_eq!(server.secrets[1].to_string(), "K=file:~/.k");
+    assert_eq!(server.hosts.allow[1].to_string(), "192.0.2.0/24:22");
+    assert_eq!(server.hosts.allow_private[0].to_string(), "nas.lan:445");
+    assert_eq!(server.folders[0].to_string(), "./p:/work:rw");
+    let text = edit::add("", "f", &server).unwrap();
+    assert_eq!(Config::parse(&text, "f").unwrap().servers, [server]);
+}
+
+#[test]
+fn a_grant_that_makes_no_sense_is_refused_where_it_stands() {
+    assert_eq!(
+        server_fault("allow = [\"*\"]"),
+        "f.toml:3:9: host \"*\" allows everything, which is no policy"
+    );
+    assert!(server_fault("mount = [\"/a\"]").contains("is not HOST:GUEST"));
+    assert!(server_fault("secrets = [\"T=hunter2\"]").contains("secret T"));
+    assert!(server_fault("allow = \"a.example\"").contains("must be an array of strings"));
+}
+
+#[test]
+fn a_tool_may_have_hosts_of_its_own_or_none() {
+    let tools = |keys: &str| {
+        server(&format!("isolation_mode = \"ephemeral\"\n[[servers.tools]]\nname = \"t\"\n{keys}"))
+            .tools
+    };
+    let own = tools("allow = [\"a.example\"]").remove(0);
+    assert_eq!(own.hosts.unwrap().allow[0].to_string(), "a.example");
+    assert_eq!(own.isolation, Isolation::Ephemeral);
+    assert_eq!(tools("allow = []").remove(0).hosts, Some(Hosts::default()));
+    assert_eq!(tools("isolation = \"ephemeral\"").remove(0).hosts, None);
+}
+
+#[test]
+fn a_secret_that_was_written_down_is_not_shown() {
+    let server = server("env = { API_KEY = \"hunter2\", LOG = \"debug\" }").shown();
+    assert_eq!(server.env["API_KEY"], "(hidden)");
+    assert_eq!(server.env["LOG"], "debug");
 }

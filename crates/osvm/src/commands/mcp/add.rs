@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
-use osvm_spec::{Isolation, ServerName, edit};
+use osvm_spec::{FolderRule, Hosts, Isolation, ServerName, edit};
 
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
@@ -44,11 +44,12 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_isolation(args.isolation)?;
     let json = args.json;
     let entry = entry(args)?;
-    entry.image.iter().chain(&entry.kernel).for_each(|path| warn_if_missing(path));
+    let folders = entry.folders.iter().map(|folder| &folder.host);
+    entry.image.iter().chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
     let file = ConfigFile::open()?;
     file.edit(|text, name| edit::add(text, name, &entry))?;
     if json {
-        return output::json(&entry);
+        return output::json(&entry.shown());
     }
     output::line(format_args!("added {} to {}", entry.id, file.name()))?;
     output::hint(format_args!("osvm mcp tools {}", entry.id));
@@ -87,12 +88,20 @@ fn entry(args: Args) -> Result<Entry, CliError> {
         kernel: vm.kernel.map(|path| text(&path)).transpose()?,
         user: vm.user,
         env: vm.env.into_iter().collect(),
+        secrets: vm.secret,
+        hosts: Hosts { allow: vm.allow, allow_private: vm.allow_private },
+        folders: vm.mount.into_iter().map(folder).collect::<Result<_, _>>()?,
         microvm_config: Size {
             memory_mb: vm.memory.and_then(|mib| u32::try_from(mib).ok()),
             vcpus: vm.vcpus.and_then(|count| u8::try_from(count).ok()),
         },
         ..Entry::new(args.name)
     })
+}
+
+fn folder(rule: FolderRule) -> Result<FolderRule, CliError> {
+    let host = text(rule.host.as_ref())?;
+    Ok(FolderRule { host, ..rule })
 }
 
 /// The path from the root, because the file is read from elsewhere.

@@ -10,7 +10,7 @@ use osvm_spec::ServerName;
 use super::answer;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
-use crate::{daemon, environment, output};
+use crate::{daemon, environment, output, secrets};
 
 /// Call a tool
 ///
@@ -48,6 +48,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         tool: args.tool,
         timeout_seconds: args.timeout,
         overrides: environment::overrides()?,
+        secrets: secrets::of(&args.name, &[])?,
     };
     let answer = call(&args.name, &request)?;
     match args.json {

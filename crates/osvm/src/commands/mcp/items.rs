@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::CliError;
 use crate::table::{Side::Left, Table};
-use crate::{daemon, environment, output};
+use crate::{daemon, environment, output, secrets};
 
 /// The whole of a command that lists one kind of thing.
 pub(super) fn show(
@@ -30,7 +30,8 @@ pub(super) async fn ask(
     name: &ServerName,
     what: Listing,
 ) -> Result<Vec<Box<RawValue>>, CliError> {
-    let request = ListRequest { what, overrides: environment::overrides()? };
+    let secrets = secrets::of(name, &[])?;
+    let request = ListRequest { what, overrides: environment::overrides()?, secrets };
     Ok(client.list(name, &request).await?.items)
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let servers = ConfigFile::open()?.read()?.servers;
     if args.json {
-        return output::json(&servers);
+        return output::json(&servers.iter().map(Entry::shown).collect::<Vec<_>>());
     }
     if servers.is_empty() {
         output::line("no server is registered")?;

@@ -6,7 +6,7 @@ use osvm_spec::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::CliError;
-use crate::{daemon, environment, output};
+use crate::{daemon, environment, output, secrets};
 
 /// Be the server: MCP on standard input and output
 ///
@@ -22,7 +22,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     daemon::with(async |client| {
-        let request = RunRequest { overrides: environment::overrides()? };
+        let (overrides, secrets) = (environment::overrides()?, secrets::of(&args.name, &[])?);
+        let request = RunRequest { overrides, secrets };
         pump(client.run(&args.name, &request).await?).await
     })
 }

@@ -1,7 +1,7 @@
 //! `osvm mcp show`
 
 use osvm_spec::config::Entry;
-use osvm_spec::{ServerName, command};
+use osvm_spec::{Hosts, ServerName, command};
 
 use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
@@ -22,8 +22,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let server =
         config.server(&args.name).ok_or_else(|| no_such(&args.name, config.nearest(&args.name)))?;
     match args.json {
-        true => output::json(server),
-        false => output::text(&text(server)),
+        true => output::json(&server.shown()),
+        false => output::text(&text(&server.shown())),
     }
 }
 
@@ -52,9 +52,19 @@ fn text(server: &Entry) -> String {
     ];
     let variables = server.env.iter().map(|(name, value)| ("env", Some(format!("{name}={value}"))));
     lines.extend(variables);
-    let tools = server.tools.iter().map(|tool| format!("{}: {}", tool.name, tool.isolation));
-    lines.extend(tools.map(|tool| ("tool", Some(tool))));
+    lines.extend(server.secrets.iter().map(|secret| ("secret", Some(secret.to_string()))));
+    lines.extend(hosts(&server.hosts));
+    lines.extend(server.folders.iter().map(|folder| ("mount", Some(folder.to_string()))));
+    for tool in &server.tools {
+        lines.push(("tool", Some(format!("{}: {}", tool.name, tool.isolation))));
+        lines.extend(tool.hosts.iter().flat_map(hosts));
+    }
     lines.into_iter().filter_map(|(label, value)| Some(line(label, &value?))).collect()
+}
+
+fn hosts(hosts: &Hosts) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    let allow = hosts.allow.iter().map(|rule| ("allow", Some(rule.to_string())));
+    allow.chain(hosts.allow_private.iter().map(|rule| ("private", Some(rule.to_string()))))
 }
 
 fn line(label: &str, value: &str) -> String {

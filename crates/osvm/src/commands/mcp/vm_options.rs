@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use osvm_spec::{Hypervisor, Overrides, command, config};
+use osvm_spec::{
+    Folder, FolderRule, HostRule, Hosts, Hypervisor, Overrides, SecretRule, command, config,
+};
 
 use crate::environment;
 use crate::error::CliError;
@@ -28,6 +30,19 @@ pub(crate) struct VmOptions {
     /// Variable of the server's environment; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
+    /// Secret of the server's environment, read anew for each session; NAME=env:VARIABLE, NAME=file:PATH
+    /// and NAME=keyring:SERVICE/ACCOUNT say where from [default: the variable NAME]; may be repeated
+    #[arg(long, value_name = "NAME[=SOURCE]")]
+    pub(crate) secret: Vec<SecretRule>,
+    /// Host that the server may reach: a name, *.NAME, an address or a network; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow: Vec<HostRule>,
+    /// The same for a host on a private network
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_private: Vec<HostRule>,
+    /// Folder that the server is lent, read-only unless said otherwise; may be repeated
+    #[arg(long, value_name = "HOST:GUEST[:ro|:rw|:rw-all]")]
+    pub(crate) mount: Vec<FolderRule>,
     /// User the server runs as inside the VM: a name or a number
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
@@ -61,9 +76,18 @@ impl LaunchOptions {
             hypervisor: self.hypervisor,
             user: vm.user,
             env: vm.env.into_iter().collect::<BTreeMap<_, _>>(),
+            secrets: vm.secret,
+            hosts: Hosts { allow: vm.allow, allow_private: vm.allow_private },
+            folders: vm.mount.into_iter().map(folder).collect::<Result<_, _>>()?,
         };
         Ok(flags.or(environment::overrides()?))
     }
+}
+
+/// As seen from the current folder.
+fn folder(rule: FolderRule) -> Result<Folder, CliError> {
+    let host = environment::absolute(rule.host.as_ref())?;
+    Ok(Folder { host, guest: rule.guest, access: rule.access })
 }
 
 fn split(line: &str) -> Result<Words, String> {

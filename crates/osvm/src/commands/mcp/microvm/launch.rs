@@ -7,7 +7,7 @@ use super::super::vm_options::LaunchOptions;
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::progress::Progress;
-use crate::{daemon, output};
+use crate::{daemon, output, secrets};
 
 /// Launch a server's microVM and wait until the server has answered MCP
 ///
@@ -29,7 +29,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
-    let request = LaunchRequest { name: args.name, overrides };
+    let secrets = secrets::of(&args.name, &overrides.secrets)?;
+    let request = LaunchRequest { name: args.name, overrides, secrets };
     let vm = daemon::with(async |client| {
         let progress = Progress::start(format!("launching {}", request.name));
         let say = |state: &str| progress.say(format!("launching {}: {state}", request.name));

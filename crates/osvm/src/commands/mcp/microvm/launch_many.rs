@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{ApiError, ErrorKind, LaunchRequest, Timings, VmStatus};
 use osvm_daemon::client::Client;
-use osvm_spec::{Overrides, ServerName};
+use osvm_spec::ServerName;
 use tokio::task::JoinSet;
 
 use super::super::vm_options::LaunchOptions;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
-use crate::{daemon, output};
+use crate::{daemon, output, secrets};
 use summary::{Outcome, Summary, Took};
 
 /// Launch many microVMs and measure how long they take
@@ -41,7 +41,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
-    let summary = daemon::run(launch(args.count.into(), &overrides, args.stop))?;
+    let secrets = secrets::gather(&overrides.secrets)?;
+    let request = LaunchRequest { name: name(1), overrides, secrets };
+    let summary = daemon::run(launch(args.count.into(), &request, args.stop))?;
     match args.json {
         true => output::json(&summary)?,
         false => output::text(&summary.to_string())?,
@@ -49,10 +51,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     summary.verdict()
 }
 
-async fn launch(count: usize, over: &Overrides, stop: bool) -> Result<Summary, CliError> {
+async fn launch(count: usize, like: &LaunchRequest, stop: bool) -> Result<Summary, CliError> {
     let client = daemon::connect().await?;
     let names = free_names(&client, count).await?;
-    let launched = daemon::unless_interrupted(launch_all(&client, &names, over)).await;
+    let launched = daemon::unless_interrupted(launch_all(&client, &names, like)).await;
     let interrupted = launched.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
     if stop || interrupted {
         daemon::unless_interrupted(stop_all(&client, &names)).await?;
@@ -63,9 +65,11 @@ async fn launch(count: usize, over: &Overrides, stop: bool) -> Result<Summary, C
 /// The first names of the series that no VM has.
 async fn free_names(client: &Client, count: usize) -> Result<Vec<ServerName>, CliError> {
     let taken: BTreeSet<_> = client.vms().await?.into_iter().map(|vm| vm.name).collect();
-    let names = (1_u64..).map(|number| format!("many-{number}"));
-    let names = names.map(|name| name.parse().expect("a word and a number are a name"));
-    Ok(names.filter(|name| !taken.contains(name)).take(count).collect())
+    Ok((1..).map(name).filter(|name| !taken.contains(name)).take(count).collect())
+}
+
+fn name(number: u64) -> ServerName {
+    format!("many-{number}").parse().expect("a word and a number are a name")
 }
 
 /// Requests under way at a time: more than the daemon starts at once, fewer than it has descriptors.
@@ -75,13 +79,13 @@ const IN_FLIGHT: usize = 64;
 async fn launch_all(
     client: &Client,
     names: &[ServerName],
-    overrides: &Overrides,
+    like: &LaunchRequest,
 ) -> Result<Summary, CliError> {
     let start = Instant::now();
     let progress = Progress::start(format!("launching {}", names.len()));
     let (mut outcomes, mut failed) = (Vec::with_capacity(names.len()), 0);
     let launch = |name: &ServerName| {
-        let request = LaunchRequest { name: name.clone(), overrides: overrides.clone() };
+        let request = LaunchRequest { name: name.clone(), ..like.clone() };
         launch_one(client.clone(), request)
     };
     let count = |outcome: Outcome| {

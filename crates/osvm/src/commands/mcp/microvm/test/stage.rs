@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{CallAnswer, CallRequest, LaunchRequest, LogSource, LogsQuery, VmStatus};
 use osvm_daemon::client::Client;
-use osvm_spec::{Overrides, ServerName};
+use osvm_spec::{Overrides, Secrets, ServerName};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -95,7 +95,11 @@ impl Stage {
         let own = Overrides { image, ..own };
         let name = format!("isolation-test-{}-{role}", std::process::id());
         let name: ServerName = name.parse().expect("words and a number");
-        let request = LaunchRequest { name, overrides: own.or(environment::overrides()?) };
+        let request = LaunchRequest {
+            name,
+            overrides: own.or(environment::overrides()?),
+            secrets: Secrets::default(),
+        };
         self.say(&format!("launching the {role} server"));
         let vm = self.client.launch(&request, |_| {}).await?;
         self.launched.push(vm.clone());
@@ -110,8 +114,13 @@ impl Stage {
     ) -> Result<CallAnswer, CliError> {
         let arguments = RawValue::from_string(arguments.to_string()).expect("a value is JSON");
         let overrides = Overrides::default();
-        let request =
-            CallRequest { tool: tool.to_owned(), arguments, timeout_seconds: None, overrides };
+        let request = CallRequest {
+            tool: tool.to_owned(),
+            arguments,
+            timeout_seconds: None,
+            overrides,
+            secrets: Secrets::default(),
+        };
         Ok(self.client.call(name, &request).await?)
     }
 

@@ -1,0 +1,92 @@
+//! The values of a server's secrets, from where its rules say they are, for one request. They go to the daemon over
+//! its socket, and nowhere else.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use osvm_spec::{SecretRule, Secrets, ServerName, Source};
+use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
+
+use crate::config_file::ConfigFile;
+use crate::environment;
+use crate::error::CliError;
+
+/// More than any token or key has.
+const LONGEST: u64 = 64 * 1024;
+
+/// What the server `name` is to be given: by the configuration, and by `more`, which is stronger.
+pub(crate) fn of(name: &ServerName, more: &[SecretRule]) -> Result<Secrets, CliError> {
+    let config = ConfigFile::open()?.read()?;
+    let registered = config.server(name).map_or(&[][..], |server| &server.secrets);
+    let is_weaker = |rule: &&SecretRule| more.iter().all(|other| other.name != rule.name);
+    let rules: Vec<_> = registered.iter().filter(is_weaker).chain(more).cloned().collect();
+    gather(&rules)
+}
+
+/// What the rules say.
+pub(crate) fn gather(rules: &[SecretRule]) -> Result<Secrets, CliError> {
+    if !rules.is_empty() {
+        // A crash must not leave them in a file. Fails on no kernel that osvm runs on.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+    rules.iter().map(|rule| Ok((rule.name.clone(), value(rule)?))).collect()
+}
+
+fn value(rule: &SecretRule) -> Result<String, CliError> {
+    let value = match &rule.source {
+        Source::Environment(variable) => from_environment(variable),
+        Source::File(path) => from_file(&environment::expand(path)?),
+        Source::Keyring { .. } => Err(CliError::failed("this version reads no keyring")),
+    };
+    value.map_err(|error| error.about(format!("secret {}", rule.name)))
+}
+
+fn from_environment(variable: &str) -> Result<String, CliError> {
+    let Some(value) = environment::secret(variable) else {
+        let error = CliError::failed(format!("variable {variable} is not set"));
+        return Err(error.hint(format!("export {variable}=...")));
+    };
+    value.into_string().map_err(|_| CliError::failed(format!("variable {variable} is no UTF-8")))
+}
+
+/// Without its last newline, which editors add.
+fn from_file(path: &Path) -> Result<String, CliError> {
+    let shown = path.display();
+    let failed = |error: io::Error| CliError::failed(format!("can't read {shown}: {error}"));
+    let file = File::open(path).map_err(failed)?;
+    check_private(path, &file)?;
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > LONGEST {
+        return Err(CliError::failed(format!("{shown} is longer than {LONGEST} bytes")));
+    }
+    if text.contains('\0') {
+        return Err(CliError::failed(format!(
+            "{shown} has a zero byte, which no variable can hold"
+        )));
+    }
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+/// Nobody else may have read it.
+fn check_private(path: &Path, file: &File) -> Result<(), CliError> {
+    let shown = path.display();
+    let about = file
+        .metadata()
+        .map_err(|error| CliError::failed(format!("can't tell whose {shown} is: {error}")))?;
+    let (mode, own) = (about.mode() & 0o777, about.uid() == geteuid().as_raw() || about.uid() == 0);
+    if !about.is_file() {
+        return Err(CliError::failed(format!("{shown} is no regular file")));
+    }
+    if mode & 0o077 != 0 {
+        let message = format!("{shown} has mode {mode:04o}: others can read it");
+        return Err(CliError::failed(message).hint(format!("chmod 600 {shown}")));
+    }
+    match own {
+        true => Ok(()),
+        false => Err(CliError::failed(format!("{shown} belongs to user {}", about.uid()))),
+    }
+}
