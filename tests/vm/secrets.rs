@@ -137,3 +137,38 @@ fn a_secret_named_by_a_flag_is_given_as_well() {
     let wrong = wrong.expect(2);
     assert!(wrong.stderr.contains("secret TOKEN"), "{wrong:?}");
 }
+
+/// A desktop's keyring in a session of its own, with one item in it, and a command that reads it.
+const KEYRING: &str = r#"
+printf x | gnome-keyring-daemon --unlock --components=secrets >/dev/null
+printf %s "$0" | secret-tool store --label=osvm service github.com username me
+exec "$@"
+"#;
+
+#[test]
+fn a_secret_comes_from_the_desktops_keyring() {
+    let rule = "TOKEN=keyring:github.com/me";
+    let osvm =
+        Osvm::with_config(&format!("[[servers]]\nid = \"keeper\"\nsecrets = [\"{rule}\"]\n"));
+    let call = ["mcp", "call", "keeper", "env", r#"{"name":"TOKEN"}"#];
+    let mut command = osvm.command(&call);
+    let program = command.get_program().to_owned();
+    command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+    let variables: Vec<_> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    let output = std::process::Command::new("dbus-run-session")
+        .args(["--", "sh", "-c", KEYRING, &PLANTED])
+        .arg(&program)
+        .args(call)
+        .envs(variables)
+        .env("HOME", osvm.runtime())
+        .env("XDG_RUNTIME_DIR", osvm.runtime())
+        .output();
+    let Ok(output) = output else { return eprintln!("skipped: no dbus-run-session here") };
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), *PLANTED);
+    let missing = osvm.run(&call).expect(1);
+    assert!(missing.stderr.contains("secret TOKEN: can't ask the keyring"), "{missing:?}");
+}

@@ -211,6 +211,8 @@ pub enum LogSource {
     Vmm,
     /// What the fleet saw happen to the VM.
     Agent,
+    /// Hosts that the guest asked for, and what was decided.
+    Egress,
     /// The server's standard error.
     #[default]
     Server,

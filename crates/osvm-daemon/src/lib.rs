@@ -13,11 +13,9 @@ mod host;
 mod payload;
 mod service;
 pub mod setup;
+pub mod shim;
 pub mod stream;
 
 pub use home::Home;
 pub use host::Host;
-/// The shim that VMMs are started through: osvm itself, when its first argument is
-/// [`shim::WORD`].
-pub use osvm_fleet::drivers::jail as shim;
 pub use service::{LISTENING, Options, ServeError, serve};

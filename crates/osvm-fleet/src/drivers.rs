@@ -38,6 +38,14 @@ impl Drivers {
         Self { source: Source::Fixed(driver), opened: Mutex::default() }
     }
 
+    /// What stands between the host and whatever serves a guest; none where nothing is really run.
+    pub(crate) fn jail(&self) -> Option<&Jail> {
+        match &self.source {
+            Source::Host { jail, .. } => Some(jail),
+            Source::Fixed(_) => None,
+        }
+    }
+
     pub(crate) async fn get(&self, wish: Hypervisor) -> Result<Arc<dyn Driver>, Cause> {
         let (facts, programs, jail) = match &self.source {
             Source::Fixed(driver) => return Ok(Arc::clone(driver)),

@@ -13,6 +13,7 @@ mod breaks;
 mod diary;
 pub mod drivers;
 mod fleet;
+pub mod folders;
 #[doc(hidden)]
 pub mod fuzz;
 mod greeter;
@@ -21,6 +22,7 @@ mod life;
 pub mod logs;
 mod plan;
 mod prepare;
+mod reach;
 mod record;
 mod rundir;
 pub mod state;

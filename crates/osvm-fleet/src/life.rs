@@ -14,10 +14,12 @@ use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
+use crate::folders::{self, Lender};
 use crate::greeter::Greeter;
 use crate::id::random;
 use crate::logs::Kept;
 use crate::prepare::Prepared;
+use crate::reach::{self, Ways};
 use crate::record::{ReadyRecord, Record};
 use crate::rundir::RunDir;
 use crate::state::{Cause, CauseKind, State};
@@ -75,6 +77,7 @@ impl<G: Greeter> Life<G> {
     ) {
         let life = Self::new(workshop, vm, dir);
         life.diary.note("adopted by a new daemon");
+        life.open_ways(&link);
         let turn = life.serve(link).await;
         life.end(turn).await;
     }
@@ -141,7 +144,7 @@ impl<G: Greeter> Life<G> {
             disk: prepared.disk.clone(),
             resources: plan.resources,
             cpu_template: plan.cpu_template,
-            guest_ports: Vec::new(),
+            guest_ports: reach::ports(plan),
         };
         let started = driver.start(&machine).await.map_err(|error| vmm_cause(&error))?;
         let started: Arc<dyn Running> = started.into();
@@ -151,7 +154,25 @@ impl<G: Greeter> Life<G> {
             driver.name(),
             started.process().identity().pid
         ));
+        self.lend(&started).await?;
         Ok(started)
+    }
+
+    /// Starts the servers of the folders that the guest is lent.
+    async fn lend(&self, machine: &Arc<dyn Running>) -> Result<(), Cause> {
+        let folders = &self.vm.plan.folders;
+        if folders.is_empty() {
+            return Ok(());
+        }
+        let Some(jail) = self.workshop.drivers.jail() else {
+            return Err(Cause::new(CauseKind::Machine, "nothing here can serve a folder"));
+        };
+        let settings = &self.workshop.settings;
+        let own = [settings.home.as_path(), settings.runtime_dir.as_path()];
+        let (id, dir) = (&self.vm.id, &self.dir);
+        let lender = Lender { jail, id, dir, own, vmm: machine.process() };
+        self.vm.set_folders(lender.lend(folders).await?);
+        Ok(())
     }
 
     /// Connects to the agent and tells it time, name and randomness.
@@ -160,9 +181,27 @@ impl<G: Greeter> Life<G> {
         let link = connected.map_err(|error| self.deaf(&error))?;
         let agent = Agent::new(link.clone());
         agent.prepare(self.identity()).await.map_err(|error| agent_cause(&error))?;
+        self.open_ways(&link);
+        if let Some(grants) = reach::grants(&self.vm.plan, self.user().as_ref()) {
+            agent.grant(grants).await.map_err(|error| agent_cause(&error))?;
+        }
         self.vm.set_agent(agent);
         self.vm.set_timings(|t| t.agent = Some(self.vm.launched.elapsed()));
         Ok(link)
+    }
+
+    /// Takes the streams that the guest opens on this link.
+    fn open_ways(&self, link: &Link) {
+        if reach::ports(&self.vm.plan).is_empty() {
+            return;
+        }
+        let ways = Ways { dir: self.dir.path().to_owned() };
+        tokio::spawn(reach::serve(link.clone(), ways));
+    }
+
+    /// The server's, in the guest.
+    fn user(&self) -> Option<String> {
+        self.vm.facts().and_then(|facts| facts.user)
     }
 
     fn deaf(&self, error: &LinkError) -> Cause {
@@ -194,12 +233,14 @@ impl<G: Greeter> Life<G> {
         let (Some(machine), Some(agent)) = (self.vm.machine(), self.vm.agent()) else {
             return Turn::Stop;
         };
+        let folders = self.vm.folders();
         let mut breaks = Breaks::default();
         loop {
             tokio::select! {
                 () = self.vm.asked_to_stop() => return Turn::Stop,
                 exit = machine.exited() => return Turn::Failure(vmm_ended(&exit)),
                 why = agent.distrusted() => return Turn::Failure(usurped(&why)),
+                lost = folders::lost(&folders) => return self.deeper(&machine, self.unlent(lost)).await,
                 () = link.closed() => {}
             }
             if breaks.are_too_many(Instant::now()) {
@@ -222,6 +263,12 @@ impl<G: Greeter> Life<G> {
         }
     }
 
+    fn unlent(&self, number: usize) -> Cause {
+        let folder = self.vm.plan.folders.get(number);
+        let shown = folder.map_or_else(String::new, |folder| folder.host.display().to_string());
+        Cause::new(CauseKind::Machine, format!("the server of the lent folder {shown} ended"))
+    }
+
     async fn reconnect(&self, machine: &Arc<dyn Running>) -> Result<Link, Cause> {
         let link = machine.connect(RECONNECT).await.map_err(|error| {
             let why = chain(&error);
@@ -230,6 +277,7 @@ impl<G: Greeter> Life<G> {
                 format!("guest agent was lost and did not come back: {why}"),
             )
         })?;
+        self.open_ways(&link);
         if let Some(agent) = self.vm.agent() {
             agent.relink(link.clone());
         }
@@ -251,6 +299,7 @@ impl<G: Greeter> Life<G> {
         };
         if let Some(machine) = self.vm.machine() {
             self.take_down(&machine, end == State::Stopped).await;
+            folders::gone(&self.vm.folders()).await;
         }
         if let Some(agent) = self.vm.agent() {
             // Whoever still waits for a session's bytes learns that there will be none.

@@ -85,6 +85,16 @@ impl RunDir {
         self.path.join("logs")
     }
 
+    /// The hosts that the guest asks for, and what is decided.
+    pub(crate) fn egress_log(&self) -> PathBuf {
+        self.logs().join("egress.log")
+    }
+
+    /// Where a lent folder's server listens.
+    pub(crate) fn folder_socket(&self, number: usize) -> PathBuf {
+        folder_socket(&self.path, number)
+    }
+
     /// What the VMM itself says: its standard error.
     pub(crate) fn vmm_log(&self) -> PathBuf {
         self.logs().join("vmm.log")
@@ -131,6 +141,11 @@ impl RunDir {
             .map_err(|source| RunDirError::Remove { path: self.path.clone(), source })?;
         kept
     }
+}
+
+/// The same in the run directory `dir`.
+pub(crate) fn folder_socket(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("folder-{number}"))
 }
 
 fn make_private(path: &Path) -> io::Result<()> {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use osvm_spec::Secrets;
-use osvm_vmm::Running;
 use osvm_vmm::jail::Standing;
+use osvm_vmm::{Process, Running};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -53,6 +53,8 @@ struct Inside {
     machine: Option<Arc<dyn Running>>,
     agent: Option<Agent>,
     diary: Option<Diary>,
+    /// Servers of the folders that it is lent, where this daemon has started them.
+    folders: Arc<[Process]>,
     /// As last brought by whoever used the VM. In no file: a later daemon is brought them again.
     secrets: Secrets,
 }
@@ -181,6 +183,14 @@ impl<C> Vm<C> {
 
     pub(crate) fn machine(&self) -> Option<Arc<dyn Running>> {
         self.inside().machine.clone()
+    }
+
+    pub(crate) fn set_folders(&self, servers: Vec<Process>) {
+        self.inside().folders = servers.into();
+    }
+
+    pub(crate) fn folders(&self) -> Arc<[Process]> {
+        Arc::clone(&self.inside().folders)
     }
 
     pub(crate) fn set_agent(&self, agent: Agent) {

@@ -44,12 +44,9 @@ impl FromStr for FolderRule {
     type Err = FolderRuleError;
 
     fn from_str(text: &str) -> Result<Self, FolderRuleError> {
-        let (paths, access) = match text.rsplit_once(':') {
-            Some((paths, "ro")) => (paths, Access::Ro),
-            Some((paths, "rw")) => (paths, Access::Rw),
-            Some((paths, "rw-all")) => (paths, Access::RwAll),
-            _ => (text, Access::default()),
-        };
+        let said =
+            text.rsplit_once(':').and_then(|(paths, last)| Some((paths, last.parse().ok()?)));
+        let (paths, access) = said.unwrap_or((text, Access::default()));
         // The guest's path has no colon; the host's may.
         let form = || FolderRuleError::Form(text.to_owned());
         let (host, guest) = paths.rsplit_once(':').ok_or_else(form)?;
@@ -75,6 +72,22 @@ fn check_guest(text: &str, guest: &str) -> Result<(), FolderRuleError> {
         return Err(FolderRuleError::Reserved { text, guest: owned });
     }
     Ok(())
+}
+
+/// The text is none of `ro`, `rw` and `rw-all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("access is none of ro, rw and rw-all")]
+pub struct AccessError;
+
+impl FromStr for Access {
+    type Err = AccessError;
+
+    fn from_str(text: &str) -> Result<Self, AccessError> {
+        [Self::Ro, Self::Rw, Self::RwAll]
+            .into_iter()
+            .find(|access| access.to_string() == text)
+            .ok_or(AccessError)
+    }
 }
 
 impl fmt::Display for Access {

@@ -58,6 +58,7 @@ fn file_name(source: LogSource) -> &'static str {
     match source {
         LogSource::Console => "console.log",
         LogSource::Vmm => "vmm.log",
+        LogSource::Egress => "egress.log",
         LogSource::Agent => "agent.log",
         LogSource::Server => "server.log",
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_wire::frame::FrameError;
+use osvm_wire::grant::Grants;
 use osvm_wire::message::{
     Attach, Hello, Prepare, Refusal, Reply, Request, SessionId, SessionInfo, Spawn, Stats,
 };
@@ -118,6 +119,14 @@ impl Agent {
         match self.ask("prepare", Request::Prepare(prepare)).await? {
             Reply::Prepared => Ok(()),
             _ => self.other("prepare"),
+        }
+    }
+
+    /// Makes hosts and folders reachable. To be called after [`Self::prepare`] and before any session.
+    pub async fn grant(&self, grants: Grants) -> Result<(), AgentError> {
+        match self.ask("grant", Request::Grant(grants)).await? {
+            Reply::Granted => Ok(()),
+            _ => self.other("grant"),
         }
     }
 

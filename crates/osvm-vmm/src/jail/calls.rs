@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Calls {
     Qemu,
     Firecracker,
+    /// osvm's own server of a folder.
+    Share,
 }
 
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
@@ -33,8 +35,10 @@ impl Calls {
         let mut rules: Rules = ANY.iter().map(|&call| (call, Vec::new())).collect();
         rules.extend(threads(pid)?);
         rules.extend(narrowed()?);
-        if self == Self::Firecracker {
-            rules.extend(unix_sockets()?);
+        match self {
+            Self::Qemu => {}
+            Self::Firecracker => rules.extend(unix_sockets()?),
+            Self::Share => rules.extend(files()?),
         }
         let denied = SeccompAction::Errno(libc::ENOSYS as u32);
         let target = TargetArch::try_from(std::env::consts::ARCH)?;
@@ -74,6 +78,42 @@ fn unix_sockets() -> Result<Rules> {
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![unix])?]);
     Ok(rules)
 }
+
+/// No file that runs as another user is made of one.
+fn files() -> Result<Rules> {
+    const OTHERS: u64 = (libc::S_ISUID | libc::S_ISGID) as u64;
+    let mut rules: Rules = SHARE.iter().map(|&call| (call, Vec::new())).collect();
+    for (call, mode) in [(libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (libc::SYS_mknodat, 2)] {
+        let plain = condition(mode, SeccompCmpOp::MaskedEq(OTHERS), 0)?;
+        rules.insert(call, vec![SeccompRule::new(vec![plain])?]);
+    }
+    Ok(rules)
+}
+
+/// What is done to files besides reading and writing them. The socket it is reached by is inherited.
+const SHARE: &[c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_copy_file_range,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fgetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_getxattr,
+    libc::SYS_linkat,
+    libc::SYS_listxattr,
+    libc::SYS_mkdirat,
+    libc::SYS_recvmsg,
+    libc::SYS_removexattr,
+    libc::SYS_renameat2,
+    libc::SYS_sendmsg,
+    libc::SYS_setxattr,
+    libc::SYS_shutdown,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+];
 
 fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>> {
     let equals = |&value| SeccompRule::new(vec![condition(argument, SeccompCmpOp::Eq, value)?]);

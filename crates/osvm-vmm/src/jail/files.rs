@@ -43,6 +43,8 @@ pub(crate) enum Access {
     Control,
     /// A folder of its own: also to write what is in it, and to make sockets.
     Keep,
+    /// A folder of the user's: also to make, move and remove files and folders in it, and nothing else.
+    Share,
 }
 
 impl Lent {
@@ -126,6 +128,11 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
         Access::Write => read | AccessFs::WriteFile,
         Access::Control => read | AccessFs::WriteFile | AccessFs::IoctlDev,
         Access::Keep => read | AccessFs::WriteFile | AccessFs::MakeSock,
+        Access::Share => {
+            let make = AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym;
+            let remove = AccessFs::RemoveFile | AccessFs::RemoveDir;
+            read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::Refer | make | remove
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::root::Root;
 use super::{
-    Calls, Jail, JailError, Layer, LayerState, Limits, Plan, Shares, Standing, seen, spaces, user,
+    Calls, Jail, JailError, Layer, LayerState, Limits, Plan, Shares, Standing, Task, User, limits,
+    seen, spaces, user,
 };
 use crate::process::Spawn;
 
@@ -108,16 +109,14 @@ async fn attempt(jail: &Jail, layers: &[Layer], is_root: bool) -> Result<(), Jai
     let root =
         Root { places: Vec::new(), folder: None, devices: vec!["null".to_owned()], owner: user };
     let plan = Plan {
-        program: "/".into(),
-        args: Vec::new(),
+        task: Task::Nothing,
         keep: Vec::new(),
-        limits: Limits { file_size: None, threads: None },
+        limits: Limits { file_size: None, threads: None, descriptors: limits::DESCRIPTORS },
         calls: Calls::Qemu,
         spaces: spaces.collect(),
         root: has(Layer::MountNamespace).then_some(root),
-        user,
+        user: user.map(User::alone),
         lent: has(Layer::Landlock).then(Vec::new),
-        is_trial: true,
     };
     let shares = has(Layer::ControlGroup).then_some(TRIAL);
     Spawn::try_out(jail, plan, shares).await

@@ -10,20 +10,22 @@ pub(crate) struct Limits {
     pub(crate) file_size: Option<u64>,
     /// Most threads of its user, where that user is its own.
     pub(crate) threads: Option<u64>,
+    /// Most open descriptors.
+    pub(crate) descriptors: u64,
 }
 
 /// QEMU has one for each processor of its guest, up to 64 for its disk, and a few more.
 pub(crate) const THREADS: u64 = 512;
 
 /// QEMU has some 30 open, Firecracker one for each stream of its guest.
-const DESCRIPTORS: u64 = 1024;
+pub(crate) const DESCRIPTORS: u64 = 1024;
 
 impl Limits {
     /// Puts them on the calling process. What is written of memory on a crash would be the guest's,
     /// so nothing is.
     pub(super) fn put_on(self) -> std::io::Result<()> {
         set(Resource::Core, 0)?;
-        set(Resource::Nofile, DESCRIPTORS)?;
+        set(Resource::Nofile, self.descriptors)?;
         if let Some(threads) = self.threads {
             set(Resource::Nproc, threads)?;
         }

@@ -29,6 +29,7 @@ mod needs;
 mod plan;
 mod root;
 mod seen;
+mod share;
 mod shim;
 mod spaces;
 mod user;
@@ -45,14 +46,16 @@ pub use launch::JailError;
 pub use layer::{Layer, LayerState, Standing};
 pub(crate) use limits::Limits;
 pub(crate) use needs::{Needs, said};
-pub(crate) use plan::{Order, Plan};
-pub use shim::{WORD, enter};
+pub(crate) use plan::{Order, Plan, Task};
+pub use share::Share;
+pub use shim::{Own, WORD, enter};
 
 use crate::machine::open_input;
 use crate::{Process, VmmError};
 use group::Groups;
-use root::Root;
+use root::{Root, Workplace};
 use seen::Marks;
+use user::User;
 
 /// How VMMs are jailed on this host.
 #[derive(Debug, Clone)]
@@ -120,18 +123,14 @@ impl Jail {
         args: Vec<OsString>,
         keep: Vec<i32>,
     ) -> Result<Plan, JailError> {
-        if let Some(missing) = self.standings.iter().find(|standing| is_missing(standing)) {
-            let Standing { layer, state } = missing.clone();
-            return Err(JailError::Missing { layer, state });
-        }
+        self.check_required()?;
         let user = self.user_of(&cell.id);
-        let spaces: Vec<_> =
-            Layer::ALL.iter().copied().filter(|layer| self.spans(*layer)).collect();
+        let spaces = self.spaces();
         let counts_apart = user.is_some() || spaces.contains(&Layer::UserNamespace);
         let threads = counts_apart.then_some(limits::THREADS);
         let root = Root {
             places: cell.places(),
-            folder: cell.folder.clone().map(PathBuf::into_os_string),
+            folder: cell.folder.as_deref().map(|path| Workplace::writable(path)),
             devices: cell.devices.clone(),
             owner: user,
         };
@@ -139,14 +138,13 @@ impl Jail {
         let devices = devices.map(|path| Lent::path(path, Access::Control));
         let folder = cell.folder.iter().map(|path| Lent::path(path, Access::Keep));
         Ok(Plan {
-            program: cell.needs.program.clone().into(),
-            args,
+            task: Task::Program { path: cell.needs.program.clone().into(), args },
             keep,
-            limits: Limits { file_size: cell.file_size, threads },
+            limits: Limits { file_size: cell.file_size, threads, descriptors: limits::DESCRIPTORS },
             calls: cell.calls,
             root: spaces.contains(&Layer::MountNamespace).then_some(root),
             spaces,
-            user,
+            user: user.map(User::alone),
             lent: Some(
                 cell.needs
                     .lent()
@@ -156,8 +154,22 @@ impl Jail {
                     .chain(cell.lent.clone())
                     .collect(),
             ),
-            is_trial: false,
         })
+    }
+
+    /// Nothing runs where a layer is missing that must be there.
+    fn check_required(&self) -> Result<(), JailError> {
+        match self.standings.iter().find(|standing| is_missing(standing)) {
+            None => Ok(()),
+            Some(Standing { layer, state }) => {
+                Err(JailError::Missing { layer: *layer, state: state.clone() })
+            }
+        }
+    }
+
+    /// The namespaces that this host gives.
+    fn spaces(&self) -> Vec<Layer> {
+        Layer::ALL.iter().copied().filter(|layer| self.spans(*layer)).collect()
     }
 
     /// The user that a VM's VMM runs as, if it is one of its own.

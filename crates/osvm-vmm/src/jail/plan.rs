@@ -7,14 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::files::Lent;
 use super::root::Root;
+use super::user::User;
 use super::{Calls, Layer, Limits};
 
 /// Everything the shim needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    /// Absolute path of the program that the shim becomes.
-    pub(crate) program: OsString,
-    pub(crate) args: Vec<OsString>,
+    pub(crate) task: Task,
     /// Descriptors that stay open, besides the three standard ones.
     pub(crate) keep: Vec<RawFd>,
     pub(crate) limits: Limits,
@@ -24,11 +23,21 @@ pub(crate) struct Plan {
     /// In a mount namespace.
     pub(crate) root: Option<Root>,
     /// Where the shim is root.
-    pub(crate) user: Option<u32>,
+    pub(crate) user: Option<User>,
     /// Files and folders that it may open; all when not given.
     pub(crate) lent: Option<Vec<Lent>>,
-    /// Everything but becoming the program.
-    pub(crate) is_trial: bool,
+}
+
+/// What the shim becomes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Another program, at this absolute path.
+    Program { path: OsString, args: Vec<OsString> },
+    /// What osvm itself does under these arguments.
+    Own { args: Vec<OsString> },
+    /// Nothing: it was a trial.
+    Nothing,
 }
 
 /// What the daemon says: a line of JSON each.

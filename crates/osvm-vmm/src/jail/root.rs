@@ -19,12 +19,29 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Root {
     /// Files and folders of the host, each at its own path.
     pub(crate) places: Vec<OsString>,
-    /// A folder of the VM's own, in which it works and may write.
-    pub(crate) folder: Option<OsString>,
+    /// The folder in which it works.
+    pub(crate) folder: Option<Workplace>,
     /// Devices below `/dev`, by name.
     pub(crate) devices: Vec<String>,
     /// Devices are made anew, for this user alone, where the caller may do so.
     pub(crate) owner: Option<u32>,
+}
+
+/// A folder that is not only looked into.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Workplace {
+    pub(crate) path: OsString,
+    pub(crate) is_read_only: bool,
+}
+
+impl Workplace {
+    pub(super) fn writable(path: &Path) -> Self {
+        Self { path: path.into(), is_read_only: false }
+    }
+
+    fn attributes(&self) -> u64 {
+        if self.is_read_only { UNSEALED | READ_ONLY } else { UNSEALED }
+    }
 }
 
 /// Where the tmpfs is mounted until it becomes the root: a folder that every host has, and of which
@@ -38,7 +55,7 @@ impl Root {
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
         let places = self.places.iter().map(|path| Copy::of(Path::new(path), SEALED));
         let places = places.collect::<io::Result<Vec<_>>>()?;
-        let folder = self.folder.iter().map(|path| Copy::of(Path::new(path), UNSEALED));
+        let folder = self.folder.iter().map(|f| Copy::of(Path::new(&f.path), f.attributes()));
         let folder = folder.collect::<io::Result<Vec<_>>>()?;
         let devices = self.devices.iter().map(|name| self.device(name));
         let devices = devices.collect::<io::Result<Vec<_>>>()?;
@@ -53,7 +70,8 @@ impl Root {
         rustix::process::pivot_root(".", ".")?;
         unmount(".", UnmountFlags::DETACH)?;
         set_attributes(CWD, "/", READ_ONLY, 0)?;
-        std::env::set_current_dir(self.folder.as_deref().unwrap_or("/".as_ref()))
+        let folder = self.folder.as_ref().map(|folder| Path::new(&folder.path));
+        std::env::set_current_dir(folder.unwrap_or(Path::new("/")))
     }
 
     /// The host's own device, where none can be made.

@@ -3,9 +3,10 @@
 //! A program of its own that has one thread and ends in `exec` or in an error. Namespaces need a
 //! new process, which is the daemon's child as the shim is; the shim tells its pid and ends.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -14,20 +15,27 @@ use rustix::io::FdFlags;
 use rustix::process::{getgid, getuid};
 
 use super::plan::Word;
-use super::{Layer, Order, Plan, files, spaces, user};
+use super::{Layer, Order, Plan, Task, files, spaces, user};
 
 /// The argument that makes osvm the shim. The number of its socket follows.
 pub const WORD: &str = "vmm-jail";
 
-/// Becomes the program of the plan that comes over descriptor `socket`. Returns only in a process
-/// that is not the program: the shim that has started it as another one, a trial, and a failure, of
-/// which the daemon has then been told.
-pub fn enter(socket: RawFd) -> ExitCode {
+/// What osvm itself does in a jail: by its arguments, and with the descriptors that it was given.
+pub type Own = fn(&[OsString], Vec<OwnedFd>) -> ExitCode;
+
+/// Becomes the program of the plan that comes over descriptor `socket`, or does osvm's `own`. Returns only then, and in a process that is neither: the shim that has
+/// started it as another one, a trial, and a failure, of which the daemon has then been told.
+pub fn enter(socket: RawFd, own: Own) -> ExitCode {
     // SAFETY: the daemon opened this descriptor for us, and nothing else in this process knows it.
     let mut talk = Talk(BufReader::new(unsafe { UnixStream::from_raw_fd(socket) }));
     let (word, code) = match talk.follow() {
         Ok(Done::Started(pid)) => (Word::Born { pid }, ExitCode::SUCCESS),
         Ok(Done::Tried) => (Word::Fit, ExitCode::SUCCESS),
+        Ok(Done::Own(args, given)) => {
+            // As exec would have closed it.
+            drop(talk);
+            return own(&args, given);
+        }
         Err(Failure { act, why, layer }) => (Word::Failed { act, why, layer }, ExitCode::FAILURE),
     };
     // Nobody is left to tell what can't be told here.
@@ -40,6 +48,8 @@ enum Done {
     /// Another process will be.
     Started(u32),
     Tried,
+    /// This process is, without another program.
+    Own(Vec<OsString>, Vec<OwnedFd>),
 }
 
 /// What could not be done, why, and which layer is missing therefore.
@@ -130,17 +140,26 @@ fn become_program(plan: &Plan) -> Result<Done, Failure> {
         files::confine(lent).map_err(Failure::in_layer(Layer::Landlock, "confine to files"))?;
     }
     seccompiler::apply_filter(&filter).map_err(Failure::of("put on the system call filter"))?;
-    if plan.is_trial {
-        return Ok(Done::Tried);
+    match &plan.task {
+        Task::Nothing => Ok(Done::Tried),
+        Task::Own { args } => Ok(Done::Own(args.clone(), given(&plan.keep))),
+        Task::Program { path, args } => {
+            let act = format!("run {}", path.display());
+            Err(Failure::of(act)(program(path, args).exec()))
+        }
     }
-    let shown = plan.program.display();
-    Err(Failure::of(format!("run {shown}"))(program(plan).exec()))
 }
 
-fn program(plan: &Plan) -> Command {
+fn given(keep: &[RawFd]) -> Vec<OwnedFd> {
+    // SAFETY: the daemon left these descriptors open for what this process becomes, and nothing else in it
+    // knows them.
+    keep.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+fn program(path: &OsStr, args: &[OsString]) -> Command {
     #[expect(clippy::disallowed_methods, reason = "this is the VMM room")]
-    let mut command = Command::new(&plan.program);
-    command.args(&plan.args).env_clear();
+    let mut command = Command::new(path);
+    command.args(args).env_clear();
     command
 }
 

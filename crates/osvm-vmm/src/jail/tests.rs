@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the tests start programs, as this room does")]
 
 mod prisoner;
+mod shared;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +28,7 @@ fn this_program(test: &str) -> Vec<OsString> {
 fn the_shim() {
     let args: Vec<_> = std::env::args().collect();
     let word = args.iter().position(|arg| arg == WORD).expect("started as the shim");
-    let code = enter(args[word + 1].parse().unwrap());
+    let code = enter(args[word + 1].parse().unwrap(), shared::the_server);
     assert_eq!(code, std::process::ExitCode::SUCCESS);
 }
 

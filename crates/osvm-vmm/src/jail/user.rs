@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use serde::{Deserialize, Serialize};
 
 /// Where VMs' users begin: above the numbers that directories hand out (FreeIPA and SSSD end below
 /// 2,000,200,000), below systemd's for foreign files (2,147,352,576), beside all of its other ranges.
@@ -20,9 +21,23 @@ pub(crate) fn of_vm(id: &str) -> u32 {
     FIRST + u32::try_from(hash % COUNT).expect("below COUNT")
 }
 
-/// Becomes that user and no member of any group.
-pub(super) fn become_user(user: u32) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+/// Who a jailed process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl User {
+    /// A user whose group has the same number.
+    pub(crate) fn alone(number: u32) -> Self {
+        Self { uid: number, gid: number }
+    }
+}
+
+/// Becomes that user and no member of any other group.
+pub(super) fn become_user(user: User) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     set_thread_groups(&[])?;
     set_thread_res_gid(gid, gid, gid)?;
     // Of all capabilities, none is left to a user that is not root.

@@ -85,6 +85,11 @@ impl Process {
         self.identity.pid
     }
 
+    /// A descriptor that can be read once the process has ended.
+    pub fn end_to_watch(&self) -> io::Result<OwnedFd> {
+        self.pidfd.try_clone()
+    }
+
     /// Waits for the process's end. May be called any number of times, also afterwards.
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();

@@ -117,6 +117,26 @@ impl Spawn {
         handover.go().await
     }
 
+    /// Starts what osvm does itself, in a jail.
+    pub(crate) async fn start_own(
+        mut self,
+        jail: &Jail,
+        plan: Plan,
+        group: (&str, Shares),
+        log: File,
+    ) -> Result<KillGuard, JailError> {
+        self.become_shim(jail);
+        let (process, handover) = self.hand_over(plan, log).await.map_err(|error| match error {
+            Stop::Jail(error) => error,
+            Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
+        })?;
+        if jail.has(Layer::ControlGroup) {
+            jail.enclose(group.0, group.1, &process).await?;
+        }
+        handover.go().await?;
+        Ok(process)
+    }
+
     fn become_shim(&mut self, jail: &Jail) {
         let (program, args) = jail.shim();
         self.program = program.to_owned();

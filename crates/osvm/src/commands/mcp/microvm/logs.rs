@@ -35,6 +35,8 @@ enum Source {
     Vmm,
     /// What happened to the VM
     Agent,
+    /// The hosts it asked for, and whether it might
+    Egress,
 }
 
 impl From<Source> for LogSource {
@@ -44,6 +46,7 @@ impl From<Source> for LogSource {
             Source::Console => Self::Console,
             Source::Vmm => Self::Vmm,
             Source::Agent => Self::Agent,
+            Source::Egress => Self::Egress,
         }
     }
 }

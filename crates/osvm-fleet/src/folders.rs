@@ -1,0 +1,192 @@
+//! Folders of the host's that a VM is lent: each served by a process of its own, in a jail that holds nothing else.
+//! It ends with the VM's VMM, and outlives the daemon: the guest's files stay open.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use osvm_spec::{Access, Folder};
+use osvm_vmm::Process;
+use osvm_vmm::jail::{Jail, Share};
+use rustix::fs::{Mode, OFlags};
+
+use crate::drivers::chain;
+use crate::id::VmId;
+use crate::rundir::RunDir;
+use crate::state::{Cause, CauseKind};
+
+/// What osvm does when it serves a folder; what may be done in it follows.
+pub const WORD: &str = "folder";
+
+/// How long a server whose VMM has ended may take to follow.
+const FOLLOW: Duration = Duration::from_secs(2);
+
+/// What osvm does in the jail of a folder, which is its current one: serves it until the VMM has ended.
+pub fn serve(access: &OsStr, given: Vec<OwnedFd>) -> ExitCode {
+    let access = access.to_str().and_then(|text| text.parse().ok());
+    let (Some(access), Ok([listener, until])) = (access, <[OwnedFd; 2]>::try_from(given)) else {
+        return ExitCode::FAILURE;
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let served = rustix::fs::open(".", flags, Mode::empty())
+        .map_err(|errno| format!("open the folder: {errno}"))
+        .and_then(|folder| {
+            osvm_egress::folders::serve(&listener.into(), folder, access, &until)
+                .map_err(|error| error.to_string())
+        });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "serving a lent folder: failed to {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that one VM is lent.
+pub(crate) struct Lender<'a> {
+    pub(crate) jail: &'a Jail,
+    pub(crate) id: &'a VmId,
+    pub(crate) dir: &'a RunDir,
+    /// What is never lent: osvm's own folders.
+    pub(crate) own: [&'a Path; 2],
+    pub(crate) vmm: &'a Process,
+}
+
+impl Lender<'_> {
+    /// Starts a server for each folder.
+    pub(crate) async fn lend(&self, folders: &[Folder]) -> Result<Vec<Process>, Cause> {
+        let mut servers = Servers(Vec::new());
+        for (number, folder) in folders.iter().enumerate() {
+            servers.0.push(self.serve(number, folder).await?);
+        }
+        Ok(servers.0.drain(..).collect())
+    }
+
+    async fn serve(&self, number: usize, folder: &Folder) -> Result<Process, Cause> {
+        let host = may_be_lent(&folder.host, &self.own)?;
+        let failed = |error: &dyn std::error::Error| {
+            let message = format!("failed to lend {}: {}", host.display(), chain(error));
+            Cause::new(CauseKind::Machine, message).hint("osvm doctor")
+        };
+        let give = self.give(number).map_err(|error| failed(&error))?;
+        let log = File::options().append(true).create(true).open(self.dir.vmm_log());
+        let share = Share {
+            id: self.id.as_str(),
+            number,
+            folder: &host,
+            is_read_only: folder.access == Access::Ro,
+            log: log.map_err(|error| failed(&error))?,
+        };
+        let args = vec![WORD.into(), folder.access.to_string().into()];
+        self.jail.serve_folder(share, args, give).await.map_err(|error| failed(&error))
+    }
+
+    /// Where it listens, and what it ends with.
+    fn give(&self, number: usize) -> io::Result<Vec<OwnedFd>> {
+        let listener = UnixListener::bind(self.dir.folder_socket(number))?;
+        Ok(vec![listener.into(), self.vmm.end_to_watch()?])
+    }
+}
+
+/// The folder itself, wherever links lead, if it may be lent. Whoever could write to osvm's own files could have it
+/// do anything.
+fn may_be_lent(written: &Path, own: &[&Path]) -> Result<PathBuf, Cause> {
+    let shown = written.display();
+    let refuse = |why: String| {
+        Cause::new(CauseKind::Request, format!("folder {shown} can't be lent: {why}"))
+    };
+    let folder = fs::canonicalize(written).map_err(|error| refuse(error.to_string()))?;
+    if !folder.is_dir() {
+        return Err(refuse("it is no folder".to_owned()));
+    }
+    let own = own.iter().filter_map(|own| fs::canonicalize(own).ok());
+    match own.into_iter().find(|own| own.starts_with(&folder) || folder.starts_with(own)) {
+        None => Ok(folder),
+        Some(own) => {
+            let why = format!("osvm keeps its own files in {}", own.display());
+            Err(refuse(why).hint("lend a folder that does not hold them"))
+        }
+    }
+}
+
+/// Servers of a VM that has not got all of its folders yet.
+struct Servers(Vec<Process>);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        end(&self.0);
+    }
+}
+
+fn end(servers: &[Process]) {
+    for server in servers {
+        // Fails only when it has ended already.
+        let _ = server.kill();
+    }
+}
+
+/// Waits for the first of them to end; for ever where there is none.
+pub(crate) async fn lost(servers: &[Process]) -> usize {
+    if servers.is_empty() {
+        return std::future::pending().await;
+    }
+    let ends = servers.iter().map(|server| Box::pin(server.exited()));
+    let (_, number, _) = futures::future::select_all(ends).await;
+    number
+}
+
+/// Returns when none is left. Their VMM has ended.
+pub(crate) async fn gone(servers: &[Process]) {
+    let all = futures::future::join_all(servers.iter().map(Process::exited));
+    if tokio::time::timeout(FOLLOW, all).await.is_err() {
+        end(servers);
+        futures::future::join_all(servers.iter().map(Process::exited)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_lent_as_what_it_is_wherever_links_lead() {
+        let place = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(place.path()).unwrap().join("real");
+        fs::create_dir(&real).unwrap();
+        symlink(&real, place.path().join("link")).unwrap();
+        assert_eq!(may_be_lent(&place.path().join("link"), &[]).unwrap(), real);
+    }
+
+    #[test]
+    fn what_holds_osvms_own_files_or_lies_among_them_is_not_lent() {
+        let place = tempfile::tempdir().unwrap();
+        let home = place.path().join("home/.osvm");
+        fs::create_dir_all(home.join("images")).unwrap();
+        fs::create_dir(place.path().join("home/work")).unwrap();
+        symlink(&home, place.path().join("home/work/link")).unwrap();
+        let may = |path: &str| may_be_lent(&place.path().join(path), &[&home]);
+        for path in ["", "home", "home/.osvm", "home/.osvm/images", "home/work/link"] {
+            let cause = may(path).unwrap_err();
+            assert!(cause.to_string().contains("osvm keeps its own files"), "{path}: {cause}");
+        }
+        assert!(may("home/work").is_ok());
+    }
+
+    #[test]
+    fn what_is_not_there_or_is_no_folder_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(may_be_lent(&file, &[]).unwrap_err().to_string().contains("it is no folder"));
+        let missing = may_be_lent(&place.path().join("none"), &[]).unwrap_err().to_string();
+        assert!(missing.contains("none can't be lent: No such file"), "{missing}");
+    }
+}
