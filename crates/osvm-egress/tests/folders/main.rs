@@ -1,0 +1,11 @@
+//! Folders, lent: the share process's server, driven by FUSE messages as the guest's agent carries them, and
+//! through a real kernel that mounts it. The guest here is as hostile as it likes.
+
+mod escapes;
+mod hostile;
+mod mount;
+mod ordinary;
+mod peer;
+mod protected;
+mod reconnect;
+mod share;
