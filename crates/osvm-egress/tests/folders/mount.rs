@@ -51,10 +51,8 @@ impl Mounted {
         };
         let target = tempfile::tempdir().unwrap();
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other\0",
-            fuse.as_raw_fd()
-        );
+        let options =
+            format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other\0", fuse.as_raw_fd());
         let options = std::ffi::CString::from_vec_with_nul(options.into_bytes()).unwrap();
         if let Err(error) = mount("osvm", target.path(), "fuse", flags, options.as_c_str()) {
             eprintln!("skipped: mount: {error}");

@@ -55,7 +55,8 @@ fn appending_truncating_and_modes_do_what_they_say() {
     let then = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 500);
     File::options().write(true).open(&guest).unwrap().set_modified(then).unwrap();
     assert_eq!(fs::metadata(&host).unwrap().modified().unwrap(), then);
-    let new = File::options().write(true).create_new(true).mode(0o600).open(guest.with_extension("x"));
+    let new =
+        File::options().write(true).create_new(true).mode(0o600).open(guest.with_extension("x"));
     assert_eq!(new.unwrap().metadata().unwrap().mode() & 0o7777, 0o600);
 }
 

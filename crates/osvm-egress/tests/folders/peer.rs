@@ -54,6 +54,16 @@ impl Peer {
         Self { stream, post, unique: 0 }
     }
 
+    /// Goes on where another has ended.
+    pub(crate) fn with_post(share: &Share, mut post: Post) -> Self {
+        let stream = greet(share.connect(), &mut post).unwrap();
+        Self { stream, post, unique: 1 << 32 }
+    }
+
+    pub(crate) fn receive(&mut self) -> Vec<u8> {
+        receive(&self.stream, &mut self.post).unwrap()
+    }
+
     /// The answer's fields, or the number of its error.
     pub(crate) fn ask(&mut self, call: u32, node: u64, body: &[u8]) -> Result<Vec<u8>, i32> {
         self.unique += 2;

@@ -38,9 +38,8 @@ impl Share {
         let listener = UnixListener::bind(around.path().join("socket")).unwrap();
         let folder = opened(&folder);
         let (ended, until) = std::io::pipe().unwrap();
-        let thread = std::thread::spawn(move || {
-            serve(&listener, folder, access, &OwnedFd::from(ended))
-        });
+        let thread =
+            std::thread::spawn(move || serve(&listener, folder, access, &OwnedFd::from(ended)));
         Self { around, until: Some(until), thread: Some(thread) }
     }
 
@@ -108,15 +107,15 @@ pub(crate) fn run(folder: &Path, line: &[&str]) -> Result<String, String> {
     #[expect(clippy::disallowed_methods, reason = "a test runs what a user would")]
     let mut command = std::process::Command::new(line[0]);
     command.args(&line[1..]).current_dir(folder);
-    for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"] {
+    for name in ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]
+    {
         command.env(name, "someone");
     }
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
     command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
     command.env("GIT_CONFIG_VALUE_0", "*").env("GIT_EDITOR", "true");
     let done = command.output().unwrap();
-    let (out, err) =
-        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     if done.status.success() { Ok(out.into_owned()) } else { Err(format!("{line:?}: {out}{err}")) }
 }
 

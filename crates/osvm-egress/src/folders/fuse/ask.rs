@@ -31,39 +31,115 @@ pub(crate) struct Malformed(usize);
 
 #[derive(Debug)]
 pub(crate) enum Ask<'a> {
-    Init { major: u32, minor: u32, max_readahead: u32, flags: u32 },
+    Init {
+        major: u32,
+        minor: u32,
+        max_readahead: u32,
+        flags: u32,
+    },
     Destroy,
     /// Nodes, and how many lookups of each are forgotten.
     Forget(Vec<(u64, u64)>),
     Interrupt,
     Lookup(&'a [u8]),
-    Attributes { handle: Option<u64> },
+    Attributes {
+        handle: Option<u64>,
+    },
     SetAttributes(SetAttributes),
     ReadLink,
-    Symlink { name: &'a [u8], target: &'a [u8] },
-    MakeNode { name: &'a [u8], mode: u32 },
-    MakeFolder { name: &'a [u8], mode: Mode },
-    Remove { name: &'a [u8] },
-    RemoveFolder { name: &'a [u8] },
-    Rename { name: &'a [u8], new_parent: u64, new_name: &'a [u8], flags: RenameFlags },
-    Link { node: u64, name: &'a [u8] },
+    Symlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
+    MakeNode {
+        name: &'a [u8],
+        mode: u32,
+    },
+    MakeFolder {
+        name: &'a [u8],
+        mode: Mode,
+    },
+    Remove {
+        name: &'a [u8],
+    },
+    RemoveFolder {
+        name: &'a [u8],
+    },
+    Rename {
+        name: &'a [u8],
+        new_parent: u64,
+        new_name: &'a [u8],
+        flags: RenameFlags,
+    },
+    Link {
+        node: u64,
+        name: &'a [u8],
+    },
     Open(OpenFlags),
     OpenFolder,
-    Create { name: &'a [u8], flags: OpenFlags, mode: Mode },
-    Read { handle: u64, offset: u64, size: u32 },
-    Write { handle: u64, offset: u64, data: &'a [u8] },
-    List { handle: u64, offset: u64, size: u32, with_entries: bool },
-    Release { handle: u64 },
-    Sync { handle: u64, data_only: bool },
+    Create {
+        name: &'a [u8],
+        flags: OpenFlags,
+        mode: Mode,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        size: u32,
+    },
+    Write {
+        handle: u64,
+        offset: u64,
+        data: &'a [u8],
+    },
+    List {
+        handle: u64,
+        offset: u64,
+        size: u32,
+        with_entries: bool,
+    },
+    Release {
+        handle: u64,
+    },
+    Sync {
+        handle: u64,
+        data_only: bool,
+    },
     Statistics,
-    GetAttribute { name: &'a [u8], size: u32 },
-    SetAttribute { name: &'a [u8], value: &'a [u8], flags: u32 },
-    ListAttributes { size: u32 },
-    RemoveAttribute { name: &'a [u8] },
-    Access { mask: u32 },
-    Allocate { handle: u64, offset: u64, length: u64, mode: FallocateFlags },
-    Seek { handle: u64, offset: u64, is_hole: bool },
-    Copy { from: (u64, u64), to: (u64, u64), length: u64 },
+    GetAttribute {
+        name: &'a [u8],
+        size: u32,
+    },
+    SetAttribute {
+        name: &'a [u8],
+        value: &'a [u8],
+        flags: u32,
+    },
+    ListAttributes {
+        size: u32,
+    },
+    RemoveAttribute {
+        name: &'a [u8],
+    },
+    Access {
+        mask: u32,
+    },
+    Allocate {
+        handle: u64,
+        offset: u64,
+        length: u64,
+        mode: FallocateFlags,
+    },
+    Seek {
+        handle: u64,
+        offset: u64,
+        is_hole: bool,
+    },
+    Copy {
+        from: (u64, u64),
+        to: (u64, u64),
+        length: u64,
+    },
 }
 
 /// How a file is opened, as far as the guest has a say.
@@ -272,8 +348,7 @@ fn set_attribute<'a>(fields: &mut Fields<'a>) -> Result<Ask<'a>, Errno> {
 fn allocate<'a>(fields: &mut Fields<'a>) -> Result<Ask<'a>, Errno> {
     let (handle, offset, length) = (fields.u64()?, fields.u64()?, fields.u64()?);
     let mode = FallocateFlags::from_bits(fields.u32()?).ok_or(Errno::OPNOTSUPP)?;
-    let known =
-        FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE;
+    let known = FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE;
     if !known.contains(mode) {
         return Err(Errno::OPNOTSUPP);
     }
@@ -302,8 +377,7 @@ fn copy<'a>(fields: &mut Fields<'a>) -> Result<Ask<'a>, Errno> {
 impl OpenFlags {
     /// What does not change what is opened, or how it is written, is left to the guest's kernel.
     fn of(bits: u32) -> Result<Self, Errno> {
-        let known =
-            OFlags::ACCMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
+        let known = OFlags::ACCMODE | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC | OFlags::SYNC;
         let given = OFlags::from_bits_retain(bits);
         if given & OFlags::ACCMODE == OFlags::ACCMODE {
             return Err(Errno::INVAL);

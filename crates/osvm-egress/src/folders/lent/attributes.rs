@@ -89,12 +89,7 @@ impl Lent {
     }
 
     /// A size of 0 asks for the size.
-    pub(super) fn get_attribute(
-        &self,
-        node: u64,
-        name: &[u8],
-        size: u32,
-    ) -> Result<Answer, Errno> {
+    pub(super) fn get_attribute(&self, node: u64, name: &[u8], size: u32) -> Result<Answer, Errno> {
         if !name.starts_with(PROGRAMS) {
             return Err(hidden(name));
         }

@@ -82,12 +82,7 @@ impl Lent {
         Ok(Answer::created(&self.entry(&entered), &Opened { handle, keep_cache: false }))
     }
 
-    fn open_existing(
-        &self,
-        parent: &Node,
-        name: &[u8],
-        flags: OpenFlags,
-    ) -> Result<Answer, Errno> {
+    fn open_existing(&self, parent: &Node, name: &[u8], flags: OpenFlags) -> Result<Answer, Errno> {
         let entered = self.enter(parent, name)?;
         let opened = self.nodes.get(entered.0).and_then(|node| self.opened(&node, flags));
         let opened = opened.inspect_err(|_| self.nodes.forget(entered.0, 1))?;
@@ -140,7 +135,11 @@ impl Lent {
 
     pub(super) fn sync(&self, handle: u64, data_only: bool) -> Result<Answer, Errno> {
         let file = self.handles.get(handle)?;
-        if data_only { fdatasync(&*file)? } else { fsync(&*file)? }
+        if data_only {
+            fdatasync(&*file)?
+        } else {
+            fsync(&*file)?
+        }
         Ok(Answer::empty())
     }
 

@@ -60,11 +60,7 @@ impl Lent {
         self.enter_found(Found::find(parent, name)?, place(parent, name))
     }
 
-    pub(super) fn enter_found(
-        &self,
-        found: Found,
-        place: Place<'_>,
-    ) -> Result<(u64, Stat), Errno> {
+    pub(super) fn enter_found(&self, found: Found, place: Place<'_>) -> Result<(u64, Stat), Errno> {
         let node = Node::new(found.file, &found.stat, self.guard.zone(place));
         Ok((self.nodes.enter(node)?, found.stat))
     }
