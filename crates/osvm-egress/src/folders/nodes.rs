@@ -163,9 +163,9 @@ impl Nodes {
         known.by_identity.clear();
     }
 
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        locked(&self.known).by_number.len()
+    /// Whether those that may still come are better kept for what the guest asks for by name.
+    pub(super) fn are_scarce(&self) -> bool {
+        locked(&self.known).by_number.len() >= self.most / 4 * 3
     }
 }
 
@@ -228,3 +228,6 @@ impl Handles {
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ fn an_empty_message_says_only_what_was_seen() {
 #[test]
 fn sizes_that_the_guest_claims_are_not_made_room_for() {
     let share = Share::lend_prepared(Access::RwAll, |folder| {
-        fs::write(folder.join("file"), "text").unwrap()
+        fs::write(folder.join("file"), "text").unwrap();
     });
     let mut peer = Peer::of(&share);
     let invalid = Err(Errno::INVAL.raw_os_error());

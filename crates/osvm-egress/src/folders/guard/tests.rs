@@ -187,7 +187,8 @@ impl Model {
         Some(())
     }
 
-    /// Told from whole paths, without zones: each name that is protected, what bears it, and what that says.
+    /// Told from whole paths, without zones: each name that is protected or leads out of a repository, what
+    /// bears it, and what that says.
     fn protected(&self) -> Vec<(usize, &'static [u8], usize, File)> {
         let mut found = Vec::new();
         self.walk(0, &mut Vec::new(), &mut found);
@@ -206,7 +207,8 @@ impl Model {
                 continue;
             }
             path.push(name);
-            if is_protected(path) {
+            let kind = self.files[file].kind;
+            if is_protected(path) || kind == FileType::Symlink && path.contains(&&b".git"[..]) {
                 found.push((folder, name, file, self.files[file]));
             }
             if self.files[file].kind == FileType::Directory {

@@ -135,12 +135,8 @@ impl Lent {
 
     pub(super) fn sync(&self, handle: u64, data_only: bool) -> Result<Answer, Errno> {
         let file = self.handles.get(handle)?;
-        if data_only {
-            fdatasync(&*file)?
-        } else {
-            fsync(&*file)?
-        }
-        Ok(Answer::empty())
+        let synced = if data_only { fdatasync(&*file) } else { fsync(&*file) };
+        synced.map(|()| Answer::empty())
     }
 
     pub(super) fn allocate(

@@ -49,7 +49,8 @@ impl Lent {
         with_entries: bool,
     ) {
         let name = found.file_name().to_bytes();
-        let is_looked_up = with_entries && !matches!(name, b"." | b"..");
+        let is_looked_up =
+            with_entries && !matches!(name, b"." | b"..") && !self.nodes.are_scarce();
         let entered = is_looked_up.then(|| self.enter(folder, name).ok()).flatten();
         let entry = entered.as_ref().map(|entered| self.entry(entered));
         let (inode, next) = (found.ino(), found.next_entry_cookie());
