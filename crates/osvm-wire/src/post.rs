@@ -84,6 +84,11 @@ impl Post {
         if self.kept_bytes > MAX_KEPT { Err(PostError::Unseen) } else { Ok(()) }
     }
 
+    /// Whether a message of that length can be put without leaving too much unseen.
+    pub fn has_room_for(&self, length: usize) -> bool {
+        self.kept_bytes + length <= MAX_KEPT
+    }
+
     /// The next to send on this stream, with what stands before it.
     pub fn next(&mut self) -> Option<([u8; HEADER_LEN], &[u8])> {
         let message = self.kept.get(self.sent)?;

@@ -1,0 +1,180 @@
+//! Names: looked up, made, moved and removed.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{PoisonError, RwLockReadGuard};
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, linkat, mkdirat,
+    mknodat, openat2, readlinkat, renameat_with, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::Lent;
+use crate::folders::fuse::Answer;
+use crate::folders::guard::{Place, Thing};
+use crate::folders::nodes::Node;
+
+/// A file that was found under a name, held by a descriptor that neither reads nor writes.
+pub(super) struct Found {
+    pub(super) file: OwnedFd,
+    pub(super) stat: Stat,
+}
+
+impl Found {
+    /// In that folder. Another mount is as good as locked.
+    pub(super) fn find(parent: &Node, name: &[u8]) -> Result<Self, Errno> {
+        let within = ResolveFlags::BENEATH
+            | ResolveFlags::NO_XDEV
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = loop {
+            match openat2(parent, name, flags, Mode::empty(), within) {
+                // Something was renamed or mounted meanwhile, anywhere.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::XDEV) => return Err(Errno::ACCESS),
+                Err(Errno::MFILE) => return Err(Errno::NFILE),
+                file => break file?,
+            }
+        };
+        let stat = fstat(&file)?;
+        Ok(Self { file, stat })
+    }
+
+    fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+impl Lent {
+    pub(super) fn look_up(&self, parent: u64, name: &[u8]) -> Result<Answer, Errno> {
+        self.entered(&*self.nodes.get(parent)?, name)
+    }
+
+    fn entered(&self, parent: &Node, name: &[u8]) -> Result<Answer, Errno> {
+        Ok(Answer::entry(&self.entry(&self.enter(parent, name)?)))
+    }
+
+    /// The node under that name, which counts as looked up.
+    pub(super) fn enter(&self, parent: &Node, name: &[u8]) -> Result<(u64, Stat), Errno> {
+        self.enter_found(Found::find(parent, name)?, place(parent, name))
+    }
+
+    pub(super) fn enter_found(&self, found: Found, place: Place<'_>) -> Result<(u64, Stat), Errno> {
+        let node = Node::new(found.file, &found.stat, self.guard.zone(place));
+        Ok((self.nodes.enter(node)?, found.stat))
+    }
+
+    pub(super) fn read_link(&self, node: u64) -> Result<Answer, Errno> {
+        let node = self.nodes.get(node)?;
+        if node.kind != FileType::Symlink {
+            return Err(Errno::INVAL);
+        }
+        let target = readlinkat(&*node, "", Vec::new())?;
+        Ok(Answer::bytes(target.as_bytes()))
+    }
+
+    /// Its target is text: whoever follows it decides where it leads.
+    pub(super) fn make_symlink(
+        &self,
+        parent: u64,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Answer, Errno> {
+        self.make(parent, name, FileType::Symlink, |parent| symlinkat(target, parent, name))
+    }
+
+    /// A socket is a mere name to the host, where nobody listens behind it. A pipe would hold up whoever opens
+    /// it there, and a device is what its number says.
+    pub(super) fn make_node(&self, parent: u64, name: &[u8], mode: u32) -> Result<Answer, Errno> {
+        let kind = FileType::from_raw_mode(mode);
+        if !matches!(kind, FileType::RegularFile | FileType::Socket) {
+            self.guard.may_change_anything()?;
+            return Err(Errno::PERM);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        self.make(parent, name, kind, |parent| mknodat(parent, name, kind, mode, 0))
+    }
+
+    pub(super) fn make_folder(
+        &self,
+        parent: u64,
+        name: &[u8],
+        mode: Mode,
+    ) -> Result<Answer, Errno> {
+        self.make(parent, name, FileType::Directory, |parent| mkdirat(parent, name, mode))
+    }
+
+    fn make(
+        &self,
+        parent: u64,
+        name: &[u8],
+        kind: FileType,
+        made: impl FnOnce(&Node) -> Result<(), Errno>,
+    ) -> Result<Answer, Errno> {
+        let parent = self.nodes.get(parent)?;
+        self.guard.may_make(place(&parent, name), kind)?;
+        let _names = self.among_others();
+        made(&parent)?;
+        self.entered(&parent, name)
+    }
+
+    pub(super) fn remove(
+        &self,
+        parent: u64,
+        name: &[u8],
+        is_folder: bool,
+    ) -> Result<Answer, Errno> {
+        let parent = self.nodes.get(parent)?;
+        self.guard.may_remove(place(&parent, name))?;
+        let _names = self.among_others();
+        let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        unlinkat(&*parent, name, flags)?;
+        Ok(Answer::empty())
+    }
+
+    /// The node itself is linked, whatever bears its name by now.
+    pub(super) fn link(&self, node: u64, parent: u64, name: &[u8]) -> Result<Answer, Errno> {
+        let (node, parent) = (self.nodes.get(node)?, self.nodes.get(parent)?);
+        let thing = Thing { kind: node.kind, zone: node.zone() };
+        self.guard.may_link(thing, place(&parent, name))?;
+        let _names = self.among_others();
+        let number = rustix::fd::AsFd::as_fd(&*node).as_raw_fd().to_string();
+        linkat(&self.descriptors, number, &*parent, name, AtFlags::SYMLINK_FOLLOW)?;
+        self.entered(&parent, name)
+    }
+
+    pub(super) fn rename(
+        &self,
+        (old_parent, old_name): (u64, &[u8]),
+        (new_parent, new_name): (u64, &[u8]),
+        flags: RenameFlags,
+    ) -> Result<Answer, Errno> {
+        let (old_parent, new_parent) = (self.nodes.get(old_parent)?, self.nodes.get(new_parent)?);
+        let (from, to) = (place(&old_parent, old_name), place(&new_parent, new_name));
+        self.guard.may_change_anything()?;
+        // What was judged must be what is moved.
+        let _alone = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        self.guard.may_move(self.thing(&old_parent, old_name)?, from, to)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            self.guard.may_move(self.thing(&new_parent, new_name)?, to, from)?;
+        }
+        renameat_with(&*old_parent, old_name, &*new_parent, new_name, flags)?;
+        Ok(Answer::empty())
+    }
+
+    fn thing(&self, parent: &Node, name: &[u8]) -> Result<Thing, Errno> {
+        let found = Found::find(parent, name)?;
+        let zone = self.guard.zone(place(parent, name)).for_kind(found.kind());
+        let seen = self.nodes.zone_of(&found.stat).unwrap_or(zone);
+        Ok(Thing { kind: found.kind(), zone: zone.max(seen) })
+    }
+
+    pub(super) fn among_others(&self) -> RwLockReadGuard<'_, ()> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn place<'a>(parent: &Node, name: &'a [u8]) -> Place<'a> {
+    Place { parent: parent.zone(), name }
+}
