@@ -15,3 +15,5 @@ pub mod init;
 mod link;
 pub mod machine;
 pub mod process;
+mod reach;
+mod talk;

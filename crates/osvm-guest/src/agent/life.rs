@@ -13,10 +13,10 @@ use std::sync::Arc;
 use osvm_wire::message::{Attach, Event, Refusal, Reply, SessionId, Spawn};
 
 use super::session::{self, Session};
-use super::talk::{Stream, StreamError, Talk};
 use super::{Agent, carry, pipes};
 use crate::console::say;
 use crate::process;
+use crate::talk::{Stream, StreamError, Talk};
 
 impl Agent {
     pub(super) async fn spawn(

@@ -5,9 +5,8 @@ mod life;
 mod pipes;
 mod session;
 mod table;
-mod talk;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,12 +18,13 @@ use rustix::process::Signal;
 use tokio::sync::broadcast;
 
 use self::table::Table;
-use self::talk::{StreamError, Talk};
 use crate::console::{chain, say};
 use crate::machine::{Machine, stats};
 use crate::process::{Cages, Reaper};
+use crate::reach::Host;
+use crate::talk::{StreamError, Talk};
 
-pub use self::talk::Stream;
+pub use crate::talk::Stream;
 
 /// Most sessions at a time: each may hold three full windows of bytes.
 const MAX_SESSIONS: usize = 32;
@@ -61,6 +61,7 @@ pub struct Agent {
     cages: Cages,
     reaper: Arc<Reaper>,
     events: broadcast::Sender<Event>,
+    host: Host,
 }
 
 impl Agent {
@@ -71,9 +72,15 @@ impl Agent {
             cages: Cages::new(settings.groups.clone(), settings.proc.clone()),
             reaper: Reaper::start(settings.as_init)?,
             events: broadcast::Sender::new(EVENTS),
+            host: Host::default(),
             machine: Box::new(machine),
             settings,
         }))
+    }
+
+    /// Where the link says that it is there.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Serves one stream until it ends.

@@ -12,9 +12,9 @@ use osvm_wire::message::*;
 use osvm_wire::session::{Incoming, Outgoing, Piece};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
-use crate::agent::talk::Talk;
 use crate::agent::{Agent, Settings, StreamError};
 use crate::machine::Machine;
+use crate::talk::Talk;
 
 /// Long enough for any machine; a test that needs it has failed.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl Machine for Dummy {
     }
 }
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         proc: "/proc".into(),
         etc: None,
@@ -47,7 +47,7 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-pub(super) fn agent() -> Arc<Agent> {
+pub(crate) fn agent() -> Arc<Agent> {
     Agent::start(settings(), Dummy::default()).unwrap()
 }
 

@@ -9,22 +9,22 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// Both directions of a stream.
-pub(super) struct Talk<S> {
-    pub(super) incoming: Receiver<S>,
-    pub(super) outgoing: Sender<S>,
+pub(crate) struct Talk<S> {
+    pub(crate) incoming: Receiver<S>,
+    pub(crate) outgoing: Sender<S>,
 }
 
-pub(super) struct Receiver<S> {
+pub(crate) struct Receiver<S> {
     stream: ReadHalf<S>,
     decoder: Decoder,
 }
 
-pub(super) struct Sender<S> {
+pub(crate) struct Sender<S> {
     stream: WriteHalf<S>,
 }
 
 impl<S: Stream> Talk<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self {
             incoming: Receiver { stream: read, decoder: Decoder::default() },
@@ -33,7 +33,7 @@ impl<S: Stream> Talk<S> {
     }
 
     /// The last thing said on a stream.
-    pub(super) async fn answer(&mut self, reply: &Reply) -> Result<(), StreamError> {
+    pub(crate) async fn answer(&mut self, reply: &Reply) -> Result<(), StreamError> {
         self.outgoing.send(reply).await?;
         self.outgoing.end().await
     }
@@ -41,7 +41,7 @@ impl<S: Stream> Talk<S> {
 
 impl<S: Stream> Receiver<S> {
     /// The next message, `None` at the end. Safe to cancel.
-    pub(super) async fn receive<M: Message>(&mut self) -> Result<Option<M>, StreamError> {
+    pub(crate) async fn receive<M: Message>(&mut self) -> Result<Option<M>, StreamError> {
         let mut buffer = [0; 8 * 1024];
         loop {
             if let Some(message) = self.decoder.decode()? {
@@ -57,14 +57,14 @@ impl<S: Stream> Receiver<S> {
 
 impl<S: Stream> Sender<S> {
     /// Not safe to cancel: the stream must be dropped then.
-    pub(super) async fn send<M: Message>(&mut self, message: &M) -> Result<(), StreamError> {
+    pub(crate) async fn send<M: Message>(&mut self, message: &M) -> Result<(), StreamError> {
         let frame = frame::encode(message)?;
         self.stream.write_all(&frame).await.map_err(StreamError::Write)?;
         self.stream.flush().await.map_err(StreamError::Write)
     }
 
     /// Nothing more will be said.
-    pub(super) async fn end(&mut self) -> Result<(), StreamError> {
+    pub(crate) async fn end(&mut self) -> Result<(), StreamError> {
         self.stream.shutdown().await.map_err(StreamError::Write)
     }
 }
@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 /// Why a stream was dropped.
 #[derive(Debug, Error)]
-pub(super) enum StreamError {
+pub(crate) enum StreamError {
     #[error("read from the host")]
     Read(#[source] io::Error),
     #[error("write to the host")]
