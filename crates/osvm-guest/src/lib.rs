@@ -10,10 +10,13 @@
 //! is their only contract. `init` and `link` need a VM; everything from `agent` on runs in tests as well.
 
 pub mod agent;
+#[cfg(test)]
+mod alone;
 mod console;
 pub mod init;
 mod link;
 pub mod machine;
+mod netlink;
 pub mod process;
 mod reach;
 mod talk;

@@ -6,7 +6,7 @@ use osvm_wire::frame::{self, Decoder, FrameError, Message};
 use osvm_wire::message::Reply;
 use osvm_wire::session::SessionError;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Chain, ReadHalf, WriteHalf};
 
 /// Both directions of a stream.
 pub(crate) struct Talk<S> {
@@ -22,6 +22,9 @@ pub(crate) struct Receiver<S> {
 pub(crate) struct Sender<S> {
     stream: WriteHalf<S>,
 }
+
+/// What follows a stream's messages.
+pub(crate) type Bytes<S> = Chain<io::Cursor<Vec<u8>>, ReadHalf<S>>;
 
 impl<S: Stream> Talk<S> {
     pub(crate) fn new(stream: S) -> Self {
@@ -55,7 +58,18 @@ impl<S: Stream> Receiver<S> {
     }
 }
 
+impl<S: Stream> Receiver<S> {
+    /// The stream's bytes after its messages: those that have arrived already, then the rest.
+    pub(crate) fn into_bytes(self) -> Bytes<S> {
+        io::Cursor::new(self.decoder.into_rest()).chain(self.stream)
+    }
+}
+
 impl<S: Stream> Sender<S> {
+    pub(crate) fn into_bytes(self) -> WriteHalf<S> {
+        self.stream
+    }
+
     /// Not safe to cancel: the stream must be dropped then.
     pub(crate) async fn send<M: Message>(&mut self, message: &M) -> Result<(), StreamError> {
         let frame = frame::encode(message)?;
@@ -69,7 +83,7 @@ impl<S: Stream> Sender<S> {
     }
 }
 
-/// A stream from the host.
+/// A stream from the host, or to it.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
