@@ -85,6 +85,7 @@ impl Post {
     }
 
     /// The next to send on this stream, with what stands before it.
+    #[expect(clippy::should_implement_trait, reason = "an iterator lends nothing of its own")]
     pub fn next(&mut self) -> Option<([u8; HEADER_LEN], &[u8])> {
         let message = self.kept.get(self.sent)?;
         self.sent += 1;
