@@ -101,6 +101,12 @@ impl Decoder {
         Ok(Some(message))
     }
 
+    /// What has arrived after the last message, of a stream that goes on without frames.
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.taken);
+        self.buffer
+    }
+
     /// To be asked when the stream has ended.
     pub fn finish(&self) -> Result<(), FrameError> {
         if self.taken == self.buffer.len() { Ok(()) } else { Err(FrameError::Truncated) }

@@ -90,6 +90,7 @@ impl Post {
     }
 
     /// The next to send on this stream, with what stands before it.
+    #[expect(clippy::should_implement_trait, reason = "an iterator lends nothing of its own")]
     pub fn next(&mut self) -> Option<([u8; HEADER_LEN], &[u8])> {
         let message = self.kept.get(self.sent)?;
         self.sent += 1;
@@ -106,6 +107,11 @@ impl Post {
     /// How many of the other side's have arrived.
     pub fn seen(&self) -> u64 {
         self.seen
+    }
+
+    /// How many bytes are kept because the other side is not known to have seen them.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// There is a new stream, and the other side has seen this many.

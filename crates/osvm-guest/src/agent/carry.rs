@@ -5,7 +5,7 @@ use std::time::Duration;
 use osvm_wire::message::SessionFrame;
 
 use super::session::{Attachment, Next, Session};
-use super::talk::{Receiver, Sender, Stream, StreamError, Talk};
+use crate::talk::{Receiver, Sender, Stream, StreamError, Talk};
 
 /// How long a finished stream waits for the host to let go of it.
 const LINGER: Duration = Duration::from_secs(5);

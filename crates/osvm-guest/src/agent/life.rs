@@ -11,20 +11,21 @@
 use std::sync::Arc;
 
 use osvm_wire::message::{Attach, Event, Refusal, Reply, SessionId, Spawn};
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::session::{self, Session};
-use super::talk::{Stream, StreamError, Talk};
 use super::{Agent, carry, pipes};
 use crate::console::say;
 use crate::process;
+use crate::talk::{Stream, StreamError, Talk};
 
 impl Agent {
     pub(super) async fn spawn(
         self: Arc<Self>,
-        spawn: &Spawn,
+        spawn: Spawn,
         mut talk: Talk<impl Stream>,
     ) -> Result<(), StreamError> {
-        match self.begin(spawn) {
+        match self.begin(spawn).await {
             Ok(session) => {
                 let pid = session.pid();
                 let attachment = session.attach();
@@ -34,18 +35,25 @@ impl Agent {
         }
     }
 
-    /// Starts a process and everything that belongs to its session. Nothing in here waits, so nobody can
-    /// see half a session.
-    fn begin(self: &Arc<Self>, spawn: &Spawn) -> Result<Arc<Session>, Refusal> {
-        self.sessions.check_room_for(spawn.session)?;
-        let started = process::start(spawn, self.settings.etc.as_deref(), &self.cages)?;
-        let ended = self.reaper.expect(started.pid);
-        let session = Arc::new(Session::new(spawn, started.pid, started.cage));
-        self.sessions.insert(Arc::clone(&session));
+    /// Starts a process and everything that belongs to its session. Nobody can see half a session: nothing waits
+    /// after the process was started.
+    async fn begin(self: &Arc<Self>, spawn: Spawn) -> Result<Arc<Session>, Refusal> {
+        let place = self.sessions.keep_place(spawn.session)?;
+        let agent = Arc::clone(self);
+        // The program may lie in a folder whose messages this thread carries, so another one waits for it.
+        let started = spawn_blocking(move || agent.start_process(&spawn).map(|it| (it, spawn)));
+        let ((started, ended), spawn) = started.await.map_err(|error| not_started(&error))??;
+        let session = Arc::new(Session::new(&spawn, started.pid, started.cage));
+        place.take(Arc::clone(&session));
         self.report(Event::Started { session: spawn.session, pid: session.pid() });
         pipes::start(&session, started.stdin, started.stdout, started.stderr);
         tokio::spawn(Arc::clone(self).attend(Arc::clone(&session), ended));
         Ok(session)
+    }
+
+    fn start_process(&self, spawn: &Spawn) -> Result<(process::Started, process::Ended), Refusal> {
+        let (etc, offered) = (self.settings.etc.as_deref(), self.reach.environment());
+        self.reaper.start_one(|| process::start(spawn, etc, offered, &self.cages))
     }
 
     /// Waits for the process's end, takes its descendants with it, and keeps the exit for the host.
@@ -116,4 +124,8 @@ impl Agent {
         self.sessions.remove(id);
         Ok(Reply::Closed)
     }
+}
+
+fn not_started(error: &JoinError) -> Refusal {
+    Refusal::Failed { act: "start a process".to_owned(), why: error.to_string() }
 }

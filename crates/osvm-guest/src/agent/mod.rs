@@ -5,26 +5,28 @@ mod life;
 mod pipes;
 mod session;
 mod table;
-mod talk;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use osvm_wire::grant::Grants;
 use osvm_wire::message::{Event, Hello, Prepare, Refusal, Reply, Request, SessionId};
 use rustix::process::Signal;
 use tokio::sync::broadcast;
+use tokio::task::spawn_blocking;
 
 use self::table::Table;
-use self::talk::{StreamError, Talk};
 use crate::console::{chain, say};
 use crate::machine::{Machine, stats};
 use crate::process::{Cages, Reaper};
+use crate::reach::{Host, Reach};
+use crate::talk::{StreamError, Talk};
 
-pub use self::talk::Stream;
+pub use crate::talk::Stream;
 
 /// Most sessions at a time: each may hold three full windows of bytes.
 const MAX_SESSIONS: usize = 32;
@@ -61,6 +63,7 @@ pub struct Agent {
     cages: Cages,
     reaper: Arc<Reaper>,
     events: broadcast::Sender<Event>,
+    reach: Reach,
 }
 
 impl Agent {
@@ -71,9 +74,15 @@ impl Agent {
             cages: Cages::new(settings.groups.clone(), settings.proc.clone()),
             reaper: Reaper::start(settings.as_init)?,
             events: broadcast::Sender::new(EVENTS),
+            reach: Reach::default(),
             machine: Box::new(machine),
             settings,
         }))
+    }
+
+    /// Where the link says that it is there.
+    pub(crate) fn host(&self) -> &Host {
+        self.reach.host()
     }
 
     /// Serves one stream until it ends.
@@ -91,7 +100,7 @@ impl Agent {
             Err(why) => return talk.answer(&Reply::Refused(Refusal::Invalid { why })).await,
         };
         match request {
-            Request::Spawn(spawn) => self.spawn(&spawn, talk).await,
+            Request::Spawn(spawn) => self.spawn(spawn, talk).await,
             Request::Attach(attach) => self.attach(&attach, talk).await,
             Request::Watch => self.watch(talk).await,
             Request::PowerOff => self.power_off(talk).await,
@@ -110,7 +119,7 @@ impl Agent {
             Request::Stats => {
                 Ok(Reply::Stats(stats::read(&self.settings.proc, self.sessions.len())))
             }
-            Request::Grant(_) => Err(Refusal::Invalid { why: "this agent grants nothing".into() }),
+            Request::Grant(grants) => self.grant(grants).await,
             Request::Spawn(_) | Request::Attach(_) | Request::Watch | Request::PowerOff => {
                 Err(Refusal::Invalid { why: "it needs a stream of its own".into() })
             }
@@ -133,6 +142,10 @@ impl Agent {
             return Err(Refusal::Invalid { why });
         }
         self.machine.prepare(prepare).map(|()| Reply::Prepared)
+    }
+
+    async fn grant(&self, grants: Grants) -> Result<Reply, Refusal> {
+        self.reach.grant(grants, self.settings.etc.as_deref()).await.map(|()| Reply::Granted)
     }
 
     fn signal(&self, id: SessionId, signal: i32) -> Result<Reply, Refusal> {
@@ -178,6 +191,10 @@ impl Agent {
         };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             sessions.iter().for_each(|session| session.kill());
+        }
+        if self.reach.has_folders() {
+            // What was written to them is to reach the host. Not from here: this thread carries it there.
+            let _ = tokio::time::timeout(GRACE, spawn_blocking(rustix::fs::sync)).await;
         }
         self.machine.power_off();
         told

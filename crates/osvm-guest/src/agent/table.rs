@@ -1,6 +1,6 @@
 //! The sessions there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use osvm_wire::message::{Refusal, SessionId, SessionInfo};
@@ -9,39 +9,49 @@ use super::session::Session;
 
 pub(super) struct Table {
     limit: usize,
-    sessions: Mutex<BTreeMap<SessionId, Arc<Session>>>,
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// Kept for sessions that are being started.
+    kept: BTreeSet<SessionId>,
+}
+
+/// A place for a session that is being started; free again when dropped.
+pub(super) struct Place<'t> {
+    table: &'t Table,
+    id: SessionId,
 }
 
 impl Table {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, sessions: Mutex::default() }
+        Self { limit, places: Mutex::default() }
     }
 
-    pub(super) fn check_room_for(&self, id: SessionId) -> Result<(), Refusal> {
-        let sessions = self.lock();
-        if sessions.contains_key(&id) {
+    pub(super) fn keep_place(&self, id: SessionId) -> Result<Place<'_>, Refusal> {
+        let mut places = self.lock();
+        if places.sessions.contains_key(&id) || places.kept.contains(&id) {
             return Err(Refusal::SessionExists(id));
         }
-        if sessions.len() >= self.limit {
+        if places.sessions.len() + places.kept.len() >= self.limit {
             return Err(Refusal::TooManySessions { limit: self.limit as u32 });
         }
-        Ok(())
-    }
-
-    pub(super) fn insert(&self, session: Arc<Session>) {
-        self.lock().insert(session.id(), session);
+        places.kept.insert(id);
+        Ok(Place { table: self, id })
     }
 
     pub(super) fn get(&self, id: SessionId) -> Result<Arc<Session>, Refusal> {
-        self.lock().get(&id).cloned().ok_or(Refusal::NoSuchSession(id))
+        self.lock().sessions.get(&id).cloned().ok_or(Refusal::NoSuchSession(id))
     }
 
     pub(super) fn remove(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.lock().remove(&id)
+        self.lock().sessions.remove(&id)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
-        self.lock().values().cloned().collect()
+        self.lock().sessions.values().cloned().collect()
     }
 
     pub(super) fn describe(&self) -> Vec<SessionInfo> {
@@ -49,10 +59,22 @@ impl Table {
     }
 
     pub(super) fn len(&self) -> u32 {
-        self.lock().len() as u32
+        self.lock().sessions.len() as u32
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Arc<Session>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    pub(super) fn take(self, session: Arc<Session>) {
+        self.table.lock().sessions.insert(self.id, session);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.table.lock().kept.remove(&self.id);
     }
 }

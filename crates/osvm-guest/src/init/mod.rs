@@ -12,7 +12,6 @@ mod devices;
 mod memory;
 mod modules;
 mod mounts;
-mod network;
 mod root;
 
 use std::panic;
@@ -23,6 +22,7 @@ use crate::agent::{Agent, Settings};
 use crate::console::{chain, say};
 use crate::link;
 use crate::machine::{Vm, power};
+use crate::netlink;
 use crate::process;
 
 use self::cmdline::Root;
@@ -88,7 +88,7 @@ fn come_up() -> Result<(), InitError> {
         root::use_initramfs()?;
     }
     mounts::writable()?;
-    network::loopback_up()?;
+    netlink::loopback_up().map_err(InitError::act("set lo up"))?;
     prepare_etc(Path::new("/etc"));
     let groups = mounts::control_groups();
     mounts::seal_sys()?;

@@ -1,4 +1,4 @@
-//! The virtio socket: a listener on the agent's port, one connection for each stream.
+//! The virtio socket: a listener on the agent's port and connections to the host's, one for each stream.
 
 use std::fs::File;
 use std::io;
@@ -7,16 +7,18 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use osvm_wire::AGENT_PORT;
+use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, listen,
-    socket_with,
+    AddressFamily, SocketAddrAny, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
+    socket_with, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::agent::Agent;
+use crate::reach::{HostStream, Link, Opening};
 
 /// `_IO(7, 0xb9)`, vsock(7): this machine's own address.
 const IOCTL_VM_SOCKETS_GET_LOCAL_CID: Opcode = 0x07b9;
@@ -40,6 +42,7 @@ fn local_address() -> io::Result<u32> {
 /// Serves every stream the host opens, for ever.
 pub(super) async fn serve(agent: &Arc<Agent>) -> io::Result<()> {
     let listener = open(AGENT_PORT)?;
+    let _linked = agent.host().linked(Vsock);
     // SAFETY: the AsyncFd owns the descriptor, so it stays open for as long as it is registered.
     let listener = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) }?;
     loop {
@@ -57,9 +60,35 @@ pub(super) async fn serve(agent: &Arc<Agent>) -> io::Result<()> {
     }
 }
 
-fn open(port: u32) -> io::Result<OwnedFd> {
+/// Always there: only the streams come and go.
+struct Vsock;
+
+impl Link for Vsock {
+    fn open(&self, port: u32) -> Opening {
+        Box::pin(async move { Ok(Box::new(connect_to(port).await?) as HostStream) })
+    }
+}
+
+async fn connect_to(port: u32) -> io::Result<tokio::net::UnixStream> {
+    let socket = socket()?;
+    match connect(&socket, &Address::new(HOST, port)) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    // Not a Unix socket, but a stream socket all the same.
+    let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
+    stream.writable().await?;
+    sockopt::socket_error(&stream)??;
+    Ok(stream)
+}
+
+fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
+    Ok(socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?)
+}
+
+fn open(port: u32) -> io::Result<OwnedFd> {
+    let socket = socket()?;
     bind(&socket, &Address::new(ANYBODY, port))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 
 use super::cage::{Cage, Cages};
 use super::lookup;
+use super::reaper::HasPid;
 use super::user::Account;
 
 /// Open files of a process that asks for no other number.
@@ -28,13 +29,27 @@ pub(crate) struct Started {
     pub(crate) stderr: pipe::Receiver,
 }
 
-/// Starts what was asked. `etc` holds the image's users; nobody switches user without one.
-pub(crate) fn start(spawn: &Spawn, etc: Option<&Path>, cages: &Cages) -> Result<Started, Refusal> {
+impl HasPid for Started {
+    fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+/// Starts what was asked. `etc` holds the image's users; nobody switches user without one. `offered` is for the
+/// environment, where that does not say otherwise.
+///
+/// Waits for as long as the file systems do that the program and its folder lie in.
+pub(crate) fn start(
+    spawn: &Spawn,
+    etc: Option<&Path>,
+    offered: &[(&str, &str)],
+    cages: &Cages,
+) -> Result<Started, Refusal> {
     check(spawn)?;
     let account = etc.map(|etc| account(spawn, etc)).transpose()?;
     let cwd = PathBuf::from(spawn.cwd.as_deref().unwrap_or("/"));
     check_folder(&cwd)?;
-    let env = environment(spawn, account.as_ref().map(|(account, _)| account));
+    let env = environment(spawn, account.as_ref().map(|(account, _)| account), offered);
     let path = env.get("PATH").map_or(lookup::DEFAULT_PATH, String::as_str);
     let file = lookup::find(&spawn.argv[0], path, &cwd)?;
     let cage = cages.make(spawn.session, &spawn.limits).map_err(failed("make a control group"))?;
@@ -81,11 +96,18 @@ fn account(spawn: &Spawn, etc: &Path) -> Result<(Account, Vec<u32>), Refusal> {
     Ok((account, groups))
 }
 
-fn environment(spawn: &Spawn, account: Option<&Account>) -> BTreeMap<String, String> {
+fn environment(
+    spawn: &Spawn,
+    account: Option<&Account>,
+    offered: &[(&str, &str)],
+) -> BTreeMap<String, String> {
     let home = account.map_or("/", |account| &account.home);
-    let defaults = [("PATH", lookup::DEFAULT_PATH), ("HOME", home)];
+    // Programs differ in which case they prefer, so either one says otherwise.
+    let says = |name: &str| spawn.env.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+    let offered = offered.iter().copied().filter(|(name, _)| !says(name));
+    let defaults = [("PATH", lookup::DEFAULT_PATH), ("HOME", home)].into_iter().chain(offered);
     let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    defaults.into_iter().chain(spawn.env.iter().cloned()).collect()
+    defaults.chain(spawn.env.iter().cloned()).collect()
 }
 
 fn execute(
@@ -190,4 +212,21 @@ fn is_shortage(error: &io::Error) -> bool {
 
 fn failed(act: &'static str) -> impl Fn(io::Error) -> Refusal {
     move |error| Refusal::Failed { act: act.to_owned(), why: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_gives_way_to_what_was_asked_in_either_case() {
+        let env = [("HTTPS_PROXY", "mine"), ("HOME", "/home")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let spawn = Spawn { env, ..Spawn::default() };
+        let offered = [("http_proxy", "ours"), ("https_proxy", "ours"), ("HTTPS_PROXY", "ours")];
+        let env = environment(&spawn, None, &offered);
+        let get = |name| env.get(name).map(String::as_str);
+        assert_eq!((get("http_proxy"), get("https_proxy")), (Some("ours"), None));
+        assert_eq!((get("HTTPS_PROXY"), get("HOME")), (Some("mine"), Some("/home")));
+    }
 }

@@ -13,6 +13,26 @@ pub(super) struct Account {
     pub(super) home: String,
 }
 
+/// Whose files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Owner {
+    /// Whoever `user` runs as, found as for a process; the agent's own user where there are no names.
+    pub(crate) fn find(user: Option<&str>, etc: Option<&Path>) -> Result<Self, Refusal> {
+        use rustix::process::{getgid, getuid};
+        let Some(etc) = etc else {
+            return Ok(Self { uid: getuid().as_raw(), gid: getgid().as_raw() });
+        };
+        let account =
+            user.map_or_else(|| Account::unprivileged(etc), |user| Account::find(user, etc));
+        account.map(|account| Self { uid: account.uid, gid: account.gid })
+    }
+}
+
 /// The home of a user who has none: somewhere it can write.
 const NO_HOME: &str = "/tmp";
 
@@ -164,6 +184,15 @@ mod tests {
     fn an_image_without_users_still_has_the_unprivileged_one() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Account::unprivileged(dir.path()), account(1000, 1000, "/tmp"));
+    }
+
+    #[test]
+    fn files_belong_to_whom_a_process_would_run_as() {
+        let etc = etc();
+        let owner = |user| Owner::find(user, Some(etc.path()));
+        assert_eq!(owner(None), Ok(Owner { uid: 1000, gid: 1000 }));
+        assert_eq!(owner(Some("node")), Ok(Owner { uid: 1001, gid: 1002 }));
+        assert!(owner(Some("nobody")).is_err() && Owner::find(Some("node"), None).is_ok());
     }
 
     #[test]

@@ -37,6 +37,14 @@ fn decode(bytes: &[u8]) -> Result<Option<Request>, FrameError> {
     decoder.decode()
 }
 
+#[test]
+fn what_follows_the_last_frame_is_handed_back() {
+    let mut decoder = Decoder::default();
+    decoder.push(&[&hello()[..], b"\0bytes"].concat());
+    assert_eq!(decoder.decode(), Ok(Some(Request::Hello)));
+    assert_eq!(decoder.into_rest(), b"\0bytes");
+}
+
 proptest! {
     #[test]
     fn a_request_survives_the_way(request in spawn()) {

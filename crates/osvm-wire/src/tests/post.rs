@@ -42,6 +42,7 @@ fn a_message_tells_what_has_been_seen_and_that_is_forgotten() {
     exchange(&mut guest, &mut host, 1);
     host.put(vec![1]).unwrap();
     exchange(&mut host, &mut guest, 1);
+    assert_eq!((guest.kept_bytes(), host.kept_bytes()), (0, 1));
     // Were the first still kept, it would be sent on a new stream.
     let seen = host.seen();
     guest.resume(seen).unwrap();

@@ -12,18 +12,18 @@ use osvm_wire::message::*;
 use osvm_wire::session::{Incoming, Outgoing, Piece};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
-use crate::agent::talk::Talk;
 use crate::agent::{Agent, Settings, StreamError};
 use crate::machine::Machine;
+use crate::talk::Talk;
 
 /// Long enough for any machine; a test that needs it has failed.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A machine whose clock and power are not the test's to touch.
 #[derive(Clone, Default)]
-pub(super) struct Dummy {
-    pub(super) prepared: Arc<AtomicBool>,
-    pub(super) off: Arc<AtomicBool>,
+pub(crate) struct Dummy {
+    pub(crate) prepared: Arc<AtomicBool>,
+    pub(crate) off: Arc<AtomicBool>,
 }
 
 impl Machine for Dummy {
@@ -37,7 +37,7 @@ impl Machine for Dummy {
     }
 }
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         proc: "/proc".into(),
         etc: None,
@@ -47,22 +47,22 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-pub(super) fn agent() -> Arc<Agent> {
+pub(crate) fn agent() -> Arc<Agent> {
     Agent::start(settings(), Dummy::default()).unwrap()
 }
 
-pub(super) fn id(number: u8) -> SessionId {
+pub(crate) fn id(number: u8) -> SessionId {
     SessionId([number; 16])
 }
 
 /// A shell that runs `script`.
-pub(super) fn shell(number: u8, script: &str) -> Spawn {
+pub(crate) fn shell(number: u8, script: &str) -> Spawn {
     let argv = ["/bin/sh", "-c", script].map(String::from).to_vec();
     Spawn { session: id(number), argv, ..Spawn::default() }
 }
 
 /// A stream that breaks after a number of bytes in either direction.
-pub(super) struct Cut {
+pub(crate) struct Cut {
     stream: DuplexStream,
     left: usize,
 }
@@ -111,25 +111,25 @@ impl AsyncWrite for Cut {
 }
 
 /// A new stream to the agent that breaks after `bytes`.
-pub(super) fn dial(agent: &Arc<Agent>, bytes: usize) -> Talk<Cut> {
+pub(crate) fn dial(agent: &Arc<Agent>, bytes: usize) -> Talk<Cut> {
     let (ours, theirs) = duplex(8 * 1024);
     tokio::spawn(Arc::clone(agent).serve(theirs));
     Talk::new(Cut { stream: ours, left: bytes })
 }
 
 /// Asks over a stream that does not break.
-pub(super) async fn ask(agent: &Arc<Agent>, request: Request) -> Reply {
+pub(crate) async fn ask(agent: &Arc<Agent>, request: Request) -> Reply {
     open(agent, request).await.0
 }
 
-pub(super) async fn open(agent: &Arc<Agent>, request: Request) -> (Reply, Talk<Cut>) {
+pub(crate) async fn open(agent: &Arc<Agent>, request: Request) -> (Reply, Talk<Cut>) {
     let mut talk = dial(agent, usize::MAX);
     talk.outgoing.send(&request).await.unwrap();
     let reply = talk.incoming.receive().await.unwrap().expect("a reply");
     (reply, talk)
 }
 
-pub(super) async fn refusal(agent: &Arc<Agent>, request: Request) -> Refusal {
+pub(crate) async fn refusal(agent: &Arc<Agent>, request: Request) -> Refusal {
     match ask(agent, request).await {
         Reply::Refused(refusal) => refusal,
         other => panic!("not refused but {other:?}"),
@@ -138,31 +138,31 @@ pub(super) async fn refusal(agent: &Arc<Agent>, request: Request) -> Refusal {
 
 /// The host's memory of one session.
 #[derive(Default)]
-pub(super) struct Client {
-    pub(super) input: VecDeque<u8>,
+pub(crate) struct Client {
+    pub(crate) input: VecDeque<u8>,
     /// Whether stdin ends after `input`.
-    pub(super) ends: bool,
-    pub(super) stdin: Outgoing,
-    pub(super) stdout: Output,
-    pub(super) stderr: Output,
-    pub(super) exit: Option<Exit>,
+    pub(crate) ends: bool,
+    pub(crate) stdin: Outgoing,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+    pub(crate) exit: Option<Exit>,
 }
 
 #[derive(Default)]
-pub(super) struct Output {
-    pub(super) count: Incoming,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Output {
+    pub(crate) count: Incoming,
+    pub(crate) bytes: Vec<u8>,
     /// Received and never acknowledged.
-    pub(super) ignored: bool,
+    pub(crate) ignored: bool,
 }
 
 impl Client {
-    pub(super) fn new(input: &[u8]) -> Self {
+    pub(crate) fn new(input: &[u8]) -> Self {
         Self { input: input.to_vec().into(), ends: true, ..Self::default() }
     }
 
     /// Starts a session and carries it to its end over one stream.
-    pub(super) async fn run(agent: &Arc<Agent>, spawn: Spawn, input: &[u8]) -> Self {
+    pub(crate) async fn run(agent: &Arc<Agent>, spawn: Spawn, input: &[u8]) -> Self {
         let mut client = Self::new(input);
         let (reply, mut talk) = open(agent, Request::Spawn(spawn)).await;
         assert!(matches!(reply, Reply::Spawned { .. }), "{reply:?}");
@@ -170,12 +170,12 @@ impl Client {
         client
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.exit.is_some() && self.stdout.count.is_done() && self.stderr.count.is_done()
     }
 
     /// Carries until `enough`, or until the stream breaks. Says good-bye when all is over.
-    pub(super) async fn carry(
+    pub(crate) async fn carry(
         &mut self,
         talk: &mut Talk<Cut>,
         enough: impl Fn(&Self) -> bool,
@@ -240,11 +240,11 @@ impl Client {
         }
     }
 
-    pub(super) fn received(&self) -> Received {
+    pub(crate) fn received(&self) -> Received {
         Received { stdout: self.stdout.count.received(), stderr: self.stderr.count.received() }
     }
 
-    pub(super) fn code(&self) -> Option<Outcome> {
+    pub(crate) fn code(&self) -> Option<Outcome> {
         self.exit.map(|exit| exit.outcome)
     }
 }
@@ -258,13 +258,13 @@ impl Output {
         }
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
 
 /// Waits for something that has to become true.
-pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     let poll = async {
         while !check().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -276,7 +276,7 @@ pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: 
 }
 
 /// Whether a process runs: neither gone nor waiting to be reaped.
-pub(super) fn runs(pid: &str) -> bool {
+pub(crate) fn runs(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

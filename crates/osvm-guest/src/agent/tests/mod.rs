@@ -1,6 +1,6 @@
 //! The agent, asked by a host that speaks the wire over pipes in memory, with processes of the test machine.
 
 mod hang_ups;
-mod host;
+pub(crate) mod host;
 mod requests;
 mod sessions;

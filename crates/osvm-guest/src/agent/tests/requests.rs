@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use osvm_wire::VERSION;
 use osvm_wire::frame::{self, FrameError};
+use osvm_wire::grant::Grants;
 use osvm_wire::message::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -75,6 +76,18 @@ async fn impossible_spawns_are_refused_and_leave_no_session() {
         assert_eq!(refusal(&agent, Request::Spawn(spawn)).await.to_string(), expected);
     }
     assert_eq!(ask(&agent, Request::Sessions).await, Reply::Sessions(vec![]));
+}
+
+#[tokio::test]
+async fn grants_are_told_once_and_may_be_repeated() {
+    let agent = agent();
+    for _ in 0..2 {
+        assert_eq!(ask(&agent, Request::Grant(Grants::default())).await, Reply::Granted);
+    }
+    let other = Grants { user: Some("node".into()), ..Grants::default() };
+    let refusal = refusal(&agent, Request::Grant(other)).await;
+    let expected = "request makes no sense: other grants were told before";
+    assert_eq!(refusal.to_string(), expected);
 }
 
 #[tokio::test]

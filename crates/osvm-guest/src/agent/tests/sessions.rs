@@ -7,8 +7,8 @@ use osvm_wire::message::*;
 use osvm_wire::session::WINDOW;
 
 use super::host::*;
-use crate::agent::talk::Talk;
 use crate::agent::{Agent, Settings};
+use crate::talk::Talk;
 
 /// Starts a shell and waits for its first line.
 async fn start(agent: &Arc<Agent>, number: u8, script: &str) -> (Client, Talk<Cut>) {

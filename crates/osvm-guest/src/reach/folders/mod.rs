@@ -1,0 +1,79 @@
+//! Folders: mounted here by FUSE, served by the host.
+
+mod device;
+mod point;
+mod pump;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use osvm_wire::grant::FolderGrant;
+use osvm_wire::message::Refusal;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::device::Device;
+use self::pump::{Folder, pump};
+use super::failed;
+use super::host::Host;
+use crate::console::{chain, say};
+use crate::process::Owner;
+
+/// How long it may take until programs can use a folder.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Mounts all folders below `root`, and returns once programs can use them.
+pub(super) async fn start(
+    grants: &[FolderGrant],
+    owner: Owner,
+    host: &Host,
+    root: &'static Path,
+) -> Result<(), Refusal> {
+    let numbered = grants.iter().enumerate();
+    let mut folders: Vec<_> = numbered.map(|(number, grant)| (number as u32, grant)).collect();
+    folders.sort_by_key(|(_, grant)| point::depth(&grant.at));
+    for (number, grant) in folders {
+        let folder = Folder { number, uid: owner.uid, gid: owner.gid };
+        let started = tokio::time::timeout(READY_WITHIN, start_one(grant, folder, host, root));
+        let late = || format!("the host did not serve it within {} s", READY_WITHIN.as_secs());
+        let started = started.await.unwrap_or_else(|_| Err(late()));
+        started.map_err(failed(format!("mount {}", grant.at)))?;
+    }
+    Ok(())
+}
+
+async fn start_one(
+    grant: &FolderGrant,
+    folder: Folder,
+    host: &Host,
+    root: &'static Path,
+) -> Result<(), String> {
+    let mounted = mount(grant.clone(), root).await.and_then(Device::new);
+    let device = mounted.map_err(|error| error.to_string())?;
+    let (ready, is_ready) = oneshot::channel();
+    let (host, at) = (host.clone(), grant.at.clone());
+    let pumping = AbortOnDropHandle::new(tokio::spawn(async move {
+        let error = chain(&pump(folder, device, host, ready).await);
+        say(format_args!("folder {at} is gone: {error}"));
+        error
+    }));
+    match is_ready.await {
+        Ok(()) => {
+            pumping.detach();
+            Ok(())
+        }
+        Err(_) => Err(pumping.await.unwrap_or_default()),
+    }
+}
+
+/// Not here: the place may lie in another folder, whose messages this thread carries.
+async fn mount(grant: FolderGrant, root: &'static Path) -> io::Result<OwnedFd> {
+    let mount = move || Device::mount(&point::make(root, &grant.at)?, grant.writable);
+    spawn_blocking(mount).await.map_err(io::Error::other)?
+}
