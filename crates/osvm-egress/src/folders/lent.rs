@@ -15,10 +15,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, RwLock};
 
 use osvm_spec::Access;
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::fs::{Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
+use super::folder::Folder;
 use super::fuse::{Answer, Ask, Attributes, Entry, Letter, Malformed, Owner};
 use super::guard::Guard;
 use super::nodes::{Handles, Node, Nodes, locked};
@@ -43,22 +44,16 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    /// The last that is opened by a path.
-    pub(super) fn new(folder: OwnedFd, access: Access) -> Result<Self, Errno> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptors = openat(rustix::fs::CWD, "/proc/self/fd", flags, Mode::empty())?;
-        let root = fstat(&folder)?;
-        if FileType::from_raw_mode(root.st_mode) != FileType::Directory {
-            return Err(Errno::NOTDIR);
-        }
+    pub(super) fn new(folder: Folder, access: Access) -> Result<Self, Errno> {
+        let root = fstat(&folder.root)?;
         let host_uid = geteuid().as_raw();
         let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(SPARE);
         let nodes = (room / 4 * 3).min(MOST_NODES);
         Ok(Self {
             guard: Guard::new(access),
-            nodes: Nodes::new(Node::new(folder, &root, Zone::Plain), nodes as usize),
+            nodes: Nodes::new(Node::new(folder.root, &root, Zone::Plain), nodes as usize),
             handles: Handles::new((room / 4).min(MOST_NODES) as usize),
-            descriptors,
+            descriptors: folder.descriptors,
             owner: Mutex::new(Owner { host_uid, uid: host_uid, gid: host_uid }),
             names: RwLock::new(()),
         })

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::folder::Folder;
 use super::lent::Lent;
 use super::nodes::locked;
 use connection::Connection;
@@ -35,23 +36,24 @@ const QUEUE: usize = 16;
 /// Why a folder can't be lent, or is lent no longer.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    #[error("open the folder and /proc/self/fd (hint: the process needs a /proc): {0}")]
-    Open(#[source] Errno),
+    #[error("look at the folder: {0}")]
+    Look(#[source] Errno),
     #[error("wait for connections: {0}")]
     Wait(#[source] Errno),
 }
 
-/// Lends `folder` (best opened with `O_PATH`) to whoever connects to `listener`, until `until` can be read or
-/// has been hung up. A new connection takes the place of the one before.
+/// Lends `folder` to whoever connects to `listener`, until `until` can be read or has been hung up. A new
+/// connection takes the place of the one before. Nothing is opened by a path, and no connection is made.
 ///
-/// After this has begun, nothing is opened by a path, and no connection is made.
+/// The process should have no capabilities: with them it would read what its user may not, and not take
+/// set-user bits away from files that are written.
 pub fn serve(
     listener: &UnixListener,
-    folder: OwnedFd,
+    folder: Folder,
     access: Access,
     until: &OwnedFd,
 ) -> Result<(), ServeError> {
-    let lent = Lent::new(folder, access).map_err(ServeError::Open)?;
+    let lent = Lent::new(folder, access).map_err(ServeError::Look)?;
     let desk = Desk::new();
     let (queue, requests) = sync_channel(QUEUE);
     let requests = Mutex::new(requests);

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use osvm_egress::folders::{ServeError, serve};
+use osvm_egress::folders::{Folder, ServeError, serve};
 use osvm_spec::Access;
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
@@ -73,9 +73,9 @@ impl Drop for Share {
     }
 }
 
-fn opened(folder: &Path) -> OwnedFd {
+fn opened(folder: &Path) -> Folder {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(folder, flags, Mode::empty()).unwrap()
+    Folder::hold(rustix::fs::open(folder, flags, Mode::empty()).unwrap()).unwrap()
 }
 
 /// Everything in a folder: name, mode, times, size and content or target.
