@@ -17,6 +17,7 @@ mod arguments;
 mod call;
 mod chaos;
 mod faults;
+mod folders;
 mod forms;
 mod hostile;
 mod input;

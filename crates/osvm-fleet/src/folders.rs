@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use osvm_egress::folders;
 use osvm_spec::{Access, Folder};
 use osvm_vmm::Process;
 use osvm_vmm::jail::{Jail, Share};
@@ -32,20 +33,21 @@ pub fn serve(access: &OsStr, given: Vec<OwnedFd>) -> ExitCode {
     let (Some(access), Ok([listener, until])) = (access, <[OwnedFd; 2]>::try_from(given)) else {
         return ExitCode::FAILURE;
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let served = rustix::fs::open(".", flags, Mode::empty())
-        .map_err(|errno| format!("open the folder: {errno}"))
-        .and_then(|folder| {
-            osvm_egress::folders::serve(&listener.into(), folder, access, &until)
-                .map_err(|error| error.to_string())
-        });
-    match served {
+    match serve_current(&listener.into(), access, &until) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "serving a lent folder: failed to {error}");
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "a lent folder: failed to {why}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve_current(listener: &UnixListener, access: Access, until: &OwnedFd) -> Result<(), String> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(".", flags, Mode::empty());
+    let folder = folder.map_err(|errno| format!("open the folder: {errno}"))?;
+    let folder = folders::Folder::hold(folder).map_err(|error| error.to_string())?;
+    folders::serve(listener, folder, access, until).map_err(|error| error.to_string())
 }
 
 /// Everything that one VM is lent.

@@ -2,7 +2,7 @@
 //!
 //! A stream to [`HOSTS_PORT`](crate::HOSTS_PORT) begins with a [`HostRequest`] and its [`HostAnswer`]; after
 //! [`HostAnswer::Connected`] it carries a connection's bytes both ways, cut as [`chunk`](crate::chunk) says.
-//! A stream to [`FOLDERS_PORT`](crate::FOLDERS_PORT) begins with an [`OpenFolder`] and its [`FolderAnswer`];
+//! A stream to a folder's port ([`FOLDERS_PORT`](crate::FOLDERS_PORT) and up) begins with an [`OpenFolder`] and its [`FolderAnswer`];
 //! after [`FolderAnswer::Opened`] it carries FUSE messages both ways, as [`post`](crate::post) says.
 //!
 //! What the agent knows of the policy spares vain attempts and gives good errors. The host decides again.

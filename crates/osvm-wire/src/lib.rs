@@ -22,8 +22,10 @@ pub const VERSION: u8 = 1;
 /// The port the agent listens on in the guest.
 pub const AGENT_PORT: u32 = 5252;
 
-/// The ports on which the host takes streams to hosts and to folders, where it has granted any.
+/// The port on which the host takes streams to hosts, where it has granted any,
 pub const HOSTS_PORT: u32 = 5253;
+
+/// and the first of those on which it takes streams to folders: one for each, in the order of the grants.
 pub const FOLDERS_PORT: u32 = 5254;
 
 /// The name of the virtio-serial port that carries the link.

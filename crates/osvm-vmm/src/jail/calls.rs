@@ -104,6 +104,7 @@ const SHARE: &[c_long] = &[
     libc::SYS_linkat,
     libc::SYS_listxattr,
     libc::SYS_mkdirat,
+    libc::SYS_openat2,
     libc::SYS_recvmsg,
     libc::SYS_removexattr,
     libc::SYS_renameat2,

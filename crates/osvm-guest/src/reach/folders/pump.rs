@@ -112,7 +112,7 @@ async fn carry_once(folder: Folder, device: &mut Device, host: &Host, boxes: &mu
 async fn open(folder: Folder, host: &Host, seen: u64) -> Result<(u64, Talk<HostStream>), Broken> {
     let Folder { number, uid, gid } = folder;
     let question = OpenFolder { folder: number, uid, gid, seen };
-    match call(host, FOLDERS_PORT, &question).await {
+    match call(host, FOLDERS_PORT + folder.number, &question).await {
         Ok((FolderAnswer::Opened { seen }, talk)) => Ok((seen, talk)),
         Ok((FolderAnswer::Refused { why }, _)) => Err(PumpError::Refused(why).into()),
         Err(CallError::Stream(error @ (StreamError::Frame(_) | StreamError::Session(_)))) => {

@@ -237,7 +237,7 @@ async fn no_message_is_lost_or_doubled_over_many_hang_ups() {
     let serve = async {
         let mut numbers = 7;
         while let Some((port, stream)) = accepted.recv().await {
-            assert_eq!(port, FOLDERS_PORT);
+            assert_eq!(port, FOLDERS_PORT + FOLDER.number);
             // Some streams break at once, some after many messages.
             let most = if hang_ups % 3 == 0 { 90 } else { 600_000 };
             server.serve(stream, next(&mut numbers, most)).await;

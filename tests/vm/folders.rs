@@ -1,0 +1,44 @@
+//! Folders of the host's, lent to a server.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::osvm::Osvm;
+
+fn lend(folder: &Path, access: &str) -> Osvm {
+    let osvm = Osvm::new();
+    let mount = format!("{}:/work:{access}", folder.display());
+    osvm.ok(&["mcp", "add", "files", "--mount", &mount]);
+    osvm
+}
+
+fn read(osvm: &Osvm, path: &str) -> String {
+    osvm.call("files", "read_file", &json!({ "path": path })).trim_end().to_owned()
+}
+
+fn write(osvm: &Osvm, path: &str, content: &str) -> crate::osvm::Ended {
+    let arguments = json!({ "path": path, "content": content }).to_string();
+    osvm.run(&["mcp", "call", "files", "write_file", &arguments])
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("hello.txt"), "from the host").unwrap();
+    folder
+}
+
+#[test]
+fn a_lent_folder_is_seen_as_it_is_and_what_changes_is_seen_on_both_sides() {
+    let folder = folder();
+    let osvm = lend(folder.path(), "rw");
+    assert_eq!(read(&osvm, "/work/hello.txt"), "from the host");
+    write(&osvm, "/work/new.txt", "from the guest").expect(0);
+    assert_eq!(fs::read_to_string(folder.path().join("new.txt")).unwrap(), "from the guest");
+    fs::write(folder.path().join("later.txt"), "changed").unwrap();
+    assert_eq!(read(&osvm, "/work/later.txt"), "changed");
+    osvm.ok(&["mcp", "microvm", "stop", "files"]);
+    osvm.assert_nothing_left();
+}
