@@ -7,6 +7,7 @@ mod guest;
 mod logs;
 mod peer;
 mod plan;
+mod relay;
 mod rights;
 mod run;
 mod servers;
@@ -38,6 +39,7 @@ use crate::host::Host;
 use crate::payload;
 use answer::Answer;
 use greet::McpGreeter;
+use relay::RelayProcess;
 
 /// The line on standard output that tells the starter that the socket is there.
 pub const LISTENING: &str = "listening";
@@ -80,6 +82,7 @@ type Shared = State<Arc<Daemon>>;
 /// Serves until told to end by SIGTERM or SIGINT. VMs go on running. Returns at once, successfully,
 /// when another daemon of this home is already there.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
+    let relay = relay::start(&options.host.shim);
     rights::give_up();
     let home = &options.home;
     make_dir(home.root())?;
@@ -93,7 +96,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // leads a group already, as under a service manager, which is just as good.
     let _ = rustix::process::setsid();
     let listener = listen(home)?;
-    let daemon = Arc::new(Daemon::open(&options).await?);
+    let daemon = Arc::new(Daemon::open(&options, relay).await?);
     tokio::spawn(stop_idle(Arc::clone(&daemon)));
     announce();
     let router = routes().with_state(daemon);
@@ -138,7 +141,7 @@ async fn info(State(daemon): Shared) -> Answer<Info> {
 }
 
 impl Daemon {
-    async fn open(options: &Options) -> Result<Self, ServeError> {
+    async fn open(options: &Options, relay: io::Result<RelayProcess>) -> Result<Self, ServeError> {
         let Options { home, host, idle_stop } = options;
         let store = Store::open(&home.images())?;
         let assembler = Assembler::new(&home.cache(), payload::AGENT.into());
@@ -149,6 +152,7 @@ impl Daemon {
             parallel_launches: plan::parallel_launches(home),
             proc: host.proc.clone(),
             asleep_after: ASLEEP_AFTER,
+            relay: relay::reach(relay),
         };
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
         let preparer = Preparer::new(store, assembler);

@@ -1,18 +1,40 @@
-//! osvm as a process in a jail, when its first argument is [`WORD`]: the shim that becomes a VMM, or what serves a
-//! folder that a guest is lent.
+//! osvm as a process that no user starts, by its first argument. [`WORD`]: in a jail, the shim that becomes a VMM, or
+//! what serves a folder that a guest is lent. [`RELAY_WORD`]: what connects guests to hosts.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use osvm_egress::hosts;
 use osvm_fleet::drivers::jail;
 use osvm_fleet::folders;
 
 pub use jail::WORD;
+pub use osvm_egress::hosts::ProxySettings;
+
+pub const RELAY_WORD: &str = "host-relay";
 
 /// The whole process. `socket` is where the daemon tells what to become.
 pub fn enter(socket: i32) -> ExitCode {
     jail::enter(socket, own)
+}
+
+/// The whole process; its standard input is the socket to the daemon. `proxies` are the host's own.
+pub fn relay(proxies: ProxySettings) -> ExitCode {
+    let control = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(control) => control,
+        Err(error) => return failed(&error),
+    };
+    match hosts::serve(control, &hosts::Settings { proxies, ..hosts::Settings::default() }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "host relay: {error}");
+    ExitCode::FAILURE
 }
 
 fn own(args: &[OsString], given: Vec<OwnedFd>) -> ExitCode {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use osvm_egress::hosts::Relay;
 use osvm_spec::ServerName;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -33,6 +34,8 @@ pub struct Settings {
     pub proc: PathBuf,
     /// How long a guest may sleep while it boots, before it is started once more.
     pub asleep_after: Duration,
+    /// Connects guests to hosts; without it no VM can have any.
+    pub relay: Option<Arc<Relay>>,
 }
 
 /// Every VM of this home.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use osvm_spec::Hosts;
 use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Running};
 use osvm_wire::message::Prepare;
 use tokio::time::timeout;
@@ -19,7 +20,7 @@ use crate::greeter::Greeter;
 use crate::id::random;
 use crate::logs::Kept;
 use crate::prepare::Prepared;
-use crate::reach::{self, Ways};
+use crate::reach::{self, Outside, Ways};
 use crate::record::{ReadyRecord, Record};
 use crate::rundir::RunDir;
 use crate::state::{Cause, CauseKind, State};
@@ -77,8 +78,10 @@ impl<G: Greeter> Life<G> {
     ) {
         let life = Self::new(workshop, vm, dir);
         life.diary.note("adopted by a new daemon");
-        life.open_ways(&link);
-        let turn = life.serve(link).await;
+        let turn = match life.open_ways(&link) {
+            Ok(()) => life.serve(link).await,
+            Err(cause) => cause.into(),
+        };
         life.end(turn).await;
     }
 
@@ -181,7 +184,7 @@ impl<G: Greeter> Life<G> {
         let link = connected.map_err(|error| self.deaf(&error))?;
         let agent = Agent::new(link.clone());
         agent.prepare(self.identity()).await.map_err(|error| agent_cause(&error))?;
-        self.open_ways(&link);
+        self.open_ways(&link)?;
         if let Some(grants) = reach::grants(&self.vm.plan, self.user().as_ref()) {
             agent.grant(grants).await.map_err(|error| agent_cause(&error))?;
         }
@@ -191,12 +194,29 @@ impl<G: Greeter> Life<G> {
     }
 
     /// Takes the streams that the guest opens on this link.
-    fn open_ways(&self, link: &Link) {
-        if reach::ports(&self.vm.plan).is_empty() {
-            return;
+    fn open_ways(&self, link: &Link) -> Result<(), Cause> {
+        let plan = &self.vm.plan;
+        if reach::ports(plan).is_empty() {
+            return Ok(());
         }
-        let ways = Ways { dir: self.dir.path().to_owned() };
+        let hosts = match plan.hosts.is_empty() {
+            true => None,
+            false => Some(self.outside(plan.hosts.clone())?),
+        };
+        let ways = Ways { dir: self.dir.path().to_owned(), hosts };
         tokio::spawn(reach::serve(link.clone(), ways));
+        Ok(())
+    }
+
+    fn outside(&self, rules: Hosts) -> Result<Outside, Cause> {
+        let Some(relay) = self.workshop.settings.relay.clone() else {
+            return Err(Cause::new(CauseKind::Machine, "nothing here can connect to hosts"));
+        };
+        let log = self.dir.egress_log();
+        Outside::new(relay, rules, &log).map_err(|error| {
+            let message = format!("failed to open {}: {error}", log.display());
+            Cause::new(CauseKind::Machine, message)
+        })
     }
 
     /// The server's, in the guest.
@@ -277,7 +297,7 @@ impl<G: Greeter> Life<G> {
                 format!("guest agent was lost and did not come back: {why}"),
             )
         })?;
-        self.open_ways(&link);
+        self.open_ways(&link)?;
         if let Some(agent) = self.vm.agent() {
             agent.relink(link.clone());
         }

@@ -1,9 +1,13 @@
 //! The streams that a guest opens to the outside: each is handed, unread, to whoever may read it.
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use osvm_spec::Folder;
+use osvm_egress::hosts::Relay;
+use osvm_spec::{Folder, Hosts};
 use osvm_vmm::{Link, Stream};
 use osvm_wire::grant::{FolderGrant, Grants, HostGrant};
 use osvm_wire::{FOLDERS_PORT, HOSTS_PORT};
@@ -43,7 +47,25 @@ fn folder(folder: &Folder) -> FolderGrant {
 /// Where streams lead.
 #[derive(Clone)]
 pub(crate) struct Ways {
+    /// The run directory, where folders' servers listen.
     pub(crate) dir: PathBuf,
+    pub(crate) hosts: Option<Outside>,
+}
+
+/// The way to hosts.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    relay: Arc<Relay>,
+    rules: Hosts,
+    /// Where each decision is noted.
+    log: Arc<File>,
+}
+
+impl Outside {
+    pub(crate) fn new(relay: Arc<Relay>, rules: Hosts, log: &Path) -> io::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        Ok(Self { relay, rules, log: Arc::new(log) })
+    }
 }
 
 /// Takes streams until the link ends.
@@ -60,10 +82,19 @@ pub(crate) async fn serve(link: Link, ways: Ways) {
 
 impl Ways {
     async fn carry(&self, port: u32, stream: Stream) -> io::Result<()> {
+        let host = match &self.hosts {
+            Some(Outside { relay, rules, log }) if port == HOSTS_PORT => {
+                relay.open(rules, log.as_fd()).await.map_err(io::Error::other)?
+            }
+            _ => self.folder(port).await?,
+        };
+        pass(stream, host).await
+    }
+
+    async fn folder(&self, port: u32) -> io::Result<UnixStream> {
         let number = port.checked_sub(FOLDERS_PORT).and_then(|number| number.try_into().ok());
         let number: usize = number.ok_or(io::ErrorKind::Unsupported)?;
-        let server = UnixStream::connect(folder_socket(&self.dir, number)).await?;
-        pass(stream, server).await
+        UnixStream::connect(folder_socket(&self.dir, number)).await
     }
 }
 

@@ -10,7 +10,7 @@ use osvm_daemon::shim;
 
 use crate::commands::{completions, daemon, doctor, mcp, setup};
 use crate::error::{CliError, Form};
-use crate::output;
+use crate::{environment, output};
 
 /// Runs every MCP server in a microVM of its own.
 #[derive(Debug, Parser)]
@@ -55,6 +55,9 @@ pub(crate) fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if let Some(socket) = shim_socket(&args) {
         return shim::enter(socket);
+    }
+    if matches!(&args[..], [_, word] if word == shim::RELAY_WORD) {
+        return shim::relay(environment::proxies());
     }
     let form = form(&args);
     match parse(&args).and_then(|command| command.map_or(Ok(()), run)) {
