@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use osvm_daemon::shim::ProxySettings;
 use osvm_daemon::{Home, Host, setup};
 use osvm_spec::{Hypervisor, Overrides, Places, Resources};
 
@@ -41,12 +42,27 @@ pub(crate) fn overrides() -> Result<Overrides, CliError> {
     })
 }
 
+/// The host's own proxies, by the variables that other programs read as well.
+pub(crate) fn proxies() -> ProxySettings {
+    let value = |name: &str| {
+        let found = variable(&name.to_ascii_lowercase()).or_else(|| variable(name));
+        found.and_then(|value| value.into_string().ok()).unwrap_or_default()
+    };
+    let [http, https, all, no] = PROXIES.map(value);
+    ProxySettings { http, https, all, no }
+}
+
+const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
 /// What a daemon is started with: nothing that belongs to the command that happens to start it.
 pub(crate) fn of_daemon() -> Vec<(OsString, OsString)> {
     const NAMES: [&str; 7] =
         ["PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "TZ", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
     let is_ours = |name: &OsString| {
-        name.to_str().is_some_and(|name| NAMES.contains(&name) || name.starts_with("OSVM_"))
+        name.to_str().is_some_and(|name| {
+            let is_proxy = PROXIES.contains(&name.to_ascii_uppercase().as_str());
+            is_proxy || NAMES.contains(&name) || name.starts_with("OSVM_")
+        })
     };
     std::env::vars_os().filter(|(name, _)| is_ours(name)).collect()
 }

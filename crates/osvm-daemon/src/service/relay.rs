@@ -32,11 +32,17 @@ pub(super) fn reach(started: io::Result<RelayProcess>) -> Option<Arc<Relay>> {
         tokio::task::spawn_blocking(move || watch(child));
         Relay::new(control)
     });
-    reached.inspect_err(|error| tracing::error!(%error, "no guest can reach a host")).ok().map(Arc::new)
+    reached
+        .inspect_err(|error| tracing::error!(%error, "no guest can reach a host"))
+        .ok()
+        .map(Arc::new)
 }
 
 /// It ends only by a mistake, before the daemon does.
 fn watch(mut relay: Child) {
     let ended = relay.wait();
-    tracing::error!(?ended, "the relay has ended: no guest reaches a host until the daemon is started anew");
+    tracing::error!(
+        ?ended,
+        "the relay has ended: no guest reaches a host until the daemon is started anew"
+    );
 }

@@ -84,6 +84,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
         parallel_launches: 2,
         proc: "/proc".into(),
         asleep_after: Duration::from_secs(1),
+        relay: None,
     };
     let store = Store::open(&folder.join("images")).unwrap();
     let assembler = Assembler::new(&folder.join("cache"), Cow::Borrowed(b"agent"));
