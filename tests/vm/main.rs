@@ -11,6 +11,7 @@
 
 mod osvm;
 mod rootfs;
+mod world;
 
 mod adoption;
 mod arguments;
@@ -20,6 +21,7 @@ mod faults;
 mod folders;
 mod forms;
 mod hostile;
+mod hosts;
 mod input;
 mod interrupts;
 mod isolation;

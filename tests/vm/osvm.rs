@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::world::{self, World};
+
 /// How long anything may take before the test has failed: `OSVM_TEST_PATIENCE` seconds, or 120.
 pub(crate) fn patience() -> Duration {
     let seconds = std::env::var("OSVM_TEST_PATIENCE").ok().map(|text| text.parse().unwrap());
@@ -30,6 +32,8 @@ pub(crate) struct Osvm {
     /// Who runs it, if that is not the user who runs the tests.
     user: Option<u32>,
     variables: Vec<(String, String)>,
+    /// The process whose network it has, if that is not the host's.
+    world: Option<u32>,
 }
 
 /// How a command ended and what it said.
@@ -63,6 +67,7 @@ impl Osvm {
             program: env!("CARGO_BIN_EXE_osvm").into(),
             user: None,
             variables: Vec::new(),
+            world: None,
         }
     }
 
@@ -102,6 +107,13 @@ impl Osvm {
         self
     }
 
+    /// In the network of that world, which outlives it.
+    #[must_use]
+    pub(crate) fn within(mut self, world: &World) -> Self {
+        self.world = Some(world.pid());
+        self
+    }
+
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
@@ -111,7 +123,10 @@ impl Osvm {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.world {
+            None => Command::new(&self.program),
+            Some(world) => world::command(world, &self.program),
+        };
         if let Some(user) = self.user {
             command.uid(user).gid(user).env("HOME", self.home()).env_remove("XDG_CACHE_HOME");
         }
