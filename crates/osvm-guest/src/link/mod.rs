@@ -38,6 +38,11 @@ async fn serve_stream(mut stream: impl Stream, agent: Arc<Agent>) {
     let mut header = [0; 4];
     let named = stream.read_exact(&mut header).await;
     if named.is_ok() && osvm_wire::link::parse_port(header) == AGENT_PORT {
-        agent.serve(stream).await;
+        agent.serve(boxed(stream)).await;
     }
+}
+
+/// Streams of one type, so that the agent is there once and not for each transport.
+fn boxed(stream: impl Stream) -> Box<dyn Stream> {
+    Box::new(stream)
 }

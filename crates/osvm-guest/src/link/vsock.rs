@@ -17,6 +17,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::boxed;
 use crate::agent::Agent;
 use crate::reach::{HostStream, Link, Opening};
 
@@ -49,7 +50,7 @@ pub(super) async fn serve(agent: &Arc<Agent>) -> io::Result<()> {
         match listener.async_io(Interest::READABLE, accept).await {
             Ok(Some(stream)) => {
                 let stream = tokio::net::UnixStream::from_std(stream)?;
-                tokio::spawn(Arc::clone(agent).serve(stream));
+                tokio::spawn(Arc::clone(agent).serve(boxed(stream)));
             }
             // A process of the guest may connect as well, and must not be taken for the host.
             Ok(None) => {}

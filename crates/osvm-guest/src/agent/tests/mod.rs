@@ -2,5 +2,6 @@
 
 mod hang_ups;
 pub(crate) mod host;
+mod init;
 mod requests;
 mod sessions;

@@ -3,15 +3,28 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use osvm_wire::post::MAX_MESSAGE;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
+use thiserror::Error;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::point;
+
+/// Why a folder was not mounted.
+#[derive(Debug, Error)]
+pub(super) enum MountError {
+    #[error("its place can't be made")]
+    Place(#[source] io::Error),
+    #[error("/dev/fuse can't be opened")]
+    Device(#[source] io::Error),
+    #[error("the kernel does not mount it")]
+    Mount(#[source] io::Error),
+}
 
 /// One mount's requests. Once it is dropped, whoever uses the mount is told that it is not connected.
 pub(super) struct Device {
@@ -20,17 +33,14 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Mounts a folder on another. The files' owners and modes are the host's to judge.
-    pub(super) fn mount(on: &OwnedFd, writable: bool) -> io::Result<OwnedFd> {
+    /// Mounts a folder at `at` below `root`. The files' owners and modes are the host's to judge.
+    pub(super) fn mount(root: &Path, at: &str, writable: bool) -> Result<OwnedFd, MountError> {
+        let on = point::make(root, at).map_err(MountError::Place)?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let device = open(c"/dev/fuse", flags, Mode::empty())?;
-        let number = device.as_raw_fd();
-        let options =
-            format!("fd={number},rootmode=40000,user_id=0,group_id=0,allow_other,subtype=osvm");
-        let options = CString::new(options).expect("there is no zero byte in it");
-        let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
-        flags.set(MountFlags::RDONLY, !writable);
-        mount("osvm", point::path(on), "fuse", flags, options.as_c_str())?;
+        let device = open(c"/dev/fuse", flags, Mode::empty());
+        let device = device.map_err(|errno| MountError::Device(errno.into()))?;
+        let mounted = mount_on(&on, &device, writable);
+        mounted.map_err(|errno| MountError::Mount(errno.into()))?;
         Ok(device)
     }
 
@@ -47,6 +57,16 @@ impl Device {
         let Self { device, buffer } = self;
         (Requests { device, buffer }, Replies { device })
     }
+}
+
+fn mount_on(on: &OwnedFd, device: &OwnedFd, writable: bool) -> rustix::io::Result<()> {
+    let number = device.as_raw_fd();
+    let options =
+        format!("fd={number},rootmode=40000,user_id=0,group_id=0,allow_other,subtype=osvm");
+    let options = CString::new(options).expect("there is no zero byte in it");
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, !writable);
+    mount("osvm", point::path(on), "fuse", flags, options.as_c_str())
 }
 
 pub(super) struct Requests<'d> {

@@ -7,7 +7,6 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -54,8 +53,8 @@ async fn start_one(
     host: &Host,
     root: &'static Path,
 ) -> Result<(), String> {
-    let mounted = mount(grant.clone(), root).await.and_then(Device::new);
-    let device = mounted.map_err(|error| error.to_string())?;
+    let device = mount(grant.clone(), root).await?;
+    let device = Device::new(device).map_err(|error| error.to_string())?;
     let (ready, is_ready) = oneshot::channel();
     let (host, at) = (host.clone(), grant.at.clone());
     let pumping = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -73,7 +72,8 @@ async fn start_one(
 }
 
 /// Not here: the place may lie in another folder, whose messages this thread carries.
-async fn mount(grant: FolderGrant, root: &'static Path) -> io::Result<OwnedFd> {
-    let mount = move || Device::mount(&point::make(root, &grant.at)?, grant.writable);
-    spawn_blocking(mount).await.map_err(io::Error::other)?
+async fn mount(grant: FolderGrant, root: &'static Path) -> Result<OwnedFd, String> {
+    let mount = move || Device::mount(root, &grant.at, grant.writable);
+    let mounted = spawn_blocking(mount).await.map_err(|error| error.to_string())?;
+    mounted.map_err(|error| chain(&error))
 }

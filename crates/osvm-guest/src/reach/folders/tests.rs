@@ -431,6 +431,16 @@ async fn fail_to_mount() {
     assert_eq!(refusal.to_string(), expected);
 }
 
+async fn fail_to_make_its_place() {
+    let agent = agent();
+    let folders = vec![folder(Path::new("/proc/version"), false)];
+    let grants = Grants { folders, ..Grants::default() };
+    let (Reply::Refused(refusal), _) = open(&agent, Request::Grant(grants)).await else { panic!() };
+    let expected = "guest failed to mount /proc/version: its place can't be made: \
+                    Not a directory (os error 20)";
+    assert_eq!(refusal.to_string(), expected);
+}
+
 /// In memory of the namespace's own. Nobody removes it: that would wait for messages that this thread carries.
 fn place() -> PathBuf {
     rustix::mount::mount("test", "/tmp", "tmpfs", rustix::mount::MountFlags::empty(), None)
@@ -459,4 +469,9 @@ fn a_folder_that_the_host_takes_back_is_not_connected() {
 #[test]
 fn a_folder_that_the_host_refuses_is_named_with_the_reason() {
     alone(fail_to_mount());
+}
+
+#[test]
+fn a_folder_that_has_no_place_is_named_with_the_reason() {
+    alone(fail_to_make_its_place());
 }

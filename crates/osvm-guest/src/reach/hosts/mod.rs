@@ -140,6 +140,9 @@ impl Hosts {
         match self.listen(address, &self.allowed.ports(name)) {
             Ok(()) => {
                 names.insert(name);
+                if names.next().is_none() {
+                    say(format_args!("{name} was the last name that was given an address"));
+                }
                 Some(address)
             }
             Err(error) => {

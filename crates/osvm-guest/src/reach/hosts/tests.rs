@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use osvm_wire::HOSTS_PORT;
 use osvm_wire::chunk;
-use osvm_wire::grant::{HostAnswer, HostGrant, HostRequest};
+use osvm_wire::grant::{Grants, HostAnswer, HostGrant, HostRequest};
+use osvm_wire::message::{Reply, Request, Spawn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
 
+use crate::agent::tests::host::{Client, agent, ask, shell};
 use crate::alone;
 use crate::reach::host::HostStream;
 use crate::reach::host::tests::{Accepted, direct};
@@ -124,6 +126,17 @@ async fn tell_what_is_reached() {
     let local: Vec<SocketAddr> = lookup_host("any.localhost:1").await.unwrap().collect();
     assert!(local.iter().all(|address| address.ip().is_loopback()) && !local.is_empty());
 
+    let query = b"\0\x1e\0\x07\x01\0\0\x01\0\0\0\0\0\0\x04wild\x07example\0\0\x01\0\x01";
+    let mut resolver = TcpStream::connect("127.0.0.1:53").await.unwrap();
+    for _ in 0..2 {
+        resolver.write_all(query).await.unwrap();
+        let mut answer = [0; 32];
+        resolver.read_exact(&mut answer).await.unwrap();
+        // No such name: a wildcard's own name is not among those below it.
+        assert_eq!(answer[..6], *b"\0\x1e\0\x07\x81\x83");
+    }
+    assert_eq!(refused.recv().await.unwrap(), ("wild.example".into(), None));
+
     let answer = ask_proxy("CONNECT api.example.com:443 HTTP/1.1\r\n\r\nearly").await;
     let expected = "HTTP/1.1 200 Connection established\r\n\r\napi.example.com 443: early";
     assert_eq!(answer, expected);
@@ -141,12 +154,38 @@ async fn tell_what_is_reached() {
     assert!(ask_proxy("GET / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
 }
 
-#[test]
-fn granted_hosts_are_reached_by_name_by_address_and_by_proxy_and_others_are_not() {
+/// Programs learn of the proxy, unless they are told otherwise.
+async fn tell_of_the_proxy() {
+    crate::netlink::loopback_up().unwrap();
+    let agent = agent();
+    let hosts = vec![grant("api.example.com", &[443])];
+    let grants = Grants { hosts, ..Grants::default() };
+    let script = "echo $http_proxy $HTTPS_PROXY $no_proxy";
+    let before = Client::run(&agent, shell(1, script), b"").await;
+    assert_eq!(before.stdout.text(), "\n");
+    assert_eq!(ask(&agent, Request::Grant(grants)).await, Reply::Granted);
+    let after = Client::run(&agent, shell(2, script), b"").await;
+    let proxy = "http://127.0.0.1:3128";
+    assert_eq!(after.stdout.text(), format!("{proxy} {proxy} localhost,127.0.0.1,::1\n"));
+    let env = vec![("https_proxy".to_owned(), String::new())];
+    let told = Client::run(&agent, Spawn { env, ..shell(3, script) }, b"").await;
+    assert_eq!(told.stdout.text(), format!("{proxy} localhost,127.0.0.1,::1\n"));
+}
+
+fn alone(story: impl Future<Output = ()>) {
     if alone::inside() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            tokio::time::timeout(DEADLINE, tell_what_is_reached()).await.expect("in time");
-        });
+        let told = async { tokio::time::timeout(DEADLINE, story).await.expect("in time") };
+        runtime.block_on(told);
     }
+}
+
+#[test]
+fn granted_hosts_are_reached_by_name_by_address_and_by_proxy_and_others_are_not() {
+    alone(tell_what_is_reached());
+}
+
+#[test]
+fn programs_are_offered_the_proxy_once_hosts_are_granted() {
+    alone(tell_of_the_proxy());
 }
