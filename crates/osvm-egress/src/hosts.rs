@@ -23,3 +23,6 @@ mod web;
 pub use process::{CarryError, MOST_RULES, Relay, ServeError, Settings, control, serve};
 pub use proxy::{ProxySettings, ProxySettingsError};
 pub use resolve::Sources;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! guest ──link── daemon ──(control socket: rules, log, stream)──> relay process ──TCP── host
 //! ```
 //!
-//! It holds no secret and no file but the logs, can start nothing, and ends with its daemon.
+//! It holds no secret but a proxy's password and no file but the logs, can start nothing, and ends with its daemon.
 
 mod calls;
 mod confine;

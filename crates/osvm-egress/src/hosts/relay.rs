@@ -226,7 +226,8 @@ impl Interruption {
             Self::Hello(error) => {
                 matches!(error, NotTls(_) | TooLong | NoName | OtherName(_))
             }
-            Self::Web(error) => matches!(error, WebError::Request(_) | WebError::Guest(_)),
+            Self::Web(WebError::Guest(error)) => error.is_parse(),
+            Self::Web(error) => matches!(error, WebError::Request(_)),
             Self::LateHello | Self::Broken(_) | Self::Idle(_) => false,
         }
     }
