@@ -84,9 +84,9 @@ impl Post {
         if self.kept_bytes > MAX_KEPT { Err(PostError::Unseen) } else { Ok(()) }
     }
 
-    /// Whether the peer has left more unseen than is kept for it.
-    pub fn is_full(&self) -> bool {
-        self.kept_bytes > MAX_KEPT
+    /// How many bytes of messages are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// The next to send on this stream, with what stands before it.

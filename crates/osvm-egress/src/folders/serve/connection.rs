@@ -60,6 +60,8 @@ impl Broken {
 }
 
 impl Greeting {
+    /// The number of the folder is the daemon's affair: here there is one.
+    ///
     /// The connection, if it goes on from where the last has ended.
     pub(super) fn exchange(self, lent: &Lent, desk: &Desk) -> Result<Option<Connection>, Broken> {
         self.stream.set_read_timeout(Some(PATIENCE))?;
