@@ -84,9 +84,9 @@ impl Post {
         if self.kept_bytes > MAX_KEPT { Err(PostError::Unseen) } else { Ok(()) }
     }
 
-    /// Whether a message of that length can be put without leaving too much unseen.
-    pub fn has_room_for(&self, length: usize) -> bool {
-        self.kept_bytes + length <= MAX_KEPT
+    /// How many bytes of messages are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes
     }
 
     /// The next to send on this stream, with what stands before it.

@@ -1,20 +1,18 @@
 //! A share process: one folder, lent to one guest over one connection at a time, for as long as the VM lives.
 //!
 //! ```text
-//! connection -- reader --> requests --> workers --> letter box --> writer -- connection
+//! connection -- one worker at a time reads --> lent -- answer --> letter box -- one at a time sends -- connection
 //! ```
 //!
-//! Connections come and go as daemons do. A request counts as arrived when it is queued, and is then carried
+//! Connections come and go as daemons do. A request counts as arrived when it was read, and is then carried
 //! out once, whatever becomes of its connection; its answer waits in the letter box for the next.
 
 mod connection;
 mod desk;
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::os::unix::net::UnixListener;
+use std::thread::{self, Scope};
 
 use osvm_spec::Access;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,15 +21,11 @@ use thiserror::Error;
 
 use super::folder::Folder;
 use super::lent::Lent;
-use super::nodes::locked;
-use connection::Connection;
+use connection::Greeting;
 use desk::Desk;
 
 /// Enough for the host's disk to be kept busy; the guest's kernel has no more requests under way in earnest.
 const WORKERS: usize = 4;
-
-/// Requests that wait for a worker. When there are so many, no more are read.
-const QUEUE: usize = 16;
 
 /// Why a folder can't be lent, or is lent no longer.
 #[derive(Debug, Error)]
@@ -54,79 +48,73 @@ pub fn serve(
     until: &OwnedFd,
 ) -> Result<(), ServeError> {
     let lent = Lent::new(folder, access).map_err(ServeError::Look)?;
-    let desk = Desk::new();
-    let (queue, requests) = sync_channel(QUEUE);
-    let requests = Mutex::new(requests);
+    let desk = Desk::default();
     thread::scope(|scope| {
         for _ in 0..WORKERS {
-            scope.spawn(|| work(&lent, &desk, &requests));
+            scope.spawn(|| work(&lent, &desk));
         }
-        let mut room = Room { scope, lent: &lent, desk: &desk, queue, last: None };
-        let ended = room.receive(listener, until);
-        // Readers end with their connection, and workers with the last reader.
+        let ended = receive(scope, listener, until, (&lent, &desk));
         desk.close();
         ended
     })
 }
 
-/// Carries out requests until there are no more readers.
-fn work(lent: &Lent, desk: &Desk, requests: &Mutex<Receiver<Vec<u8>>>) {
-    while let Some(request) = next(requests) {
-        match lent.answer(&request) {
-            Ok(Some(answer)) => desk.put(answer),
+/// Carries out requests, on whatever connection they come, until the desk is closed.
+fn work(lent: &Lent, desk: &Desk) {
+    while let Some(connection) = desk.connection() {
+        match connection.next_request(desk) {
+            Ok(Some(request)) => match lent.answer(&request) {
+                Ok(Some(answer)) => desk.put(answer),
+                Ok(None) => {}
+                // It can't be answered: nobody knows which it was.
+                Err(malformed) => tracing::warn!("{malformed}"),
+            },
             Ok(None) => {}
-            // It can't be answered: nobody knows which it was.
-            Err(malformed) => tracing::warn!("{malformed}"),
-        }
-    }
-}
-
-fn next(requests: &Mutex<Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
-    locked(requests).recv().ok()
-}
-
-struct Room<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-    lent: &'env Lent,
-    desk: &'env Desk,
-    queue: SyncSender<Vec<u8>>,
-    last: Option<ScopedJoinHandle<'scope, ()>>,
-}
-
-impl Room<'_, '_> {
-    fn receive(&mut self, listener: &UnixListener, until: &OwnedFd) -> Result<(), ServeError> {
-        loop {
-            let mut events =
-                [PollFd::new(listener, PollFlags::IN), PollFd::new(until, PollFlags::IN)];
-            match poll(&mut events, None) {
-                Err(Errno::INTR) => continue,
-                ready => ready.map_err(ServeError::Wait)?,
-            };
-            if !events[1].revents().is_empty() {
-                return Ok(());
-            }
-            match listener.accept() {
-                Ok((stream, _)) => self.take(stream),
-                Err(error) => tracing::warn!("accept a connection: {error}"),
+            Err(broken) => {
+                broken.report();
+                desk.end_turn(connection.turn);
             }
         }
     }
+}
 
-    /// The one before ends first: what it has read has then arrived.
-    fn take(&mut self, stream: UnixStream) {
-        let turn = self.desk.next_turn(&stream);
-        let before = self.last.take();
-        let (lent, desk, queue) = (self.lent, self.desk, self.queue.clone());
-        let connection = move || {
-            if let Some(before) = before {
-                // It has said itself what went wrong.
-                let _ = before.join();
-            }
-            match turn {
-                Ok(turn) => Connection { stream, turn, lent, desk, queue }.serve(),
-                Err(error) => tracing::warn!("take a connection: {error}"),
-            }
+fn receive<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    listener: &UnixListener,
+    until: &OwnedFd,
+    (lent, desk): (&'scope Lent, &'scope Desk),
+) -> Result<(), ServeError> {
+    loop {
+        let mut events = [PollFd::new(listener, PollFlags::IN), PollFd::new(until, PollFlags::IN)];
+        match poll(&mut events, None) {
+            Err(Errno::INTR) => continue,
+            ready => ready.map_err(ServeError::Wait)?,
         };
-        self.last = Some(self.scope.spawn(connection));
+        if !events[1].revents().is_empty() {
+            return Ok(());
+        }
+        let accepted = listener.accept().and_then(|(stream, _)| {
+            let turn = desk.next_turn(&stream)?;
+            Ok(Greeting { stream, turn })
+        });
+        match accepted {
+            Ok(greeting) => {
+                scope.spawn(|| greet(greeting, lent, desk));
+            }
+            Err(error) => tracing::warn!("accept a connection: {error}"),
+        }
+    }
+}
+
+/// Apart from the others: whoever has connected may be long in saying what for.
+fn greet(greeting: Greeting, lent: &Lent, desk: &Desk) {
+    let turn = greeting.turn;
+    match greeting.exchange(lent, desk) {
+        Ok(Some(connection)) => desk.begin(connection),
+        Ok(None) => desk.end_turn(turn),
+        Err(broken) => {
+            broken.report();
+            desk.end_turn(turn);
+        }
     }
 }

@@ -2,15 +2,24 @@
 //! and a name give the zone below.
 //!
 //! ```text
-//! Plain -- .git --------------------------> Repository -- hooks, config, config.worktree, commondir --> Protected
-//!   |                                        |        \-- modules, worktrees --> Nested -- the same --> Protected
-//!   |                                        |                                     \-- other --> Nested
-//!   |                                        \-- other --> Store
-//!   \-- .vscode, .idea, .envrc, .envrc.* (from every zone) --> Protected -- all --> Protected
+//! every -- .git, *.git -------------------> Repository -- hooks, config, config.worktree, commondir --> Protected
+//!   |                                           |     \-- modules, worktrees --> Nested -- the same --> Protected
+//!   |                                           |                                    \-- other --> Nested
+//!   |                                           \-- other --> Store
+//!   \-- .vscode, .idea, .envrc, .envrc.* -------------------> Protected -- all --> Protected
+//! Plain -- HEAD --------------------------------------------> Protected
 //! ```
+//!
+//! `HEAD`, because a folder that has one, beside `objects` and `refs`, is a repository whatever it is called,
+//! with a configuration called `config` as many a folder's is: with `.git` spoilt, git would take the folder
+//! around it for one.
 //!
 //! Names are compared as the most forgiving file system would: without regard to case, to characters that
 //! are not seen, to dots and spaces at the end, and to what follows a colon; also DOS's short forms count.
+//!
+//! Not known here: repositories that the host's user keeps under another name (`--separate-git-dir`, a link
+//! called `.git`), what a rebase under way in the guest is told to do next, and whatever the user runs or
+//! opens knowingly, such as a makefile, or a link that leads out of the folder on the host.
 
 use rustix::fs::FileType;
 
@@ -23,7 +32,7 @@ pub(super) enum Zone {
     Store,
     /// A folder with repositories' folders in it, at any depth.
     Nested,
-    /// A folder called `.git`.
+    /// A folder called `.git`, or so at its end.
     Repository,
     /// Stays as it is.
     Protected,
@@ -31,6 +40,9 @@ pub(super) enum Zone {
 
 /// The name whose bearer git takes for a repository, or for the way to one.
 const REPOSITORY: &str = ".git";
+
+/// What makes the folder it lies in a repository. As it is: `head` is a program.
+const HEAD: &[u8] = b"HEAD";
 
 /// What makes an editor or a shell run code.
 const ANYWHERE: [&str; 3] = [".vscode", ".idea", ".envrc"];
@@ -46,17 +58,18 @@ const REPOSITORIES_BELOW: [&str; 2] = ["modules", "worktrees"];
 impl Zone {
     /// Of a folder with that name in this one.
     pub(super) fn below(self, name: &[u8]) -> Self {
-        let name = Folded::of(name);
-        if self == Self::Protected || name.is_any(&ANYWHERE) || name.0.starts_with(ENVRC_PARTS) {
+        let folded = Folded::of(name);
+        if self == Self::Protected || folded.runs_code_anywhere() {
             return Self::Protected;
         }
-        if name.is(REPOSITORY) {
+        if folded.0.ends_with(REPOSITORY) || folded.is_short_for(REPOSITORY) {
             return Self::Repository;
         }
         match self {
-            Self::Repository | Self::Nested if name.is_any(&IN_REPOSITORY) => Self::Protected,
-            Self::Repository if name.is_any(&REPOSITORIES_BELOW) => Self::Nested,
+            Self::Repository | Self::Nested if folded.is_any(&IN_REPOSITORY) => Self::Protected,
+            Self::Repository if folded.is_any(&REPOSITORIES_BELOW) => Self::Nested,
             Self::Repository => Self::Store,
+            Self::Plain if name == HEAD => Self::Protected,
             other => other,
         }
     }
@@ -93,6 +106,10 @@ impl Folded {
 
     fn is(&self, name: &str) -> bool {
         self.0 == name || self.is_short_for(name)
+    }
+
+    fn runs_code_anywhere(&self) -> bool {
+        self.is_any(&ANYWHERE) || self.0.starts_with(ENVRC_PARTS)
     }
 
     fn is_any(&self, names: &[&str]) -> bool {
@@ -173,6 +190,16 @@ mod tests {
         assert_eq!(zone(".git/config.lock"), Zone::Store);
         assert_eq!(zone(".git"), Zone::Repository);
         assert_eq!(zone(".git/modules/x/HEAD"), Zone::Nested);
+    }
+
+    #[test]
+    fn a_repository_without_a_working_folder_is_one() {
+        assert_eq!(zone("mirror.git"), Zone::Repository);
+        assert_eq!(zone("mirror.git/config"), Zone::Protected);
+        assert_eq!(zone("mirror.git/HEAD"), Zone::Store);
+        assert_eq!(zone("HEAD"), Zone::Protected);
+        assert_eq!(zone("a/HEAD"), Zone::Protected);
+        assert_eq!(zone("head"), Zone::Plain);
     }
 
     #[test]

@@ -111,6 +111,38 @@ fn a_new_mount_knows_nothing_of_the_one_before() {
     assert_eq!(peer.read(file, handle, 1), Err(Errno::BADF.raw_os_error()));
 }
 
+/// Each round asks for more than fits, and sees nothing of it.
+#[test]
+fn answers_that_nobody_sees_are_not_kept_without_end() {
+    let share = Share::lend_prepared(Access::Ro, |folder| {
+        fs::write(folder.join("file"), vec![7; 1 << 20]).unwrap();
+    });
+    let mut peer = Peer::of(&share);
+    let file = peer.look_up(ROOT, "file").unwrap();
+    let handle = peer.open(file, 0).unwrap();
+    let body = [&handle.to_ne_bytes()[..], &[0; 8], &fields(&[1 << 20]), &[0; 20]].concat();
+    let mut refused = None;
+    for _ in 0..500 {
+        for _ in 0..20 {
+            peer.post.put(message(call::READ, 10_000, file, &body)).unwrap();
+        }
+        while let Some((header, message)) = peer.post.next() {
+            if (&peer.stream).write_all(&[&header[..], message].concat()).is_err() {
+                break;
+            }
+        }
+        match greet(share.connect(), &mut peer.post) {
+            Ok(stream) => peer.stream = stream,
+            Err(error) => {
+                refused = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    let refused = refused.unwrap();
+    assert!(refused.contains("unseen"), "{refused}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 

@@ -228,6 +228,27 @@ fn a_file_is_as_protected_as_its_strictest_name() {
     refused(fs::rename(guest.join("second"), guest.join("third")), "second");
 }
 
+/// With its own repository spoilt, git would ask the folder itself whether it is one.
+#[test]
+fn the_folder_does_not_become_a_repository_itself() {
+    let Some(mounted) = lend(Access::Rw) else { return };
+    let (guest, host) = (mounted.folder(), mounted.share.folder());
+    fs::create_dir_all(guest.join("objects")).unwrap();
+    fs::create_dir_all(guest.join("refs")).unwrap();
+    let evil = "[core]\n\trepositoryformatversion = 0\n\tfsmonitor = touch evil;\n";
+    fs::write(guest.join("config"), evil).unwrap();
+    fs::remove_file(guest.join(".git/HEAD")).unwrap();
+    fs::write(guest.join("made"), "ref: refs/heads/main\n").unwrap();
+    refused(fs::write(guest.join("HEAD"), "ref: refs/heads/main\n"), "HEAD");
+    refused(fs::rename(guest.join("made"), guest.join("HEAD")), "HEAD");
+    refused(fs::hard_link(guest.join("made"), guest.join("HEAD")), "HEAD");
+    refused(symlink("made", guest.join("HEAD")), "HEAD");
+    let _ = run(&host, &["git", "status"]);
+    assert!(!host.join("evil").exists());
+    assert!(run(guest, &["git", "init", "-q", "--bare", "bare"]).is_err());
+    refused(fs::create_dir(guest.join("bare.git")), "bare.git");
+}
+
 /// What is judged is what is moved, though another request changes it meanwhile.
 #[test]
 fn a_name_swapped_while_it_is_moved_gets_nowhere() {

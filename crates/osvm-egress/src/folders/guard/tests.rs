@@ -9,8 +9,10 @@ use proptest::sample::select;
 use super::*;
 
 /// Names that matter in one zone or another, and some that never do.
-const NAMES: [&[u8]; 12] = [
+const NAMES: [&[u8]; 14] = [
     b".git",
+    b"HEAD",
+    b"a.git",
     b"hooks",
     b"config",
     b"modules",
@@ -208,7 +210,9 @@ impl Model {
             }
             path.push(name);
             let kind = self.files[file].kind;
-            if is_protected(path) || kind == FileType::Symlink && path.contains(&&b".git"[..]) {
+            if is_protected(path)
+                || kind == FileType::Symlink && path.iter().any(|name| name.ends_with(b".git"))
+            {
                 found.push((folder, name, file, self.files[file]));
             }
             if self.files[file].kind == FileType::Directory {
@@ -227,13 +231,15 @@ fn is_protected(path: &[&[u8]]) -> bool {
     };
     let is_anywhere =
         path.iter().any(|name| [".vscode", ".idea", ".envrc"].contains(&name.as_str()));
-    let ends_in_git = path.last().is_some_and(|name| name == ".git");
-    let in_git = (0..path.len()).filter(|&at| path[at] == ".git").any(|at| {
+    let is_repository = |name: &String| name.ends_with(".git");
+    let ends_in_git = path.last().is_some_and(is_repository);
+    let makes_one = path.iter().take_while(|name| !is_repository(name)).any(|name| name == "head");
+    let in_git = (0..path.len()).filter(|&at| is_repository(&path[at])).any(|at| {
         let below = &path[at + 1..];
         let is_nested = below.first().is_some_and(|name| name == "modules" || name == "worktrees");
         below.first().is_some_and(is_fatal) || is_nested && below.iter().any(is_fatal)
     });
-    is_anywhere || ends_in_git || in_git
+    is_anywhere || ends_in_git || in_git || makes_one
 }
 
 fn path() -> impl Strategy<Value = Path> {

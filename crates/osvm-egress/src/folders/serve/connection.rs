@@ -1,9 +1,8 @@
-//! One connection: how it begins, and the messages on it both ways.
+//! One connection: how it begins, and the messages that are read from it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::SyncSender;
-use std::thread;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use osvm_wire::frame::{self, Decoder, FrameError};
@@ -13,24 +12,35 @@ use thiserror::Error;
 
 use super::desk::{Desk, Turn};
 use crate::folders::lent::Lent;
+use crate::folders::nodes::locked;
 
 /// Whoever connects says at once what for.
-const GREETING: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Largest first frame: it holds numbers only.
 const MAX_GREETING: usize = 256;
 
-pub(super) struct Connection<'a> {
+/// Most requests are small, and come together.
+const READ_AHEAD: usize = 16 << 10;
+
+/// Before it was said what for.
+pub(super) struct Greeting {
     pub(super) stream: UnixStream,
     pub(super) turn: Turn,
-    pub(super) lent: &'a Lent,
-    pub(super) desk: &'a Desk,
-    pub(super) queue: SyncSender<Vec<u8>>,
+}
+
+/// After.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: UnixStream,
+    pub(super) turn: Turn,
+    /// The same stream.
+    reading: Mutex<BufReader<UnixStream>>,
 }
 
 /// Why a connection is of no more use. The folder is lent on.
 #[derive(Debug, Error)]
-enum Broken {
+pub(super) enum Broken {
     #[error("connection: {0}")]
     Stream(#[from] io::Error),
     #[error("connection: {0}")]
@@ -39,41 +49,36 @@ enum Broken {
     Post(#[from] PostError),
 }
 
-impl Connection<'_> {
-    pub(super) fn serve(&self) {
-        match self.talk() {
-            Err(Broken::Stream(error)) if is_hang_up(&error) => {}
-            Err(broken) => tracing::warn!("{broken}"),
-            Ok(()) => {}
+impl Broken {
+    /// That a connection ends is nothing to be told.
+    pub(super) fn report(&self) {
+        match self {
+            Self::Stream(error) if is_hang_up(error) => {}
+            _ => tracing::warn!("{self}"),
         }
-        self.desk.end_turn(self.turn);
     }
+}
 
-    fn talk(&self) -> Result<(), Broken> {
-        if !self.greet()? {
-            return Ok(());
-        }
-        thread::scope(|scope| {
-            scope.spawn(|| self.send());
-            let ended = self.receive();
-            self.desk.end_turn(self.turn);
-            ended
-        })
-    }
-
-    /// Whether they go on from where the last connection ended.
-    fn greet(&self) -> Result<bool, Broken> {
-        self.stream.set_read_timeout(Some(GREETING))?;
+impl Greeting {
+    /// The number of the folder is the daemon's affair: here there is one.
+    ///
+    /// The connection, if it goes on from where the last has ended.
+    pub(super) fn exchange(self, lent: &Lent, desk: &Desk) -> Result<Option<Connection>, Broken> {
+        self.stream.set_read_timeout(Some(PATIENCE))?;
         let opening = self.opening()?;
         self.stream.set_read_timeout(None)?;
-        let answer = match self.desk.resume(self.turn, opening.seen) {
-            Ok(None) => return Ok(false),
+        let answer = match desk.resume(self.turn, opening.seen) {
+            Ok(None) => return Ok(None),
             Ok(Some(seen)) => FolderAnswer::Opened { seen },
             Err(error) => FolderAnswer::Refused { why: error.to_string() },
         };
-        self.lent.show_as(opening.uid, opening.gid);
         (&self.stream).write_all(&frame::encode(&answer)?)?;
-        Ok(matches!(answer, FolderAnswer::Opened { .. }))
+        if let FolderAnswer::Refused { .. } = answer {
+            return Ok(None);
+        }
+        lent.show_as(opening.uid, opening.gid);
+        let reading = Mutex::new(BufReader::with_capacity(READ_AHEAD, self.stream.try_clone()?));
+        Ok(Some(Connection { stream: self.stream, turn: self.turn, reading }))
     }
 
     /// Not a byte more is read: FUSE's messages follow.
@@ -90,32 +95,21 @@ impl Connection<'_> {
         decoder.push(&bytes);
         Ok(decoder.decode()?.ok_or(FrameError::Truncated)?)
     }
+}
 
-    fn receive(&self) -> Result<(), Broken> {
-        loop {
-            let mut header = [0; post::HEADER_LEN];
-            (&self.stream).read_exact(&mut header)?;
-            let header = Header::parse(header)?;
-            let mut message = vec![0; header.length];
-            (&self.stream).read_exact(&mut message)?;
-            if !self.desk.arrived(self.turn, header)? {
-                return Ok(());
-            }
-            // An empty one only says what was seen.
-            if !message.is_empty() && self.queue.send(message).is_err() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn send(&self) {
-        while let Some((header, message)) = self.desk.next(self.turn) {
-            let sent = (&self.stream).write_all(&header);
-            if sent.and_then(|()| (&self.stream).write_all(&message)).is_err() {
-                // Whoever reads hears of it too.
-                return;
-            }
-        }
+impl Connection {
+    /// Nothing if there was none, or it came too late.
+    pub(super) fn next_request(&self, desk: &Desk) -> Result<Option<Vec<u8>>, Broken> {
+        let mut reading = locked(&self.reading);
+        let mut header = [0; post::HEADER_LEN];
+        reading.read_exact(&mut header)?;
+        let header = Header::parse(header)?;
+        let mut message = vec![0; header.length];
+        reading.read_exact(&mut message)?;
+        // Counted in the order in which they were read.
+        let in_time = desk.arrived(self.turn, header)?;
+        // An empty one only says what was seen.
+        Ok((in_time && !message.is_empty()).then_some(message))
     }
 }
 

@@ -1,23 +1,23 @@
-//! The letter box, and whose turn it is to empty it.
+//! The letter box, and on whose connection it is emptied.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use osvm_wire::post::{HEADER_LEN, Header, Post, PostError};
+use osvm_wire::post::{Header, MAX_KEPT, Post, PostError};
 
+use super::connection::Connection;
 use crate::folders::nodes::locked;
 
-/// How long an answer waits for room in the letter box. A guest that has more to ask makes room by asking; one
-/// that has not must say on a new connection what it has seen.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection ends when more than [`MAX_KEPT`] bytes are unseen on it, as when many threads of the guest's
+/// each read a lot: the next begins with what was seen. With more than this left, none does.
+const MOST_UNSEEN: usize = 4 * MAX_KEPT;
 
 /// Connections are numbered; only the last may send and receive.
 pub(super) type Turn = u64;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Desk {
     state: Mutex<State>,
     changed: Condvar,
@@ -27,50 +27,86 @@ pub(super) struct Desk {
 struct State {
     post: Post,
     turn: Turn,
+    /// To be hung up when its turn is over.
     stream: Option<UnixStream>,
+    /// Once it was greeted.
+    connection: Option<Arc<Connection>>,
+    /// Somebody sends, and goes on while there is something.
+    is_sending: bool,
+    is_closed: bool,
+}
+
+impl State {
+    fn pass_turn(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // Gone already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        self.connection = None;
+        self.is_sending = false;
+        self.turn += 1;
+    }
 }
 
 impl Desk {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new() }
-    }
-
     /// Ends the connection before.
     pub(super) fn next_turn(&self, stream: &UnixStream) -> io::Result<Turn> {
+        let stream = stream.try_clone()?;
         let mut state = locked(&self.state);
-        hang_up(state.stream.take());
-        state.turn += 1;
-        state.stream = Some(stream.try_clone()?);
-        self.changed.notify_all();
+        state.pass_turn();
+        state.stream = Some(stream);
         Ok(state.turn)
     }
 
-    /// That connection is over.
     pub(super) fn end_turn(&self, turn: Turn) {
         let mut state = locked(&self.state);
         if state.turn == turn {
-            hang_up(state.stream.take());
-            state.turn += 1;
-            self.changed.notify_all();
+            state.pass_turn();
         }
     }
 
     pub(super) fn close(&self) {
         let mut state = locked(&self.state);
-        hang_up(state.stream.take());
-        state.turn += 1;
+        state.pass_turn();
+        state.is_closed = true;
         self.changed.notify_all();
     }
 
-    /// How many of the guest's messages have arrived, for a guest that has seen so many of ours.
+    /// How many of the guest's messages have arrived, for a guest that has seen so many of ours; nothing when
+    /// the turn is over.
     pub(super) fn resume(&self, turn: Turn, seen: u64) -> Result<Option<u64>, PostError> {
         let mut state = locked(&self.state);
         if state.turn != turn {
             return Ok(None);
         }
         state.post.resume(seen)?;
-        self.changed.notify_all();
+        // Or every connection would leave some more.
+        if state.post.kept_bytes() > MOST_UNSEEN {
+            return Err(PostError::Unseen);
+        }
         Ok(Some(state.post.seen()))
+    }
+
+    pub(super) fn begin(&self, connection: Connection) {
+        let mut state = locked(&self.state);
+        if state.turn == connection.turn && !state.is_closed {
+            state.connection = Some(Arc::new(connection));
+            self.changed.notify_all();
+            drop(state);
+            self.send();
+        }
+    }
+
+    /// Whose turn it is; waits for one. Nothing when the desk is closed.
+    pub(super) fn connection(&self) -> Option<Arc<Connection>> {
+        let mut state = locked(&self.state);
+        while !state.is_closed {
+            if let Some(connection) = &state.connection {
+                return Some(Arc::clone(connection));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
     }
 
     /// False if the message came too late: it will come again on the connection whose turn it is.
@@ -80,46 +116,42 @@ impl Desk {
             return Ok(false);
         }
         state.post.arrived(header)?;
-        self.changed.notify_all();
         Ok(true)
     }
 
     pub(super) fn put(&self, answer: Vec<u8>) {
-        let mut state = self.with_room_for(answer.len());
-        if let Err(error) = state.post.put(answer)
-            && let Some(stream) = state.stream.take()
-        {
-            // It is kept all the same, and what was seen is said when the next connection begins.
-            tracing::warn!("{error}");
-            hang_up(Some(stream));
-        }
-        self.changed.notify_all();
-    }
-
-    /// Without a connection nobody makes room, and what is under way comes to little: no more requests come.
-    fn with_room_for(&self, length: usize) -> MutexGuard<'_, State> {
-        let is_full =
-            |state: &mut State| state.stream.is_some() && !state.post.has_room_for(length);
-        let waited = self.changed.wait_timeout_while(locked(&self.state), PATIENCE, is_full);
-        waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// The next to send, when there is one; nothing when the turn is over.
-    pub(super) fn next(&self, turn: Turn) -> Option<([u8; HEADER_LEN], Vec<u8>)> {
         let mut state = locked(&self.state);
-        while state.turn == turn {
-            if let Some((header, message)) = state.post.next() {
-                return Some((header, message.to_vec()));
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = state.post.put(answer)
+            && state.connection.is_some()
+        {
+            // It is kept all the same. What was seen is said when the next connection begins.
+            tracing::warn!("{error}");
+            state.pass_turn();
         }
-        None
+        drop(state);
+        self.send();
     }
-}
 
-fn hang_up(stream: Option<UnixStream>) {
-    if let Some(stream) = stream {
-        // Gone already.
-        let _ = stream.shutdown(Shutdown::Both);
+    /// All there is to send, unless somebody is about it.
+    fn send(&self) {
+        let mut state = locked(&self.state);
+        while !state.is_sending
+            && let Some(connection) = state.connection.clone()
+            && let Some((header, message)) = state.post.next()
+        {
+            let bytes = [&header[..], message].concat();
+            state.is_sending = true;
+            drop(state);
+            let sent = (&connection.stream).write_all(&bytes);
+            state = locked(&self.state);
+            if state.turn != connection.turn {
+                // What was not seen is sent again, and not by us.
+                return;
+            }
+            state.is_sending = false;
+            if sent.is_err() {
+                state.pass_turn();
+            }
+        }
     }
 }
