@@ -20,7 +20,8 @@ const NAMES: [(&str, &str); 4] = [
     ("rebind.example.test", "127.0.0.1"),
 ];
 
-/// What the world consists of, until its standard input ends.
+/// What the world consists of, until its standard input ends. It is the first process of a PID namespace, so that none
+/// is left.
 const SCRIPT: &str = r#"
 set -e
 cd "$0"
@@ -34,7 +35,6 @@ dnsmasq --conf-file=dnsmasq.conf --keep-in-foreground >dnsmasq.log 2>&1 &
 until [ -e serving ]; do sleep 0.02; done
 echo ready
 cat >/dev/null
-kill $(jobs -p)
 "#;
 
 /// Files of `www` over HTTP and HTTPS, `/echo` sends a body back, `/big` sends 32 MiB.
@@ -81,7 +81,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         write(&folder);
         let mut holder = Command::new("unshare")
-            .args(["--net", "--mount", "sh", "-c", SCRIPT])
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", SCRIPT])
             .arg(folder.path())
             .args([ADDRESS, "10.1.2.3"])
             .stdin(Stdio::piped())

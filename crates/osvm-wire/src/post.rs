@@ -109,11 +109,6 @@ impl Post {
         self.seen
     }
 
-    /// How many bytes are kept because the other side is not known to have seen them.
-    pub fn kept_bytes(&self) -> usize {
-        self.kept_bytes
-    }
-
     /// There is a new stream, and the other side has seen this many.
     pub fn resume(&mut self, seen: u64) -> Result<(), PostError> {
         self.sent = 0;
