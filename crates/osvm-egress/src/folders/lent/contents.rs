@@ -15,8 +15,8 @@ use super::names::{Found, place};
 use crate::folders::fuse::{Answer, MAX_BODY, OpenFlags, Opened};
 use crate::folders::nodes::{Node, Version};
 
-/// After so long, a file's next change has another time than its last: times are as coarse as the kernel's
-/// clock on most file systems, and as two seconds on none that shows anything finer than days.
+/// After so long, a file's next change has another time than its last: the coarsest times, FAT's, are even
+/// seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
 impl Lent {
