@@ -18,7 +18,8 @@ impl Scene {
         let osvm = Osvm::new().within(&world);
         let command = format!("/bin/sh -c '{}'", MY_SERVER.replace('\'', r"'\''"));
         let image = fixture("tools");
-        let launch = ["mcp", "microvm", "launch", "shell", "--memory", "512", "--command", &command];
+        let launch =
+            ["mcp", "microvm", "launch", "shell", "--memory", "512", "--command", &command];
         osvm.ok(&[&launch[..], &["--image", image.to_str().unwrap()], flags].concat());
         let scene = Self { osvm, world };
         scene.trust();
@@ -113,7 +114,8 @@ impl Scene {
         let script = "set -e; git init --quiet -b main work; cd work; echo committed >file; git add file; \
                       git -c user.name=a -c user.email=a@example.test commit --quiet -m first; cd ..; \
                       git clone --quiet --bare work \"$0\"; cd \"$0\"; git update-server-info";
-        let made = std::process::Command::new("sh").args(["-c", script, name]).current_dir(www).output();
+        let made =
+            std::process::Command::new("sh").args(["-c", script, name]).current_dir(www).output();
         assert!(made.as_ref().unwrap().status.success(), "{made:?}");
     }
 }
@@ -136,10 +138,13 @@ fn a_name_that_leads_to_a_private_address_is_refused_unless_that_was_meant() {
 #[test]
 fn what_is_asked_for_inside_the_connection_must_be_what_was_granted() {
     let Some(scene) = Scene::new(&["--allow", "api.example.test"]) else { return };
-    let fronted = scene.curl_straight("--connect-to other.example.test:443:api.example.test:443 https://other.example.test/hello");
+    let fronted = scene.curl_straight(
+        "--connect-to other.example.test:443:api.example.test:443 https://other.example.test/hello",
+    );
     scene.refused(&fronted);
     scene.logged(&["refused", "api.example.test:443", "other.example.test"]);
-    let host = scene.curl_straight("--fail --header 'Host: other.example.test' http://api.example.test/hello");
+    let host = scene
+        .curl_straight("--fail --header 'Host: other.example.test' http://api.example.test/hello");
     scene.refused(&host);
     let plain = scene.curl_straight("http://api.example.test:443/hello");
     scene.refused(&plain);

@@ -71,7 +71,7 @@ impl Lender<'_> {
     }
 
     async fn serve(&self, number: usize, folder: &Folder) -> Result<Process, Cause> {
-        let host = may_be_lent(&folder.host, &self.own)?;
+        let host = may_be_lent(&folder.host, folder.access, &self.own)?;
         let failed = |error: &dyn std::error::Error| {
             let message = format!("failed to lend {}: {}", host.display(), chain(error));
             Cause::new(CauseKind::Machine, message).hint("osvm doctor")
@@ -96,9 +96,12 @@ impl Lender<'_> {
     }
 }
 
+/// Folders whose files make programs of the host's run others.
+const RUNS: [&str; 3] = [".git", ".vscode", ".idea"];
+
 /// The folder itself, wherever links lead, if it may be lent. Whoever could write to osvm's own files could have it
 /// do anything.
-fn may_be_lent(written: &Path, own: &[&Path]) -> Result<PathBuf, Cause> {
+fn may_be_lent(written: &Path, access: Access, own: &[&Path]) -> Result<PathBuf, Cause> {
     let shown = written.display();
     let refuse = |why: String| {
         Cause::new(CauseKind::Request, format!("folder {shown} can't be lent: {why}"))
@@ -106,6 +109,11 @@ fn may_be_lent(written: &Path, own: &[&Path]) -> Result<PathBuf, Cause> {
     let folder = fs::canonicalize(written).map_err(|error| refuse(error.to_string()))?;
     if !folder.is_dir() {
         return Err(refuse("it is no folder".to_owned()));
+    }
+    let names = folder.iter().filter_map(|name| name.to_str());
+    if let Some(name) = names.into_iter().find(|name| access == Access::Rw && RUNS.contains(name)) {
+        let why = format!("what is in {name} makes this host run code");
+        return Err(refuse(why).hint("lend it with :ro, or with :rw-all if that is meant"));
     }
     let own = own.iter().filter_map(|own| fs::canonicalize(own).ok());
     match own.into_iter().find(|own| own.starts_with(&folder) || folder.starts_with(own)) {
@@ -164,7 +172,7 @@ mod tests {
         let real = fs::canonicalize(place.path()).unwrap().join("real");
         fs::create_dir(&real).unwrap();
         symlink(&real, place.path().join("link")).unwrap();
-        assert_eq!(may_be_lent(&place.path().join("link"), &[]).unwrap(), real);
+        assert_eq!(may_be_lent(&place.path().join("link"), Access::Rw, &[]).unwrap(), real);
     }
 
     #[test]
@@ -174,7 +182,7 @@ mod tests {
         fs::create_dir_all(home.join("images")).unwrap();
         fs::create_dir(place.path().join("home/work")).unwrap();
         symlink(&home, place.path().join("home/work/link")).unwrap();
-        let may = |path: &str| may_be_lent(&place.path().join(path), &[&home]);
+        let may = |path: &str| may_be_lent(&place.path().join(path), Access::Ro, &[&home]);
         for path in ["", "home", "home/.osvm", "home/.osvm/images", "home/work/link"] {
             let cause = may(path).unwrap_err();
             assert!(cause.to_string().contains("osvm keeps its own files"), "{path}: {cause}");
@@ -183,12 +191,29 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_the_host_run_code_is_lent_to_be_written_only_when_that_is_said() {
+        let place = tempfile::tempdir().unwrap();
+        let hooks = place.path().join(".git/hooks");
+        fs::create_dir_all(&hooks).unwrap();
+        let refused = may_be_lent(&hooks, Access::Rw, &[]).unwrap_err().to_string();
+        assert!(refused.contains(".git makes this host run code"), "{refused}");
+        assert!(may_be_lent(&hooks, Access::Ro, &[]).is_ok());
+        assert!(may_be_lent(&hooks, Access::RwAll, &[]).is_ok());
+    }
+
+    #[test]
     fn what_is_not_there_or_is_no_folder_is_named() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(may_be_lent(&file, &[]).unwrap_err().to_string().contains("it is no folder"));
-        let missing = may_be_lent(&place.path().join("none"), &[]).unwrap_err().to_string();
+        assert!(
+            may_be_lent(&file, Access::Ro, &[])
+                .unwrap_err()
+                .to_string()
+                .contains("it is no folder")
+        );
+        let missing =
+            may_be_lent(&place.path().join("none"), Access::Ro, &[]).unwrap_err().to_string();
         assert!(missing.contains("none can't be lent: No such file"), "{missing}");
     }
 }

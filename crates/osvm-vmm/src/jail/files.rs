@@ -129,7 +129,8 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
         Access::Control => read | AccessFs::WriteFile | AccessFs::IoctlDev,
         Access::Keep => read | AccessFs::WriteFile | AccessFs::MakeSock,
         Access::Share => {
-            let make = AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym;
+            let make =
+                AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym | AccessFs::MakeSock;
             let remove = AccessFs::RemoveFile | AccessFs::RemoveDir;
             read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::Refer | make | remove
         }
