@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
-use osvm_spec::{Overrides, Secrets, ServerName};
+use osvm_spec::{Folder, Hosts, Overrides, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -103,6 +103,12 @@ pub struct VmStatus {
     pub server: Option<ServerIdentity>,
     pub timings: Timings,
     pub run_dir: PathBuf,
+    /// Hosts that the guest may reach.
+    #[serde(default)]
+    pub hosts: Hosts,
+    /// Folders that it is lent.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
     /// What stands between the VMM and the host, as seen when it had started.
     #[serde(default)]
     pub jail: Vec<Standing>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use osvm_spec::Hosts;
-use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Running};
+use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Process, Running};
 use osvm_wire::message::Prepare;
 use tokio::time::timeout;
 
@@ -376,6 +376,7 @@ impl<G: Greeter> Life<G> {
             plan: self.vm.plan.clone(),
             created: self.vm.created,
             machine: self.vm.machine().map(|machine| machine.saved()),
+            folders: self.vm.folders().iter().map(Process::identity).collect(),
             ready,
         };
         let saved = record.save(&self.dir.record());

@@ -124,6 +124,8 @@ impl Daemon {
             server: vm.current().map(|client| identity(&client)),
             timings: timings(vm.timings()),
             run_dir: facts.map(|facts| facts.run_dir).unwrap_or_default(),
+            hosts: vm.plan.hosts.clone(),
+            folders: vm.plan.folders.clone(),
             jail: vm.jail(),
         }
     }
