@@ -1,5 +1,13 @@
 //! Folders of the host's, lent to a server.
 
+mod contents;
+mod escapes;
+mod lending;
+mod life;
+mod protected;
+mod read_only;
+mod tools;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,11 +16,9 @@ use tempfile::TempDir;
 
 use crate::osvm::Osvm;
 
-fn lend(folder: &Path, access: &str) -> Osvm {
-    let osvm = Osvm::new();
+fn lend(osvm: &Osvm, folder: &Path, access: &str) {
     let mount = format!("{}:/work:{access}", folder.display());
     osvm.ok(&["mcp", "add", "files", "--mount", &mount]);
-    osvm
 }
 
 fn read(osvm: &Osvm, path: &str) -> String {
@@ -32,8 +38,8 @@ fn folder() -> TempDir {
 
 #[test]
 fn a_lent_folder_is_seen_as_it_is_and_what_changes_is_seen_on_both_sides() {
-    let folder = folder();
-    let osvm = lend(folder.path(), "rw");
+    let (osvm, folder) = (Osvm::new(), folder());
+    lend(&osvm, folder.path(), "rw");
     assert_eq!(read(&osvm, "/work/hello.txt"), "from the host");
     write(&osvm, "/work/new.txt", "from the guest").expect(0);
     assert_eq!(fs::read_to_string(folder.path().join("new.txt")).unwrap(), "from the guest");

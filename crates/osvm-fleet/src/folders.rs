@@ -103,24 +103,24 @@ const RUNS: [&str; 3] = [".git", ".vscode", ".idea"];
 /// do anything.
 fn may_be_lent(written: &Path, access: Access, own: &[&Path]) -> Result<PathBuf, Cause> {
     let shown = written.display();
-    let refuse = |why: String| {
-        Cause::new(CauseKind::Request, format!("folder {shown} can't be lent: {why}"))
-    };
-    let folder = fs::canonicalize(written).map_err(|error| refuse(error.to_string()))?;
+    let refuse = |kind, why: &str| Cause::new(kind, format!("folder {shown} can't be lent: {why}"));
+    let folder = fs::canonicalize(written)
+        .map_err(|error| refuse(CauseKind::Request, &error.to_string()))?;
     if !folder.is_dir() {
-        return Err(refuse("it is no folder".to_owned()));
+        return Err(refuse(CauseKind::Request, "it is no folder"));
     }
     let names = folder.iter().filter_map(|name| name.to_str());
     if let Some(name) = names.into_iter().find(|name| access == Access::Rw && RUNS.contains(name)) {
         let why = format!("what is in {name} makes this host run code");
-        return Err(refuse(why).hint("lend it with :ro, or with :rw-all if that is meant"));
+        return Err(refuse(CauseKind::Refused, &why)
+            .hint("lend it with :ro, or with :rw-all if that is meant"));
     }
     let own = own.iter().filter_map(|own| fs::canonicalize(own).ok());
     match own.into_iter().find(|own| own.starts_with(&folder) || folder.starts_with(own)) {
         None => Ok(folder),
         Some(own) => {
             let why = format!("osvm keeps its own files in {}", own.display());
-            Err(refuse(why).hint("lend a folder that does not hold them"))
+            Err(refuse(CauseKind::Refused, &why).hint("lend a folder that does not hold them"))
         }
     }
 }
@@ -202,6 +202,7 @@ mod tests {
         for path in ["", "home", "home/.osvm", "home/.osvm/images", "home/work/link"] {
             let cause = may(path).unwrap_err();
             assert!(cause.to_string().contains("osvm keeps its own files"), "{path}: {cause}");
+            assert_eq!(cause.kind, CauseKind::Refused);
         }
         assert!(may("home/work").is_ok());
     }
