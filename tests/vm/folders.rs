@@ -51,8 +51,8 @@ fn a_lent_folder_is_seen_as_it_is_and_what_changes_is_seen_on_both_sides() {
 
 #[test]
 fn a_later_daemon_knows_the_servers_of_folders_and_ends_a_vm_that_loses_one() {
-    let folder = folder();
-    let osvm = lend(folder.path(), "rw");
+    let (osvm, folder) = (Osvm::new(), folder());
+    lend(&osvm, folder.path(), "rw");
     assert_eq!(read(&osvm, "/work/hello.txt"), "from the host");
     osvm.crash_daemon();
     write(&osvm, "/work/new.txt", "after the crash").expect(0);
