@@ -58,6 +58,23 @@ fn links_lead_nowhere_on_the_host() {
     guest.stop();
 }
 
+/// Tries again and again what is a folder in one moment and a link in the next, until the folder was met: the guest
+/// remembers either for a second.
+const USE: &str = r#"
+n=0
+while [ $n -lt 60 ]; do
+    i=0
+    while [ $i -lt 500 ]; do
+        i=$((i+1))
+        read -r line </work/inner/name && echo "$line" >>/tmp/seen || true
+        echo >>/work/inner/made || true
+    done 2>/dev/null
+    grep -q inside /tmp/seen && break
+    n=$((n+1))
+    sleep 0.3
+done
+cat /tmp/seen"#;
+
 #[test]
 fn a_link_swapped_in_under_use_leads_nowhere_on_the_host() {
     let (around, folder) = surrounded();
@@ -71,10 +88,7 @@ fn a_link_swapped_in_under_use_leads_nowhere_on_the_host() {
                 renameat_with(CWD, &inner, CWD, &trap, RenameFlags::EXCHANGE).unwrap();
             }
         });
-        let read = guest.sh(
-            "i=0; while [ $i -lt 500 ]; do i=$((i+1)); read -r line </work/inner/name && echo \"$line\" || true; \
-             echo >>/work/inner/made || true; done 2>/dev/null",
-        );
+        let read = guest.sh(USE);
         is_over.store(true, Ordering::SeqCst);
         read
     });
