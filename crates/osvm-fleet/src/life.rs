@@ -199,9 +199,9 @@ impl<G: Greeter> Life<G> {
         if reach::ports(plan).is_empty() {
             return Ok(());
         }
-        let hosts = match plan.hosts.is_empty() {
-            true => None,
-            false => Some(self.outside(plan.hosts.clone())?),
+        let hosts = match plan.has_hosts_stream() {
+            true => Some(self.outside(plan.hosts.clone())?),
+            false => None,
         };
         let ways = Ways { dir: self.dir.path().to_owned(), hosts };
         tokio::spawn(reach::serve(link.clone(), ways));

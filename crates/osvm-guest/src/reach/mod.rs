@@ -58,9 +58,9 @@ impl Reach {
             let why = format!("it grants more than {MAX_FOLDERS} folders");
             return Err(Refusal::Invalid { why });
         }
-        if !grants.hosts.is_empty() {
+        if grants.record || !grants.hosts.is_empty() {
             let connections = MAX_STREAMS - grants.folders.len();
-            hosts::start(&grants.hosts, &self.host, connections, etc).await?;
+            hosts::start(grants, &self.host, connections, etc).await?;
             self.environment.get_or_init(|| &hosts::ENVIRONMENT);
         }
         if !grants.folders.is_empty() {
