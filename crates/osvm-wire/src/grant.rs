@@ -22,6 +22,12 @@ pub struct Grants {
     pub record: bool,
 }
 
+/// Folders at the root that are the system's own: nothing of the host's is looked for below them.
+pub const SYSTEM_FOLDERS: [&str; 13] = [
+    "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys",
+    "usr",
+];
+
 /// Hosts that may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostGrant {

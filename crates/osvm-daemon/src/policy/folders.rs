@@ -13,7 +13,7 @@ use std::path::Path;
 
 use osvm_egress::hosts::account::Entry;
 use osvm_spec::{Access, Folder, FolderRule};
-use osvm_wire::grant::TriedPath;
+use osvm_wire::grant::{SYSTEM_FOLDERS, TriedPath};
 
 use super::{FolderNeed, OnHost, Policy};
 
@@ -25,12 +25,6 @@ const MOST: usize = 64;
 
 /// Most paths that are looked at.
 const MOST_TRIED: usize = 4096;
-
-/// The system's own: nothing is lent there.
-const SYSTEM: [&str; 13] = [
-    "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys",
-    "usr",
-];
 
 /// The guest's own scratch: it has that in any case.
 const SCRATCH: [&str; 2] = ["tmp", ".osvm"];
@@ -118,7 +112,7 @@ fn folder(parts: &[String], tried: &TriedPath, on_host: impl Fn(&Path) -> OnHost
 
 fn is_lookup(parts: &[String], named: bool) -> bool {
     let first = parts[0].as_str();
-    let is_own = SYSTEM.contains(&first) || (SCRATCH.contains(&first) && !named);
+    let is_own = SYSTEM_FOLDERS.contains(&first) || (SCRATCH.contains(&first) && !named);
     is_own || parts.iter().any(|part| LOOKUPS.contains(&part.as_str()))
 }
 

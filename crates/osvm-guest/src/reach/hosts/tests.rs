@@ -37,6 +37,7 @@ async fn serve_one(
 ) {
     match talk.incoming.receive().await.unwrap().unwrap() {
         HostRequest::Refused { host, port } => refused.send((host, port)).unwrap(),
+        HostRequest::Tried { .. } => panic!("nobody tries paths"),
         HostRequest::Connect { host, .. } if host == "no.example.com" => {
             talk.answer_with(&HostAnswer::Refused { why: "not today".into() }).await;
         }

@@ -6,6 +6,7 @@ use osvm_spec::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::record;
+use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
 use crate::{daemon, environment, output, secrets};
 
@@ -38,6 +39,10 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// The same in a VM that is recorded. However the client ends it, the policy is printed.
 fn recorded(name: &ServerName) -> Result<(), CliError> {
+    let config = ConfigFile::open()?.read()?;
+    if config.server(name).is_none() {
+        return Err(no_such(name, config.nearest(name)));
+    }
     let (overrides, secrets) = (environment::overrides()?, secrets::of(name, &[])?);
     let request = LaunchRequest { name: name.clone(), overrides, secrets, record: true };
     daemon::run(async {
