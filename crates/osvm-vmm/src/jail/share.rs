@@ -13,8 +13,8 @@ use super::{Access, Calls, Jail, JailError, Layer, Lent, Limits, Plan, Shares, T
 use crate::Process;
 use crate::process::Spawn;
 
-/// One for each file and folder that the guest has looked up and not forgotten.
-const DESCRIPTORS: u64 = 1 << 18;
+/// For files and folders that the guest uses: each costs memory of the host's kernel, and others are found again.
+const DESCRIPTORS: u64 = 1 << 15;
 
 /// Of memory: what the guest has asked for and not yet got, and what is noted of each file.
 const SHARES: Shares = Shares { memory_bytes: 256 << 20, processors: 1 };
