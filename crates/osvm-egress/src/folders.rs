@@ -18,7 +18,7 @@
 mod folder;
 mod fuse;
 mod guard;
-mod lent;
+pub(crate) mod lent;
 mod nodes;
 mod serve;
 mod zone;
