@@ -9,17 +9,17 @@
 
 pub mod account;
 pub mod address;
-mod chunked;
+pub(crate) mod chunked;
 mod dial;
-mod hello;
+pub(crate) mod hello;
 mod log;
 mod meter;
 pub mod policy;
 mod process;
 mod proxy;
-mod relay;
+pub(crate) mod relay;
 mod resolve;
-mod web;
+pub(crate) mod web;
 
 pub use process::{CarryError, MOST_RULES, Relay, ServeError, Settings, control, serve};
 pub use proxy::{ProxySettings, ProxySettingsError};

@@ -16,6 +16,8 @@ pub mod agent;
 #[cfg(test)]
 mod alone;
 mod console;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod init;
 mod link;
 pub mod machine;

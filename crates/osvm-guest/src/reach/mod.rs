@@ -3,7 +3,7 @@
 mod call;
 mod folders;
 pub(crate) mod host;
-mod hosts;
+pub(crate) mod hosts;
 
 use std::path::Path;
 use std::sync::OnceLock;

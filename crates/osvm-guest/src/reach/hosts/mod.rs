@@ -13,11 +13,11 @@
 
 mod allowed;
 mod connect;
-mod dns;
+pub(crate) mod dns;
 mod listen;
 mod names;
 mod net;
-mod proxy;
+pub(crate) mod proxy;
 mod reports;
 mod resolv_conf;
 mod resolver;
