@@ -2,7 +2,8 @@
 //!
 //! A path counts when its folder is missing in the guest: what is looked for in folders that are there is how
 //! programs search. One whose folder is there counts when the command names it, or when the host has such a folder.
-//! Nothing counts below the system's own folders, or where interpreters look for modules.
+//! Nothing counts below the system's own folders, or where interpreters look for modules, nor what programs look for in
+//! hidden folders (`~/.config`) when the host has no such thing.
 //!
 //! A missing file is covered by its folder, a missing folder by itself. A folder inside another is covered by that.
 //! More than [`FEW`] with the same missing ancestor are covered by the folder that they have in common, which is at
@@ -100,8 +101,10 @@ fn folder(parts: &[String], tried: &TriedPath, on_host: impl Fn(&Path) -> OnHost
         return Place::Nowhere;
     }
     let is_alone = found + 1 == all;
+    let is_hidden = parts[found].starts_with('.') && !tried.named;
     match on_host(Path::new(&tried.path)) {
         OnHost::Folder => Place::Folder(all),
+        OnHost::Nothing if is_hidden => Place::Nowhere,
         // Lending what is around it would hide what the image has there.
         OnHost::Other if is_alone && tried.named => Place::Beyond,
         OnHost::Nothing if is_alone && tried.named => Place::Folder(all),
@@ -269,6 +272,7 @@ mod tests {
             path("/node_modules/x", 0),
             path("/tmp/.X11-unix/X0", 1),
             path("/app/.env", 1),
+            path("/work/.config/curlrc", 1),
             path("/nothing", 0),
             path("relative", 0),
             path("/a/../b/c", 0),

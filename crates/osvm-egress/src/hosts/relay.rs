@@ -75,7 +75,7 @@ impl Carrier {
             Ok(HostRequest::Connect { host, port }) => self.connect(errand, &host, port).await,
             Ok(HostRequest::Refused { host, port }) => errand.note(&host, port),
             Ok(HostRequest::Tried { paths }) => {
-                paths.iter().for_each(|path| errand.log.tried(path))
+                paths.iter().for_each(|path| errand.log.tried(path));
             }
             Err(error) => errand.log.refused(&Subject::Nothing, &error),
         }

@@ -131,7 +131,7 @@ async fn exercise(client: &Client, vm: &VmStatus, calls: &[Call], seconds: Optio
         Some(seconds) => tokio::time::sleep(seconds).await,
         None => {
             output::note("recording; Ctrl-C ends it\n");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
