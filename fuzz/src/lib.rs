@@ -3,17 +3,27 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod folders;
+mod guest;
+mod hosts;
 mod image;
 mod mcp;
+mod post;
 mod record;
+mod rules;
 mod session;
 mod vmm;
 mod wire;
 
 pub use config::config;
+pub use folders::folders;
+pub use guest::{dns, proxy};
+pub use hosts::hosts;
 pub use image::{archive, disk, kernel};
 pub use mcp::mcp;
+pub use post::post;
 pub use record::record;
+pub use rules::rules;
 pub use session::session;
 pub use vmm::vmm;
 pub use wire::wire;

@@ -1,6 +1,7 @@
 //! Frames and the link's handshake, from a peer that lies.
 
 use osvm_wire::frame::{Decoder, FrameError, HEADER_LEN, Message, encode};
+use osvm_wire::grant::{FolderAnswer, HostAnswer, HostRequest, OpenFolder};
 use osvm_wire::link::{
     Generation, GuestHandshake, GuestStep, HandshakeError, HostHandshake, MAGIC, MESSAGE_LEN,
 };
@@ -16,7 +17,7 @@ pub fn wire(bytes: &[u8]) {
     let (what, bytes) = choice(bytes);
     let (piece, bytes) = choice(bytes);
     let piece = usize::from(piece).max(1);
-    match what % 10 {
+    match what % 18 {
         0 => frames::<Request>(bytes, piece),
         1 => frames::<Reply>(bytes, piece),
         2 => frames::<Event>(bytes, piece),
@@ -26,7 +27,15 @@ pub fn wire(bytes: &[u8]) {
         6 => frames::<Event>(&sealed::<Event>(bytes), piece),
         7 => frames::<SessionFrame>(&sealed::<SessionFrame>(bytes), piece),
         8 => host(&checked(bytes), piece),
-        _ => guest(&checked(bytes), piece),
+        9 => guest(&checked(bytes), piece),
+        10 => frames::<HostRequest>(bytes, piece),
+        11 => frames::<HostAnswer>(bytes, piece),
+        12 => frames::<OpenFolder>(bytes, piece),
+        13 => frames::<FolderAnswer>(bytes, piece),
+        14 => frames::<HostRequest>(&sealed::<HostRequest>(bytes), piece),
+        15 => frames::<HostAnswer>(&sealed::<HostAnswer>(bytes), piece),
+        16 => frames::<OpenFolder>(&sealed::<OpenFolder>(bytes), piece),
+        _ => frames::<FolderAnswer>(&sealed::<FolderAnswer>(bytes), piece),
     }
 }
 

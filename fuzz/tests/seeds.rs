@@ -24,4 +24,7 @@ macro_rules! targets {
     };
 }
 
-targets! { wire session mcp config archive kernel disk vmm record }
+targets! {
+    wire session mcp config archive kernel disk vmm record
+    dns proxy hosts post folders rules
+}

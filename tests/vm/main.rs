@@ -27,6 +27,7 @@ mod input;
 mod interrupts;
 mod isolation;
 mod jail;
+mod record;
 mod run;
 mod secrets;
 mod servers;

@@ -19,7 +19,7 @@ mod folder;
 mod found;
 mod fuse;
 mod guard;
-mod lent;
+pub(crate) mod lent;
 mod nodes;
 mod serve;
 mod zone;

@@ -6,4 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod folders;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hosts;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use osvm_egress::folders;
 use osvm_spec::{Access, Folder};
-use osvm_vmm::Process;
 use osvm_vmm::jail::{Jail, Share};
+use osvm_vmm::{Identity, Process};
 use rustix::fs::{Mode, OFlags};
 
 use crate::drivers::chain;
@@ -139,6 +139,22 @@ fn end(servers: &[Process]) {
         // Fails only when it has ended already.
         let _ = server.kill();
     }
+}
+
+/// Those that an earlier daemon started. All of them must be there still.
+pub(crate) fn find(
+    jail: Option<&Jail>,
+    id: &VmId,
+    identities: &[Identity],
+) -> Result<Vec<Process>, String> {
+    let find = |(number, identity): (usize, &Identity)| {
+        let server = Process::find(*identity).map_err(|_| "a lent folder's server has ended")?;
+        if let Some(jail) = jail {
+            jail.keep_folder(id.as_str(), number, &server);
+        }
+        Ok(server)
+    };
+    identities.iter().enumerate().map(find).collect()
 }
 
 /// Waits for the first of them to end; for ever where there is none.

@@ -34,7 +34,7 @@ const MOST_NODES: usize = 1 << 19;
 const MOST_DESCRIPTORS: u64 = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(crate) struct Lent {
     guard: Guard,
     nodes: Nodes,
     handles: Handles,
@@ -46,7 +46,7 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub(super) fn new(folder: Folder, access: Access) -> Result<Self, Errno> {
+    pub(crate) fn new(folder: Folder, access: Access) -> Result<Self, Errno> {
         let root = fstat(&folder.root)?;
         let host_uid = geteuid().as_raw();
         let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(SPARE);
@@ -69,7 +69,7 @@ impl Lent {
     }
 
     /// What is to be sent back, if anything.
-    pub(super) fn answer(&self, message: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    pub(crate) fn answer(&self, message: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         let letter = Letter::parse(message)?;
         let answer = letter.ask.and_then(|ask| self.act(letter.node, ask));
         Ok(letter.wants_answer.then(|| Answer::seal(answer, letter.unique)))

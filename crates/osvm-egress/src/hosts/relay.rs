@@ -74,6 +74,9 @@ impl Carrier {
         match request.unwrap_or(Err(RequestError::Late)) {
             Ok(HostRequest::Connect { host, port }) => self.connect(errand, &host, port).await,
             Ok(HostRequest::Refused { host, port }) => errand.note(&host, port),
+            Ok(HostRequest::Tried { paths }) => {
+                paths.iter().for_each(|path| errand.log.tried(path));
+            }
             Err(error) => errand.log.refused(&Subject::Nothing, &error),
         }
     }
@@ -162,7 +165,7 @@ impl Failure {
 
 /// Why a guest's request can't be read.
 #[derive(Debug, Error)]
-enum RequestError {
+pub(crate) enum RequestError {
     #[error("a stream brought no request in {} s", PATIENCE.as_secs())]
     Late,
     #[error("a request is longer than {LONGEST_REQUEST} bytes")]
@@ -175,7 +178,9 @@ enum RequestError {
     Broken(#[from] io::Error),
 }
 
-async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> Result<HostRequest, RequestError> {
+pub(crate) async fn read_request<S: AsyncRead + Unpin>(
+    stream: &mut S,
+) -> Result<HostRequest, RequestError> {
     let mut decoder = Decoder::default();
     let mut room = [0; LONGEST_REQUEST];
     let mut filled = 0;

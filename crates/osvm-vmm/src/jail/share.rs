@@ -44,9 +44,14 @@ impl Jail {
         let keep: Vec<_> = give.into_iter().map(|fd| spawn.inherit(fd)).collect();
         let user = self.owner(share.folder).map_err(JailError::Talk)?;
         let plan = self.plan_of_share(&share, user, Task::Own { args }, keep);
-        let group = format!("{}-folder-{}", share.id, share.number);
+        let group = group(share.id, share.number);
         let process = spawn.start_own(self, plan, (&group, SHARES), share.log).await?;
         Ok(process.release())
+    }
+
+    /// Leaves nothing of a server that was found running when that ends.
+    pub fn keep_folder(&self, id: &str, number: usize, server: &Process) {
+        self.clear_after(&group(id, number), server);
     }
 
     fn plan_of_share(
@@ -84,4 +89,9 @@ impl Jail {
         let user = User { uid: about.uid(), gid: about.gid() };
         Ok(Some(user).filter(|user| self.has(Layer::OwnUser) && user.uid != 0))
     }
+}
+
+/// The name of its control group.
+fn group(id: &str, number: usize) -> String {
+    format!("{id}-folder-{number}")
 }

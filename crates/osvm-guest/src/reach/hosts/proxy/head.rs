@@ -107,6 +107,18 @@ fn is_for_proxies(name: &str) -> bool {
     ours.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
+/// Host, port and the head's length, and the head to be sent instead where there is one, for the fuzzing crate.
+pub type Fuzzed = (String, u16, usize, Option<Vec<u8>>);
+
+/// What a head asks for, for the fuzzing crate.
+pub fn fuzz(bytes: &[u8]) -> Result<Option<Fuzzed>, &'static str> {
+    let told = |Wanted { host, port, length, way }: Wanted| match way {
+        Way::Tunnel => (host, port, length, None),
+        Way::Forward(head) => (host, port, length, Some(head)),
+    };
+    parse(bytes).map(|wanted| wanted.map(told)).map_err(|Bad(why)| why)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;

@@ -1,6 +1,6 @@
 //! An HTTP proxy on the loopback interface, for programs that insist on one or look names up in ways of their own.
 
-mod head;
+pub(crate) mod head;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
