@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::drivers::chain;
 use crate::id::VmId;
-use crate::rundir::RunDir;
+use crate::rundir::{PREFIX, RunDir};
 use crate::state::{Cause, CauseKind};
 
 /// What osvm does when it serves a folder; what may be done in it follows.
@@ -55,8 +55,8 @@ pub(crate) struct Lender<'a> {
     pub(crate) jail: &'a Jail,
     pub(crate) id: &'a VmId,
     pub(crate) dir: &'a RunDir,
-    /// What is never lent: osvm's own folders.
-    pub(crate) own: [&'a Path; 2],
+    /// What is never lent.
+    pub(crate) own: Own<'a>,
     pub(crate) vmm: &'a Process,
 }
 
@@ -71,7 +71,7 @@ impl Lender<'_> {
     }
 
     async fn serve(&self, number: usize, folder: &Folder) -> Result<Process, Cause> {
-        let host = may_be_lent(&folder.host, folder.access, &self.own)?;
+        let host = may_be_lent(&folder.host, folder.access, self.own)?;
         let failed = |error: &dyn std::error::Error| {
             let message = format!("failed to lend {}: {}", host.display(), chain(error));
             Cause::new(CauseKind::Machine, message).hint("osvm doctor")
@@ -99,9 +99,34 @@ impl Lender<'_> {
 /// Folders whose files make programs of the host's run others.
 const RUNS: [&str; 3] = [".git", ".vscode", ".idea"];
 
+/// osvm's own folders.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own<'a> {
+    pub(crate) home: &'a Path,
+    /// Holds a folder for each VM, and perhaps other things.
+    pub(crate) runtime: &'a Path,
+}
+
+impl Own<'_> {
+    /// The one that lies in a folder, or that the folder lies in.
+    fn met_in(self, folder: &Path) -> Option<PathBuf> {
+        let home = fs::canonicalize(self.home).ok();
+        let home = home.filter(|home| home.starts_with(folder) || folder.starts_with(home));
+        let runtime = fs::canonicalize(self.runtime).ok();
+        let is_met = |own: &PathBuf| own.starts_with(folder) || is_of_a_vm(folder, own);
+        home.or_else(|| runtime.filter(is_met))
+    }
+}
+
+fn is_of_a_vm(folder: &Path, runtime: &Path) -> bool {
+    let below = folder.strip_prefix(runtime).ok();
+    let first = below.and_then(|below| below.components().next());
+    first.is_some_and(|first| first.as_os_str().to_string_lossy().starts_with(PREFIX))
+}
+
 /// The folder itself, wherever links lead, if it may be lent. Whoever could write to osvm's own files could have it
 /// do anything.
-fn may_be_lent(written: &Path, access: Access, own: &[&Path]) -> Result<PathBuf, Cause> {
+fn may_be_lent(written: &Path, access: Access, own: Own<'_>) -> Result<PathBuf, Cause> {
     let shown = written.display();
     let refuse = |kind, why: &str| Cause::new(kind, format!("folder {shown} can't be lent: {why}"));
     let folder = fs::canonicalize(written)
@@ -115,8 +140,7 @@ fn may_be_lent(written: &Path, access: Access, own: &[&Path]) -> Result<PathBuf,
         return Err(refuse(CauseKind::Refused, &why)
             .hint("lend it with :ro, or with :rw-all if that is meant"));
     }
-    let own = own.iter().filter_map(|own| fs::canonicalize(own).ok());
-    match own.into_iter().find(|own| own.starts_with(&folder) || folder.starts_with(own)) {
+    match own.met_in(&folder) {
         None => Ok(folder),
         Some(own) => {
             let why = format!("osvm keeps its own files in {}", own.display());
@@ -182,13 +206,17 @@ mod tests {
 
     use super::*;
 
+    fn none() -> Own<'static> {
+        Own { home: Path::new("/no/home"), runtime: Path::new("/no/runtime") }
+    }
+
     #[test]
     fn a_folder_is_lent_as_what_it_is_wherever_links_lead() {
         let place = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(place.path()).unwrap().join("real");
         fs::create_dir(&real).unwrap();
         symlink(&real, place.path().join("link")).unwrap();
-        assert_eq!(may_be_lent(&place.path().join("link"), Access::Rw, &[]).unwrap(), real);
+        assert_eq!(may_be_lent(&place.path().join("link"), Access::Rw, none()).unwrap(), real);
     }
 
     #[test]
@@ -198,13 +226,25 @@ mod tests {
         fs::create_dir_all(home.join("images")).unwrap();
         fs::create_dir(place.path().join("home/work")).unwrap();
         symlink(&home, place.path().join("home/work/link")).unwrap();
-        let may = |path: &str| may_be_lent(&place.path().join(path), Access::Ro, &[&home]);
-        for path in ["", "home", "home/.osvm", "home/.osvm/images", "home/work/link"] {
+        let own = Own { home: &home, runtime: &place.path().join("run") };
+        fs::create_dir_all(place.path().join("run/microvm-1/logs")).unwrap();
+        fs::create_dir(place.path().join("run/project")).unwrap();
+        let may = |path: &str| may_be_lent(&place.path().join(path), Access::Ro, own);
+        for path in [
+            "",
+            "home",
+            "home/.osvm",
+            "home/.osvm/images",
+            "home/work/link",
+            "run",
+            "run/microvm-1/logs",
+        ] {
             let cause = may(path).unwrap_err();
             assert!(cause.to_string().contains("osvm keeps its own files"), "{path}: {cause}");
             assert_eq!(cause.kind, CauseKind::Refused);
         }
         assert!(may("home/work").is_ok());
+        assert!(may("run/project").is_ok(), "others may have files where VMs have folders");
     }
 
     #[test]
@@ -212,10 +252,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let hooks = place.path().join(".git/hooks");
         fs::create_dir_all(&hooks).unwrap();
-        let refused = may_be_lent(&hooks, Access::Rw, &[]).unwrap_err().to_string();
+        let refused = may_be_lent(&hooks, Access::Rw, none()).unwrap_err().to_string();
         assert!(refused.contains(".git makes this host run code"), "{refused}");
-        assert!(may_be_lent(&hooks, Access::Ro, &[]).is_ok());
-        assert!(may_be_lent(&hooks, Access::RwAll, &[]).is_ok());
+        assert!(may_be_lent(&hooks, Access::Ro, none()).is_ok());
+        assert!(may_be_lent(&hooks, Access::RwAll, none()).is_ok());
     }
 
     #[test]
@@ -224,13 +264,13 @@ mod tests {
         let file = place.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(
-            may_be_lent(&file, Access::Ro, &[])
+            may_be_lent(&file, Access::Ro, none())
                 .unwrap_err()
                 .to_string()
                 .contains("it is no folder")
         );
         let missing =
-            may_be_lent(&place.path().join("none"), Access::Ro, &[]).unwrap_err().to_string();
+            may_be_lent(&place.path().join("none"), Access::Ro, none()).unwrap_err().to_string();
         assert!(missing.contains("none can't be lent: No such file"), "{missing}");
     }
 }

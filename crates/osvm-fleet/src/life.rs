@@ -15,7 +15,7 @@ use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
-use crate::folders::{self, Lender};
+use crate::folders::{self, Lender, Own};
 use crate::greeter::Greeter;
 use crate::id::random;
 use crate::logs::Kept;
@@ -171,7 +171,7 @@ impl<G: Greeter> Life<G> {
             return Err(Cause::new(CauseKind::Machine, "nothing here can serve a folder"));
         };
         let settings = &self.workshop.settings;
-        let own = [settings.home.as_path(), settings.runtime_dir.as_path()];
+        let own = Own { home: &settings.home, runtime: &settings.runtime_dir };
         let (id, dir) = (&self.vm.id, &self.dir);
         let lender = Lender { jail, id, dir, own, vmm: machine.process() };
         self.vm.set_folders(lender.lend(folders).await?);

@@ -31,7 +31,8 @@ pub(crate) enum RunDirError {
     Remove { path: PathBuf, source: io::Error },
 }
 
-const PREFIX: &str = "microvm-";
+/// What every run directory's name begins with.
+pub(crate) const PREFIX: &str = "microvm-";
 
 impl RunDir {
     /// Makes the folder and its `logs/`. Fails when anything of that name exists.

@@ -15,12 +15,12 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-/// Whether nothing has changed that `stat` shows.
+/// Whether it is the same file with the same content, as far as `stat` shows. A new hard link to it, which changes
+/// the time of its last change of any kind, leaves it the same.
 pub(crate) fn is_same(now: &Metadata, then: &Metadata) -> bool {
     let file = |stat: &Metadata| (stat.dev(), stat.ino(), stat.size());
-    let times =
-        |stat: &Metadata| [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
-    file(now) == file(then) && times(now) == times(then)
+    let written = |stat: &Metadata| (stat.mtime(), stat.mtime_nsec());
+    file(now) == file(then) && written(now) == written(then)
 }
 
 /// Writes beside `path`, syncs, renames.
