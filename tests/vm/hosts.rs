@@ -7,13 +7,13 @@ use crate::rootfs::{MY_SERVER, fixture};
 use crate::world::World;
 
 /// A VM with a shell and other people's programs, in a world.
-struct Scene {
-    osvm: Osvm,
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) osvm: Osvm,
+    pub(crate) world: World,
 }
 
 impl Scene {
-    fn new(flags: &[&str]) -> Option<Self> {
+    pub(crate) fn new(flags: &[&str]) -> Option<Self> {
         let world = World::new()?;
         let osvm = Osvm::new().within(&world);
         let command = format!("/bin/sh -c '{}'", MY_SERVER.replace('\'', r"'\''"));
@@ -34,7 +34,7 @@ impl Scene {
     }
 
     /// A command in the guest, which knows the authority by the variables that programs read.
-    fn sh(&self, script: &str) -> Ended {
+    pub(crate) fn sh(&self, script: &str) -> Ended {
         let trust = "export SSL_CERT_FILE=/tmp/ca.crt NODE_EXTRA_CA_CERTS=/tmp/ca.crt \
                      GIT_SSL_CAINFO=/tmp/ca.crt HOME=/tmp PYTHONDONTWRITEBYTECODE=1";
         let script = format!("{trust}; {script}");
@@ -52,7 +52,7 @@ impl Scene {
 
     /// A line of the log that has all of these.
     #[track_caller]
-    fn logged(&self, words: &[&str]) {
+    pub(crate) fn logged(&self, words: &[&str]) {
         eventually(&format!("{words:?} in the egress log"), || {
             let log = self.osvm.ok(&["mcp", "microvm", "logs", "shell", "--source", "egress"]);
             log.lines().any(|line| words.iter().all(|word| line.contains(word)))

@@ -26,6 +26,7 @@ mod input;
 mod interrupts;
 mod isolation;
 mod jail;
+mod peers;
 mod run;
 mod secrets;
 mod servers;
