@@ -1,29 +1,42 @@
 //! Hosts that a guest may reach, in a world of the test's own: by name, on the granted port, and no other.
 
 use std::fs;
+use std::path::Path;
 
 use crate::osvm::{Ended, Osvm, eventually};
-use crate::rootfs::{MY_SERVER, fixture};
+use crate::rootfs::{MY_SERVER, Rootfs, fixture};
 use crate::world::World;
 
-/// A VM with a shell and other people's programs, in a world.
+/// A VM with a shell and some of other people's programs, in a world.
 pub(crate) struct Scene {
-    pub(crate) osvm: Osvm,
+    osvm: Osvm,
     pub(crate) world: World,
+    _rootfs: Option<Rootfs>,
 }
 
 impl Scene {
-    pub(crate) fn new(flags: &[&str]) -> Option<Self> {
+    /// With `curl`.
+    fn new(flags: &[&str]) -> Option<Self> {
         let world = World::new()?;
+        let rootfs = Rootfs::with_curl();
+        let scene = Self::launch(world, rootfs.path(), flags);
+        Some(Self { _rootfs: Some(rootfs), ..scene })
+    }
+
+    /// With Python, Node and git as well.
+    pub(crate) fn with_tools(flags: &[&str]) -> Option<Self> {
+        Some(Self::launch(World::new()?, &fixture("tools"), flags))
+    }
+
+    fn launch(world: World, image: &Path, flags: &[&str]) -> Self {
         let osvm = Osvm::new().within(&world);
         let command = format!("/bin/sh -c '{}'", MY_SERVER.replace('\'', r"'\''"));
-        let image = fixture("tools");
-        let launch =
-            ["mcp", "microvm", "launch", "shell", "--memory", "512", "--command", &command];
-        osvm.ok(&[&launch[..], &["--image", image.to_str().unwrap()], flags].concat());
-        let scene = Self { osvm, world };
+        let image = image.to_str().unwrap();
+        let launch = ["mcp", "microvm", "launch", "shell", "--image", image, "--command", &command];
+        osvm.ok(&[&launch[..], flags].concat());
+        let scene = Self { osvm, world, _rootfs: None };
         scene.trust();
-        Some(scene)
+        scene
     }
 
     /// Tells the guest of the world's authority.
@@ -81,12 +94,12 @@ fn a_granted_host_is_reached_and_no_other_host_port_or_address_is() {
     scene.logged(&["refused", "api.example.test:8080", "--allow api.example.test:8080"]);
     scene.refused(&scene.curl("https://other.example.test/hello"));
     scene.refused(&scene.curl_straight("http://203.0.113.7/hello"));
-    scene.refused(&scene.sh("echo x | nc -w 5 -u 203.0.113.7 53 && false"));
 }
 
 #[test]
-fn programs_that_know_of_no_proxy_reach_a_granted_host() {
-    let Some(scene) = Scene::new(&["--allow", "api.example.test"]) else { return };
+fn with_tools_programs_that_know_of_no_proxy_reach_a_granted_host() {
+    let flags = ["--allow", "api.example.test", "--memory", "512"];
+    let Some(scene) = Scene::with_tools(&flags) else { return };
     let url = "https://api.example.test/hello";
     let unset = "unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy";
     let python = format!(
@@ -100,8 +113,9 @@ fn programs_that_know_of_no_proxy_reach_a_granted_host() {
 }
 
 #[test]
-fn git_clones_over_https_from_a_granted_host() {
-    let Some(scene) = Scene::new(&["--allow", "api.example.test:443"]) else { return };
+fn with_tools_git_clones_over_https_from_a_granted_host() {
+    let flags = ["--allow", "api.example.test:443", "--memory", "512"];
+    let Some(scene) = Scene::with_tools(&flags) else { return };
     scene.repository("project.git");
     let clone = "git clone --quiet https://api.example.test/project.git /tmp/project && cat /tmp/project/file";
     assert_eq!(scene.sh(clone).expect(0).stdout, "committed\n");
@@ -181,4 +195,16 @@ fn a_tool_with_hosts_of_its_own_reaches_those_in_a_vm_of_its_own() {
     osvm.run(&["mcp", "call", "demo", "read_file", hosts]).expect(5);
     let variable = osvm.call("demo", "env", &serde_json::json!({ "name": "HTTPS_PROXY" }));
     assert!(variable.contains("127.0.0.1"), "{variable}");
+}
+
+#[test]
+fn a_grant_that_was_taken_back_is_gone_with_the_next_call() {
+    let server = "[[servers]]\nid = \"demo\"\n";
+    let osvm = Osvm::with_config(&format!("{server}allow = [\"a.example\"]\n"));
+    let proxy = r#"{"name":"HTTPS_PROXY"}"#;
+    osvm.ok(&["mcp", "call", "demo", "env", proxy]);
+    assert_eq!(osvm.vm("demo")["hosts"]["allow"][0], "a.example");
+    osvm.write_config(server);
+    osvm.run(&["mcp", "call", "demo", "env", proxy]).expect(5);
+    assert!(osvm.vm("demo")["hosts"]["allow"].as_array().is_none_or(Vec::is_empty));
 }

@@ -9,6 +9,7 @@
     reason = "a test starts programs, reads its environment, and fails by panicking"
 )]
 
+mod guest;
 mod osvm;
 mod rootfs;
 mod world;
@@ -27,6 +28,7 @@ mod interrupts;
 mod isolation;
 mod jail;
 mod peers;
+mod record;
 mod run;
 mod secrets;
 mod servers;

@@ -55,6 +55,15 @@ impl Osvm {
         osvm
     }
 
+    /// Ready to launch from a fixture: it is in the store already, since packing a large one takes its time.
+    pub(crate) fn stocked(fixture: &Path) -> Self {
+        let osvm = Self::new();
+        for folder in IMAGES {
+            link_tree(&stock(fixture).join(folder), &osvm.home().join("images").join(folder));
+        }
+        osvm
+    }
+
     /// As on the first day: an empty home.
     pub(crate) fn bare() -> Self {
         let folder = |what: &str| {
@@ -239,10 +248,11 @@ impl Osvm {
         running.chain(ended).flat_map(|folder| told.map(|name| folder.join(name))).collect()
     }
 
-    /// Processes whose arguments, working directory or log lie in a run directory: of a VMM in its
-    /// jail, only the log shows.
+    /// Processes whose arguments, working directory or log lie in a run directory, or whose log was moved out of one:
+    /// of a VMM in its jail, and of the server of a lent folder, only the log shows.
     pub(crate) fn vmm_processes(&self) -> Vec<i32> {
         let runtime = self.runtime().to_str().unwrap();
+        let ended = self.home().join("logs");
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid: &i32| {
@@ -252,6 +262,7 @@ impl Osvm {
             let inside = |path: &Path| path.starts_with(runtime) && path != self.runtime();
             inside(&cwd)
                 || inside(&log)
+                || log.starts_with(&ended)
                 || String::from_utf8_lossy(&arguments).contains(&format!("{runtime}/microvm-"))
         })
         .collect()
@@ -346,6 +357,29 @@ pub(crate) fn base() -> PathBuf {
             .unwrap();
         assert!(setup.status.success(), "{}", String::from_utf8_lossy(&setup.stderr));
         fs::write(made, "").unwrap();
+    }
+    folder
+}
+
+/// What an image is in the store.
+const IMAGES: [&str; 3] = ["blobs", "meta", "sources"];
+
+/// A store that holds the fixture, made by whichever test comes first.
+fn stock(fixture: &Path) -> PathBuf {
+    let version = fs::canonicalize(fixture).unwrap();
+    let version = version.parent().and_then(Path::file_name).unwrap();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("stock").join(version);
+    fs::create_dir_all(&folder).unwrap();
+    let lock = fs::File::create(folder.join(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    if !folder.join(IMAGES[2]).exists() {
+        let osvm = Osvm::new();
+        let image = fixture.to_str().unwrap();
+        let none = ["mcp", "microvm", "launch", "stock", "--image", image, "--command", "/none"];
+        osvm.run(&none).expect(1);
+        for part in IMAGES {
+            link_tree(&osvm.home().join("images").join(part), &folder.join(part));
+        }
     }
     folder
 }

@@ -133,7 +133,7 @@ fn wait_for(word: &'static str, stdout: std::process::ChildStdout) {
 
 #[test]
 fn npm_installs_from_a_registry_that_is_granted() {
-    let Some(scene) = Scene::new(&["--allow", "registry.example.test"]) else { return };
+    let Some(scene) = Scene::with_tools(&["--memory", "512", "--allow", "registry.example.test"]) else { return };
     let registry = Registry::new(&scene.world);
     registry.publish("words", &json!({}), "module.exports = 'published and installed';");
     registry.publish("greeting", &json!({ "words": "1" }), "console.log(require('words'));");

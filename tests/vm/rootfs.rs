@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use std::process::Command;
+
 use tempfile::TempDir;
 
 /// A folder with busybox; dropped with the test.
@@ -24,6 +26,17 @@ impl Rootfs {
             symlink("busybox", root.path().join("bin").join(name)).unwrap();
         }
         root.script("bin/server", script);
+        root
+    }
+
+    /// The same with the host's `curl`.
+    pub(crate) fn with_curl() -> Self {
+        let root = Self::with_server(MY_SERVER);
+        let script = r#"cp "$0" "$1/bin/"; ldd "$0" | grep -oE '/[^ ]+' | while read -r library; do
+                            install -D "$library" "$1$library"; done"#;
+        let copied =
+            Command::new("sh").args(["-ec", script, "/usr/bin/curl"]).arg(root.path()).output();
+        assert!(copied.as_ref().unwrap().status.success(), "{copied:?}");
         root
     }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
-use osvm_spec::{Overrides, Secrets, ServerName};
+use osvm_spec::{Folder, Hosts, Overrides, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::policy::Policy;
 
 /// First part of every path; raised when an old client could misread an answer.
 pub const ROOT: &str = "/v1";
@@ -44,6 +46,10 @@ pub struct LaunchRequest {
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Secrets::is_empty")]
     pub secrets: Secrets,
+    /// In a VM of its own, which lives until it is stopped or the client hangs up, and in which what the server tries
+    /// beyond its grants is noted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub record: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,10 +57,12 @@ pub struct LaunchRequest {
 pub enum LaunchEvent {
     /// The VM entered this state.
     State { state: String },
-    /// The last line of a launch that worked.
+    /// The last line of a launch that worked, unless it is recorded.
     Ready { vm: Box<VmStatus> },
-    /// The last line of a launch that did not.
+    /// The last line of a launch that did not, unless it is recorded.
     Failed { error: ApiError },
+    /// The last line of a recorded launch: the VM has ended.
+    Recorded { policy: Box<Policy> },
 }
 
 /// One VM, as `GET /v1/vms` and `GET /v1/vms/{name}` show it.
@@ -103,6 +111,12 @@ pub struct VmStatus {
     pub server: Option<ServerIdentity>,
     pub timings: Timings,
     pub run_dir: PathBuf,
+    /// Hosts that the guest may reach.
+    #[serde(default)]
+    pub hosts: Hosts,
+    /// Folders that it is lent.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
     /// What stands between the VMM and the host, as seen when it had started.
     #[serde(default)]
     pub jail: Vec<Standing>,

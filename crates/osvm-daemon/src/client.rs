@@ -1,6 +1,7 @@
 //! The command's end of the API: finds the daemon or starts it, and asks.
 
 mod connection;
+mod record;
 mod start;
 
 use osvm_spec::ServerName;
@@ -15,6 +16,7 @@ use crate::api::{
 use crate::home::Home;
 
 pub use connection::{Body, Upgraded};
+pub use record::Recording;
 pub use start::Starter;
 
 /// A daemon that answers.
@@ -61,6 +63,8 @@ impl Client {
                 LaunchEvent::State { state } => on_state(&state),
                 LaunchEvent::Ready { vm } => return Ok(*vm),
                 LaunchEvent::Failed { error } => return Err(error),
+                // Only recorded ones have it.
+                LaunchEvent::Recorded { .. } => {}
             }
         }
         Err(daemon_gone())

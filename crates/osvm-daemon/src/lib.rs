@@ -11,6 +11,7 @@ pub mod doctor;
 mod home;
 mod host;
 mod payload;
+pub mod policy;
 mod service;
 pub mod setup;
 pub mod shim;

@@ -7,6 +7,7 @@ mod guest;
 mod logs;
 mod peer;
 mod plan;
+mod record;
 mod relay;
 mod rights;
 mod run;
@@ -39,6 +40,7 @@ use crate::host::Host;
 use crate::payload;
 use answer::Answer;
 use greet::McpGreeter;
+use record::Recordings;
 use relay::RelayProcess;
 
 /// The line on standard output that tells the starter that the socket is there.
@@ -75,6 +77,7 @@ pub(crate) struct Daemon {
     host: Host,
     fleet: Arc<Fleet<McpGreeter>>,
     idle_stop: Option<Duration>,
+    recordings: Recordings,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -157,7 +160,9 @@ impl Daemon {
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
         let preparer = Preparer::new(store, assembler);
         let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
-        Ok(Self { home: home.clone(), host: host.clone(), fleet, idle_stop: *idle_stop })
+        let (home, host) = (home.clone(), host.clone());
+        let recordings = Recordings::default();
+        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings })
     }
 }
 

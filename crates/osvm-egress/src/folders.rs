@@ -5,7 +5,7 @@
 //! - [`serve()`]: connections, and who answers on them.
 //! - `lent`: what is done with the host's files.
 //! - `guard` and `zone`: what may be done, decided without touching any.
-//! - `fuse`: the messages; `nodes`: what the guest knows of.
+//! - `fuse`: the messages; `nodes`: what the guest knows of; `found`: one name, opened.
 //!
 //! The guest is taken for hostile, and the host's user is not: what the user moves while the guest works, the
 //! guest may go on using where it had it open.
@@ -16,6 +16,7 @@
 //! code come into the process that reads what the guest sends. What it would save is a system call a request.
 
 mod folder;
+mod found;
 mod fuse;
 mod guard;
 pub(crate) mod lent;

@@ -3,10 +3,11 @@
 //! - [`policy`] says what the rules allow, [`address`] what an address is. Both are pure.
 //! - [`relay`] carries one stream of a guest's: `resolve` looks the host up, `dial` connects, by way of the host's
 //!   `proxy` where it has one; `hello` and `web` see that what is asked for inside the connection is what was
-//!   granted; `chunked` gives each direction an end, `meter` counts, `log` tells.
+//!   granted; `chunked` gives each direction an end, `meter` counts, `log` tells. [`account`] reads what it told.
 //! - [`process`] serves streams of all VMs in a process that has given up everything else. A daemon reaches it
 //!   through a [`Relay`].
 
+pub mod account;
 pub mod address;
 pub(crate) mod chunked;
 mod dial;

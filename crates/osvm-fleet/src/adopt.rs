@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::agent::Agent;
 use crate::drivers::chain;
 use crate::fleet::Workshop;
+use crate::folders;
 use crate::greeter::Greeter;
 use crate::life::Life;
 use crate::logs::Kept;
@@ -95,6 +96,7 @@ async fn take_back<G: Greeter>(
     vm.set_facts(ready.facts.clone());
     vm.set_timings(|timings| *timings = ready.timings);
     vm.set_machine(machine);
+    vm.set_folders(folders::find(workshop.drivers.jail(), &record.id, &record.folders)?);
     vm.set_agent(agent.clone());
     close_others(&agent, SessionId(ready.session)).await;
     let resumed = vm.resume(&workshop.greeter, &agent, SessionId(ready.session), &ready.note).await;

@@ -157,6 +157,10 @@ impl<G: Greeter> Fleet<G> {
         let mut table = self.workshop.table();
         match table.get(&plan.name) {
             Some(vm) if vm.state() == State::Stopping => Ok(Err(Arc::clone(vm))),
+            Some(vm) if !vm.state().is_end() && is_outdated(&vm.plan, plan) => {
+                vm.ask_to_stop();
+                Ok(Err(Arc::clone(vm)))
+            }
             Some(vm) if !vm.state().is_end() => {
                 vm.bring(&plan.secrets);
                 Ok(Ok(Launch::of(Arc::clone(vm))))
@@ -176,6 +180,13 @@ impl<G: Greeter> Fleet<G> {
         tokio::spawn(Life::lead(Arc::clone(&self.workshop), vm));
         launch
     }
+}
+
+/// Whether a VM that osvm has started by itself may reach other things than it would now: what was taken back in the
+/// configuration is not to be had for longer.
+fn is_outdated(old: &Plan, new: &Plan) -> bool {
+    let both_auto = [old, new].iter().all(|plan| plan.started_by == StartedBy::Auto);
+    both_auto && (old.hosts != new.hosts || old.folders != new.folders)
 }
 
 impl<G: Greeter> Workshop<G> {

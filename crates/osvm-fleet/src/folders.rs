@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use osvm_egress::folders;
 use osvm_spec::{Access, Folder};
-use osvm_vmm::Process;
 use osvm_vmm::jail::{Jail, Share};
+use osvm_vmm::{Identity, Process};
 use rustix::fs::{Mode, OFlags};
 
 use crate::drivers::chain;
@@ -103,24 +103,24 @@ const RUNS: [&str; 3] = [".git", ".vscode", ".idea"];
 /// do anything.
 fn may_be_lent(written: &Path, access: Access, own: &[&Path]) -> Result<PathBuf, Cause> {
     let shown = written.display();
-    let refuse = |why: String| {
-        Cause::new(CauseKind::Request, format!("folder {shown} can't be lent: {why}"))
-    };
-    let folder = fs::canonicalize(written).map_err(|error| refuse(error.to_string()))?;
+    let refuse = |kind, why: &str| Cause::new(kind, format!("folder {shown} can't be lent: {why}"));
+    let folder = fs::canonicalize(written)
+        .map_err(|error| refuse(CauseKind::Request, &error.to_string()))?;
     if !folder.is_dir() {
-        return Err(refuse("it is no folder".to_owned()));
+        return Err(refuse(CauseKind::Request, "it is no folder"));
     }
     let names = folder.iter().filter_map(|name| name.to_str());
     if let Some(name) = names.into_iter().find(|name| access == Access::Rw && RUNS.contains(name)) {
         let why = format!("what is in {name} makes this host run code");
-        return Err(refuse(why).hint("lend it with :ro, or with :rw-all if that is meant"));
+        return Err(refuse(CauseKind::Refused, &why)
+            .hint("lend it with :ro, or with :rw-all if that is meant"));
     }
     let own = own.iter().filter_map(|own| fs::canonicalize(own).ok());
     match own.into_iter().find(|own| own.starts_with(&folder) || folder.starts_with(own)) {
         None => Ok(folder),
         Some(own) => {
             let why = format!("osvm keeps its own files in {}", own.display());
-            Err(refuse(why).hint("lend a folder that does not hold them"))
+            Err(refuse(CauseKind::Refused, &why).hint("lend a folder that does not hold them"))
         }
     }
 }
@@ -139,6 +139,22 @@ fn end(servers: &[Process]) {
         // Fails only when it has ended already.
         let _ = server.kill();
     }
+}
+
+/// Those that an earlier daemon started. All of them must be there still.
+pub(crate) fn find(
+    jail: Option<&Jail>,
+    id: &VmId,
+    identities: &[Identity],
+) -> Result<Vec<Process>, String> {
+    let find = |(number, identity): (usize, &Identity)| {
+        let server = Process::find(*identity).map_err(|_| "a lent folder's server has ended")?;
+        if let Some(jail) = jail {
+            jail.keep_folder(id.as_str(), number, &server);
+        }
+        Ok(server)
+    };
+    identities.iter().enumerate().map(find).collect()
 }
 
 /// Waits for the first of them to end; for ever where there is none.
@@ -186,6 +202,7 @@ mod tests {
         for path in ["", "home", "home/.osvm", "home/.osvm/images", "home/work/link"] {
             let cause = may(path).unwrap_err();
             assert!(cause.to_string().contains("osvm keeps its own files"), "{path}: {cause}");
+            assert_eq!(cause.kind, CauseKind::Refused);
         }
         assert!(may("home/work").is_ok());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use osvm_spec::Hosts;
-use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Running};
+use osvm_vmm::{Driver, Exit, Link, LinkError, Machine, Process, Running};
 use osvm_wire::message::Prepare;
 use tokio::time::timeout;
 
@@ -199,9 +199,9 @@ impl<G: Greeter> Life<G> {
         if reach::ports(plan).is_empty() {
             return Ok(());
         }
-        let hosts = match plan.hosts.is_empty() {
-            true => None,
-            false => Some(self.outside(plan.hosts.clone())?),
+        let hosts = match plan.has_hosts_stream() {
+            true => Some(self.outside(plan.hosts.clone())?),
+            false => None,
         };
         let ways = Ways { dir: self.dir.path().to_owned(), hosts };
         tokio::spawn(reach::serve(link.clone(), ways));
@@ -376,6 +376,7 @@ impl<G: Greeter> Life<G> {
             plan: self.vm.plan.clone(),
             created: self.vm.created,
             machine: self.vm.machine().map(|machine| machine.saved()),
+            folders: self.vm.folders().iter().map(Process::identity).collect(),
             ready,
         };
         let saved = record.save(&self.dir.record());

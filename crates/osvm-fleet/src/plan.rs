@@ -35,6 +35,16 @@ pub struct Plan {
     /// From the launch to the first MCP reply.
     pub start_timeout: Duration,
     pub started_by: StartedBy,
+    /// What the server tries beyond its grants is noted.
+    #[serde(default)]
+    pub record: bool,
+}
+
+impl Plan {
+    /// Whether the guest has something to say about hosts.
+    pub(crate) fn has_hosts_stream(&self) -> bool {
+        self.record || !self.hosts.is_empty()
+    }
 }
 
 /// Who wanted the VM: only those that osvm started by itself are stopped when idle.

@@ -19,7 +19,7 @@ use crate::rundir::folder_socket;
 
 /// Ports on which the guest of this plan may open streams.
 pub(crate) fn ports(plan: &Plan) -> Vec<u32> {
-    let hosts = (!plan.hosts.is_empty()).then_some(HOSTS_PORT);
+    let hosts = plan.has_hosts_stream().then_some(HOSTS_PORT);
     hosts.into_iter().chain((0..plan.folders.len()).map(folder_port)).collect()
 }
 
@@ -31,8 +31,9 @@ fn folder_port(number: usize) -> u32 {
 pub(crate) fn grants(plan: &Plan, user: Option<&String>) -> Option<Grants> {
     let hosts: Vec<_> = plan.hosts.rules().map(host).collect();
     let folders: Vec<_> = plan.folders.iter().map(folder).collect();
-    let is_none = hosts.is_empty() && folders.is_empty();
-    (!is_none).then(|| Grants { hosts, folders, user: user.cloned() })
+    let record = plan.record;
+    let is_none = hosts.is_empty() && folders.is_empty() && !record;
+    (!is_none).then(|| Grants { hosts, folders, user: user.cloned(), record })
 }
 
 fn host(rule: &osvm_spec::HostRule) -> HostGrant {

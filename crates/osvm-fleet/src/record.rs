@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use osvm_vmm::Saved;
+use osvm_vmm::{Identity, Saved};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -28,6 +28,9 @@ pub(crate) struct Record {
     pub(crate) created: SystemTime,
     /// Present once the VMM runs.
     pub(crate) machine: Option<Saved>,
+    /// Servers of the folders that it is lent.
+    #[serde(default)]
+    pub(crate) folders: Vec<Identity>,
     /// Present once the VM is ready.
     pub(crate) ready: Option<ReadyRecord>,
 }

@@ -51,6 +51,8 @@ pub enum CauseKind {
     Machine,
     /// What was asked for can't be: no such image, kernel or command.
     Request,
+    /// What was asked for is never done.
+    Refused,
     /// The server process ran and did not become an MCP server.
     Server,
     /// Too late.

@@ -4,7 +4,8 @@
 //! kernel ──> init (mounts, modules, root, lo) ──> link (serial port or vsock) ──> agent (requests, sessions)
 //!                                                       ▲                          ├── process (start, kill, reap)
 //!                                                       │                          ├── machine (clock, entropy, stats)
-//!                                                       └─ streams to the host ─── └── reach (hosts, folders)
+//!                                                       └─ streams to the host ─── ├── reach (hosts, folders)
+//!                                                                                  └── tries (while recording)
 //! ```
 //!
 //! The only other crate of this project it knows is `osvm-wire`: old agents live on in snapshots, so the wire
@@ -24,3 +25,4 @@ mod netlink;
 pub mod process;
 mod reach;
 mod talk;
+mod tries;

@@ -68,7 +68,7 @@ fn check_guest(text: &str, guest: &str) -> Result<(), FolderRuleError> {
     let parts: Vec<_> = guest.split('/').filter(|part| !part.is_empty()).collect();
     let path = format!("/{}/", parts.join("/"));
     let is_taken = |reserved: &&str| path.starts_with(&format!("{reserved}/"));
-    if parts.is_empty() || RESERVED.iter().any(|reserved| is_taken(&reserved)) {
+    if parts.is_empty() || RESERVED.iter().any(is_taken) {
         return Err(FolderRuleError::Reserved { text, guest: owned });
     }
     Ok(())

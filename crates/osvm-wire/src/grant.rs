@@ -18,7 +18,15 @@ pub struct Grants {
     pub folders: Vec<FolderGrant>,
     /// Whose the folders' files are in the guest, as in [`Spawn::user`](crate::message::Spawn::user).
     pub user: Option<String>,
+    /// What processes try beyond their grants is to be reported, and is refused as ever.
+    pub record: bool,
 }
+
+/// Folders at the root that are the system's own: nothing of the host's is looked for below them.
+pub const SYSTEM_FOLDERS: [&str; 13] = [
+    "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys",
+    "usr",
+];
 
 /// Hosts that may be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +51,21 @@ pub enum HostRequest {
     Connect { host: String, port: u16 },
     /// I have refused this: no name or port of mine. The stream ends after it, without an answer.
     Refused { host: String, port: Option<u16> },
+    /// Processes asked for these paths; sent only where [`Grants::record`] is set. The stream ends after it, without
+    /// an answer.
+    Tried { paths: Vec<TriedPath> },
+}
+
+/// An absolute path that a process asked for: one that does not exist, or that of a folder it is lent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedPath {
+    pub path: String,
+    /// How many of its parts exist: 1 of `/home/me/a` where there is `/home` and no more.
+    pub found: u16,
+    /// Whether it was to be written.
+    pub written: bool,
+    /// Whether it was named by the command's arguments rather than asked for.
+    pub named: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -45,7 +45,7 @@ enum Command {
     Setup(setup::Args),
     Doctor(doctor::Args),
     #[command(subcommand)]
-    Mcp(mcp::Command),
+    Mcp(Box<mcp::Command>),
     Daemon(daemon::Args),
     Completions(completions::Args),
 }
@@ -78,7 +78,7 @@ fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Setup(args) => setup::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Mcp(command) => mcp::run(command),
+        Command::Mcp(command) => mcp::run(*command),
         Command::Daemon(args) => daemon::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

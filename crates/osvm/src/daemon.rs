@@ -56,3 +56,12 @@ pub(crate) async fn interrupted() {
         std::future::pending::<()>().await;
     }
 }
+
+/// Waits for SIGTERM, which this then no longer ends the program; for ever where it can't be heard.
+pub(crate) async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut heard) => drop(heard.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}

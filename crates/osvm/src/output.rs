@@ -55,6 +55,11 @@ pub(crate) fn warning(text: impl Display) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
+/// Text on standard error that belongs to no other line.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// What to type next, after a command that worked. Only for people.
 pub(crate) fn hint(text: impl Display) {
     if io::stderr().is_terminal() {

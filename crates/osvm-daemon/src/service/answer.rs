@@ -60,6 +60,7 @@ impl From<Cause> for ApiError {
             CauseKind::Request | CauseKind::Server | CauseKind::Conflict | CauseKind::Cancelled => {
                 ErrorKind::Failed
             }
+            CauseKind::Refused => ErrorKind::Refused,
             CauseKind::Deadline => ErrorKind::TimedOut,
         };
         Self { kind, message: cause.message, hints: cause.hints }

@@ -21,9 +21,9 @@ pub(super) struct Guest {
 }
 
 /// Stops its VM when dropped, whatever became of the request.
-struct Alone {
+pub(super) struct Alone {
     fleet: Arc<Fleet<McpGreeter>>,
-    name: ServerName,
+    pub(super) name: ServerName,
 }
 
 impl Daemon {
@@ -55,7 +55,7 @@ impl Daemon {
     }
 
     /// Gives the plan a name that no other VM has.
-    fn set_apart(&self, plan: &mut Plan) -> Alone {
+    pub(super) fn set_apart(&self, plan: &mut Plan) -> Alone {
         let suffix = format!(".{}", osvm_fleet::VmId::random());
         let room = ServerName::MAX - suffix.len();
         let stem: String = plan.name.as_str().chars().take(room).collect();

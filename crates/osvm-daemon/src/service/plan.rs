@@ -74,6 +74,7 @@ impl Daemon {
             working_dir: server.working_dir,
             start_timeout: server.launch_timeout,
             started_by,
+            record: false,
         })
     }
 }

@@ -13,7 +13,9 @@ use osvm_fleet::Server;
 use osvm_spec::ServerName;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt, copy};
+use tokio_util::io::InspectReader;
 
+use super::record::Listener;
 use super::{MAX_BODY, Shared};
 use crate::api::{ApiError, ErrorKind, RunRequest, UPGRADE};
 
@@ -32,18 +34,22 @@ pub(super) async fn start(
     let server = guest.vm.start_server().await?;
     Ok(upgrade.then(move |stream| async move {
         let session = server.session;
-        pass(stream, server).await;
+        let hear = daemon.recordings.listener(&guest.vm.plan.name);
+        pass(stream, server, hear).await;
         guest.vm.close(session).await;
         drop(guest);
     }))
 }
 
 /// Both directions until the server's output ends, or the client has gone.
-async fn pass(stream: Stream, server: Server) {
+async fn pass(stream: Stream, server: Server, hear: Option<Listener>) {
     let (mut from_client, mut to_client) = tokio::io::split(stream);
     let (mut stdin, mut stdout) = (server.stdin, server.stdout);
     let output = async {
-        let _ = copy(&mut stdout, &mut to_client).await;
+        let _ = match hear {
+            None => copy(&mut stdout, &mut to_client).await,
+            Some(hear) => copy(&mut InspectReader::new(stdout, hear), &mut to_client).await,
+        };
         let _ = to_client.shutdown().await;
     };
     let input = async {

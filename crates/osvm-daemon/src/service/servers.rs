@@ -19,7 +19,12 @@ pub(super) async fn call(
         daemon.guest(&name, &request.overrides, request.secrets, Some(&request.tool)).await?;
     let limit = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(server.launch_timeout).await?;
-    let outcome = client.call_tool(&request.tool, &request.arguments, limit).await?;
+    let called = client.call_tool(&request.tool, &request.arguments, limit).await;
+    daemon.recordings.hear(&guest.vm.plan.name, || match &called {
+        Ok(outcome) => outcome.result.get().to_owned(),
+        Err(error) => error.to_string(),
+    });
+    let outcome = called?;
     guest.visit.count_call();
     answer::json(CallAnswer { result: outcome.result, is_error: outcome.is_error })
 }

@@ -17,11 +17,11 @@ use osvm_spec::ServerName;
 
 use super::answer::{self, Answer, no_vm};
 use super::usage::Usage;
-use super::{Daemon, Shared};
+use super::{Daemon, Shared, record};
 use crate::api::{ApiError, LaunchEvent, LaunchRequest, ServerIdentity, Timings, VmStatus};
 use crate::payload;
 
-type Guest = Vm<Client>;
+pub(super) type Guest = Vm<Client>;
 
 /// Answers with a line for every state. The launch hangs on the answer's body: a client that hangs
 /// up drops it, and a VM that nobody waits for is stopped.
@@ -30,14 +30,21 @@ pub(super) async fn launch(
     Json(request): Json<LaunchRequest>,
 ) -> Result<Response, ApiError> {
     let server = daemon.resolve(&request.name, &request.overrides)?;
+    if request.record {
+        return Ok(lines(record::start(daemon, server, request.secrets)?));
+    }
     let launch = daemon.fleet.launch(daemon.plan(server, request.secrets, StartedBy::User)?)?;
-    let lines = events(daemon, launch).map(|event| {
+    Ok(lines(events(daemon, launch)))
+}
+
+fn lines(events: impl Stream<Item = LaunchEvent> + Send + 'static) -> Response {
+    let lines = events.map(|event| {
         let mut line = serde_json::to_vec(&event).expect("events are plain data");
         line.push(b'\n');
         Ok::<_, Infallible>(line)
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(lines)).into_response())
+    (kind, Body::from_stream(lines)).into_response()
 }
 
 pub(super) async fn list(State(daemon): Shared) -> Answer<Vec<VmStatus>> {
@@ -62,7 +69,10 @@ pub(super) async fn stop_all(State(daemon): Shared) -> Answer<Vec<VmStatus>> {
 }
 
 /// Every state from the present one on; the last event says how the launch ended.
-fn events(daemon: Arc<Daemon>, launch: Launch<Client>) -> impl Stream<Item = LaunchEvent> {
+pub(super) fn events(
+    daemon: Arc<Daemon>,
+    launch: Launch<Client>,
+) -> impl Stream<Item = LaunchEvent> + Send {
     let states = launch.vm().states();
     stream::unfold(Some((daemon, launch, states, true)), |watching| async {
         let (daemon, launch, mut states, first) = watching?;
@@ -124,6 +134,8 @@ impl Daemon {
             server: vm.current().map(|client| identity(&client)),
             timings: timings(vm.timings()),
             run_dir: facts.map(|facts| facts.run_dir).unwrap_or_default(),
+            hosts: vm.plan.hosts.clone(),
+            folders: vm.plan.folders.clone(),
             jail: vm.jail(),
         }
     }

@@ -22,14 +22,16 @@ use rustix::process::{Resource, geteuid, getrlimit};
 use super::folder::Folder;
 use super::fuse::{Answer, Ask, Attributes, Entry, Letter, Malformed, Owner};
 use super::guard::Guard;
-use super::nodes::{Handles, Node, Nodes, locked};
-use super::zone::Zone;
+use super::nodes::{Handles, Most, Nodes, locked};
 
 /// Descriptors that are left for connections, and for the moment in which a file is opened anew.
 const SPARE: u64 = 64;
 
-/// Most nodes, where the process may have any number of descriptors: each costs memory of the host's kernel.
-const MOST_NODES: u64 = 1 << 20;
+/// Most nodes that are known: each costs this process some hundred bytes.
+const MOST_NODES: usize = 1 << 19;
+
+/// Most descriptors, where the process may have any number: each costs about 2 KiB of the host's kernel.
+const MOST_DESCRIPTORS: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Lent {
@@ -48,11 +50,12 @@ impl Lent {
         let root = fstat(&folder.root)?;
         let host_uid = geteuid().as_raw();
         let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(SPARE);
-        let nodes = (room / 4 * 3).min(MOST_NODES);
+        let room = room.min(MOST_DESCRIPTORS);
+        let most = Most { known: MOST_NODES, held: (room / 4 * 3) as usize };
         Ok(Self {
             guard: Guard::new(access),
-            nodes: Nodes::new(Node::new(folder.root, &root, Zone::Plain), nodes as usize),
-            handles: Handles::new((room / 4).min(MOST_NODES) as usize),
+            nodes: Nodes::new(folder.root, &root, most),
+            handles: Handles::new((room / 4) as usize),
             descriptors: folder.descriptors,
             owner: Mutex::new(Owner { host_uid, uid: host_uid, gid: host_uid }),
             names: RwLock::new(()),

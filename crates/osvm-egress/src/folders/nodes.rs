@@ -1,22 +1,41 @@
 //! What the guest knows of the folder: nodes, which it has looked up and not forgotten, and handles, which it
-//! has opened and not released. Each holds a descriptor, so there are no more than the process may have.
+//! has opened and not released.
+//!
+//! ```text
+//! known -- looked up --> held by a descriptor -- others need it --> known by its way
+//!                                  ^------------- used again ---------------'
+//! ```
+//!
+//! A guest's kernel keeps as many nodes as its memory holds, which may be more than this process may have
+//! descriptors. Those that were not used of late are let go, unless they are in use or have lost their name, and
+//! found again under the name they were last seen by: if that is still the same file, and else not.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod handles;
+mod known;
+
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
+use super::found::Found;
 use super::fuse::ROOT;
 use super::zone::Zone;
+pub(super) use handles::Handles;
+use known::Known;
+
+/// How deep below what is held a node is found again.
+const DEEPEST: usize = 4096;
 
 /// A file of the host's, held by a descriptor that neither reads nor writes: its name may change or go.
 #[derive(Debug)]
 pub(super) struct Node {
-    file: OwnedFd,
+    file: Mutex<Option<Arc<OwnedFd>>>,
+    used: AtomicBool,
+    way: Mutex<Way>,
     pub(super) kind: FileType,
     identity: Identity,
     zone: AtomicU8,
@@ -24,11 +43,27 @@ pub(super) struct Node {
     opened_as: Mutex<Option<Version>>,
 }
 
-/// One file, whatever it is called.
+/// Where a node was last seen.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    pub(super) parent: u64,
+    pub(super) name: Box<[u8]>,
+}
+
+/// A node in use: its descriptor stays meanwhile.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) number: u64,
+    node: Arc<Node>,
+    file: Arc<OwnedFd>,
+}
+
+/// One file, whatever it is called. A number may be used again for a file of another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Identity {
     device: u64,
     inode: u64,
+    kind: u32,
 }
 
 /// Changes with the file's content.
@@ -40,11 +75,18 @@ pub(super) struct Version {
 }
 
 impl Node {
-    pub(super) fn new(file: OwnedFd, stat: &Stat, zone: Zone) -> Self {
+    pub(super) fn new(file: OwnedFd, stat: &Stat, zone: Zone, way: Way) -> Self {
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
         let zone = AtomicU8::new(zone.for_kind(kind) as u8);
-        Self { file, kind, identity, zone, opened_as: Mutex::default() }
+        Self {
+            file: Mutex::new(Some(Arc::new(file))),
+            used: AtomicBool::new(true),
+            way: Mutex::new(way),
+            kind,
+            identity: Identity::of(stat),
+            zone,
+            opened_as: Mutex::default(),
+        }
     }
 
     /// The strictest it was seen in.
@@ -64,11 +106,50 @@ impl Node {
         *last = settled.then_some(version);
         is_same
     }
+
+    fn held(&self) -> Option<Arc<OwnedFd>> {
+        self.used.store(true, Ordering::Relaxed);
+        locked(&self.file).clone()
+    }
+
+    fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether its descriptor is closed now: not while anybody uses it, nor when it could not be found again.
+    fn let_go(&self) -> bool {
+        let mut file = locked(&self.file);
+        let is_free =
+            file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1 && has_name(file));
+        if is_free {
+            *file = None;
+        }
+        is_free
+    }
 }
 
-impl AsFd for Node {
+fn has_name(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
+}
+
+impl Deref for Held {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl AsFd for Held {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+impl Identity {
+    fn of(stat: &Stat) -> Self {
+        let kind = FileType::from_raw_mode(stat.st_mode).as_raw_mode();
+        Self { device: stat.st_dev, inode: stat.st_ino, kind }
     }
 }
 
@@ -82,145 +163,106 @@ impl Version {
     }
 }
 
+/// Most that are known, and most that are held.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Most {
+    pub(super) known: usize,
+    pub(super) held: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Nodes {
-    root: Arc<Node>,
+    root: Held,
     known: Mutex<Known>,
-    most: usize,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    by_number: HashMap<u64, Lookups>,
-    by_identity: HashMap<Identity, u64>,
-    last: u64,
-}
-
-#[derive(Debug)]
-struct Lookups {
-    node: Arc<Node>,
-    count: u64,
+    most: Most,
 }
 
 impl Nodes {
-    pub(super) fn new(root: Node, most: usize) -> Self {
-        let known = Known { last: ROOT, ..Known::default() };
-        Self { root: Arc::new(root), known: Mutex::new(known), most }
+    pub(super) fn new(root: OwnedFd, stat: &Stat, most: Most) -> Self {
+        let way = Way { parent: ROOT, name: Box::default() };
+        let node = Node::new(root, stat, Zone::Plain, way);
+        let file = node.held().expect("it was opened just now");
+        let root = Held { number: ROOT, node: Arc::new(node), file };
+        Self { root, known: Mutex::new(Known::new(ROOT)), most }
     }
 
-    pub(super) fn get(&self, number: u64) -> Result<Arc<Node>, Errno> {
-        if number == ROOT {
-            return Ok(Arc::clone(&self.root));
+    pub(super) fn get(&self, number: u64) -> Result<Held, Errno> {
+        let node = self.node(number)?;
+        match node.held() {
+            Some(file) => Ok(Held { number, node, file }),
+            None => self.find_again(number, node),
         }
-        let known = locked(&self.known);
-        known.by_number.get(&number).map(|found| Arc::clone(&found.node)).ok_or(Errno::STALE)
+    }
+
+    fn node(&self, number: u64) -> Result<Arc<Node>, Errno> {
+        if number == ROOT {
+            return Ok(Arc::clone(&self.root.node));
+        }
+        locked(&self.known).get(number).ok_or(Errno::STALE)
+    }
+
+    /// Up to a folder that is held, and down again.
+    fn find_again(&self, number: u64, node: Arc<Node>) -> Result<Held, Errno> {
+        let mut lost = vec![(number, node)];
+        let mut at = loop {
+            let parent = locked(&lost.last().ok_or(Errno::STALE)?.1.way).parent;
+            let node = self.node(parent)?;
+            match node.held() {
+                Some(file) => break Held { number: parent, node, file },
+                None if lost.len() < DEEPEST => lost.push((parent, node)),
+                None => return Err(Errno::STALE),
+            }
+        };
+        for (number, node) in lost.into_iter().rev() {
+            let file = self.find_in(&at, number, &node)?;
+            at = Held { number, node, file };
+        }
+        Ok(at)
+    }
+
+    fn find_in(&self, parent: &Held, number: u64, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
+        let name = locked(&node.way).name.clone();
+        let found = Found::find(parent, &name).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Errno::STALE,
+            errno => errno,
+        })?;
+        if Identity::of(&found.stat) != node.identity {
+            return Err(Errno::STALE);
+        }
+        locked(&self.known).hold(number, node, found.file, self.most.held)
     }
 
     /// The number of that file, which counts as looked up once more.
-    pub(super) fn enter(&self, node: Node) -> Result<u64, Errno> {
-        let zone = node.zone();
-        if node.identity == self.root.identity {
+    pub(super) fn enter(&self, new: Node) -> Result<u64, Errno> {
+        if new.identity == self.root.identity {
             return Ok(ROOT);
         }
-        let known = &mut *locked(&self.known);
-        if let Some(&number) = known.by_identity.get(&node.identity)
-            && let Some(found) = known.by_number.get_mut(&number)
-        {
-            found.count += 1;
-            found.node.seen_in(zone);
-            return Ok(number);
+        locked(&self.known).enter(new, self.most)
+    }
+
+    /// It is found under another name from now on.
+    pub(super) fn moved(&self, stat: &Stat, way: Way) {
+        if let Some(node) = locked(&self.known).find(Identity::of(stat)) {
+            *locked(&node.way) = way;
         }
-        if known.by_number.len() >= self.most {
-            return Err(Errno::NFILE);
-        }
-        known.last += 1;
-        known.by_identity.insert(node.identity, known.last);
-        known.by_number.insert(known.last, Lookups { node: Arc::new(node), count: 1 });
-        Ok(known.last)
     }
 
     pub(super) fn forget(&self, number: u64, count: u64) {
-        let known = &mut *locked(&self.known);
-        let Entry::Occupied(mut found) = known.by_number.entry(number) else { return };
-        found.get_mut().count = found.get().count.saturating_sub(count);
-        if found.get().count == 0 {
-            let gone = found.remove();
-            known.by_identity.remove(&gone.node.identity);
-        }
+        locked(&self.known).forget(number, count);
     }
 
     /// The strictest that this file was seen in, if it is known.
     pub(super) fn zone_of(&self, stat: &Stat) -> Option<Zone> {
-        let known = locked(&self.known);
-        let identity = Identity { device: stat.st_dev, inode: stat.st_ino };
-        let number = known.by_identity.get(&identity)?;
-        known.by_number.get(number).map(|found| found.node.zone())
+        locked(&self.known).find(Identity::of(stat)).map(|node| node.zone())
     }
 
     pub(super) fn clear(&self) {
-        let known = &mut *locked(&self.known);
-        known.by_number.clear();
-        known.by_identity.clear();
+        locked(&self.known).clear();
     }
 
     /// Whether those that may still come are better kept for what the guest asks for by name.
     pub(super) fn are_scarce(&self) -> bool {
-        locked(&self.known).by_number.len() >= self.most / 4 * 3
-    }
-}
-
-/// An open file or folder.
-#[derive(Debug)]
-pub(super) struct Handle {
-    file: OwnedFd,
-    /// Held while a folder is read: where it is read lies in the descriptor.
-    pub(super) listing: Mutex<()>,
-}
-
-impl AsFd for Handle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Handles {
-    open: Mutex<Open>,
-    most: usize,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    by_number: HashMap<u64, Arc<Handle>>,
-    last: u64,
-}
-
-impl Handles {
-    pub(super) fn new(most: usize) -> Self {
-        Self { open: Mutex::default(), most }
-    }
-
-    pub(super) fn get(&self, number: u64) -> Result<Arc<Handle>, Errno> {
-        locked(&self.open).by_number.get(&number).cloned().ok_or(Errno::BADF)
-    }
-
-    pub(super) fn add(&self, file: OwnedFd) -> Result<u64, Errno> {
-        let open = &mut *locked(&self.open);
-        if open.by_number.len() >= self.most {
-            return Err(Errno::NFILE);
-        }
-        open.last += 1;
-        let handle = Handle { file, listing: Mutex::default() };
-        open.by_number.insert(open.last, Arc::new(handle));
-        Ok(open.last)
-    }
-
-    pub(super) fn release(&self, number: u64) {
-        locked(&self.open).by_number.remove(&number);
-    }
-
-    pub(super) fn clear(&self) {
-        locked(&self.open).by_number.clear();
+        locked(&self.known).len() >= self.most.known / 4 * 3
     }
 }
 

@@ -4,10 +4,11 @@
 //! TIME allowed HOST:PORT WHERE sent BYTES received BYTES in SECONDS s[; REASON]
 //! TIME refused HOST:PORT[ in the guest]: REASON
 //! TIME failed HOST:PORT: REASON
+//! TIME tried PATH: read|written|named, COUNT parts exist
 //! ```
 //!
 //! WHERE is an address, or `via HOST:PORT` of a proxy. An allowed connection's line is written when it has
-//! ended, with the reason where that was not its two programs' wish.
+//! ended, with the reason where that was not its two programs' wish. Paths are told by a guest that is recorded.
 
 use std::fmt;
 use std::fs::File;
@@ -16,6 +17,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use osvm_wire::grant::TriedPath;
 
 use super::meter::Meter;
 use super::policy::Target;
@@ -85,6 +88,20 @@ impl Log {
 
     pub(crate) fn failed(&self, subject: &Subject, why: &dyn fmt::Display) {
         self.write(&format!("failed {subject}: {why}"));
+    }
+
+    /// A path that is longer than a line may be is left out: half of it would be another one.
+    pub(crate) fn tried(&self, tried: &TriedPath) {
+        let TriedPath { path, found, written, named } = tried;
+        if path.escape_default().nth(LONGEST).is_some() {
+            return;
+        }
+        let how = match (named, written) {
+            (_, true) => "written",
+            (true, false) => "named",
+            (false, false) => "read",
+        };
+        self.write(&format!("tried {}: {how}, {found} parts exist", Escaped(path)));
     }
 
     fn write(&self, words: &str) {
@@ -232,6 +249,19 @@ mod tests {
                 "allowed api.example.com:443 203.0.113.7 sent 0 received 0 in 0.0 s; no byte for 600 s",
             ]
         );
+    }
+
+    #[test]
+    fn a_path_is_told_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, log) = log(&folder);
+        let tried =
+            |path: &str| TriedPath { path: path.to_owned(), found: 1, written: true, named: false };
+        log.tried(&tried("/home/me/a b"));
+        log.tried(&tried(&format!("/{}", "ü".repeat(100))));
+        let text = fs::read_to_string(path).unwrap();
+        let ends: Vec<_> = text.lines().map(|line| &line[21..]).collect();
+        assert_eq!(ends, ["tried \"/home/me/a b\": written, 1 parts exist"]);
     }
 
     #[test]

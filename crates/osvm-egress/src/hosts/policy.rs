@@ -81,7 +81,17 @@ impl Target {
         Ok(Self { host, port })
     }
 
+    /// Whether it is one of the rule's hosts, on one of its ports.
+    pub fn is_of(&self, rule: &HostRule) -> bool {
+        rule.has_port(self.port) && self.host.matches(&rule.host)
+    }
+
     /// The rule that allows this and nothing else.
+    pub(crate) fn exact_rule(&self) -> HostRule {
+        HostRule { port: Some(self.port), ..self.rule() }
+    }
+
+    /// The rule that allows this and, for a web port, the other one.
     fn rule(&self) -> HostRule {
         let host = match &self.host {
             Host::Name(name) => HostPattern::Name(name.clone()),
@@ -151,7 +161,7 @@ impl Grant {
 }
 
 fn allows(rules: &[HostRule], target: &Target) -> bool {
-    rules.iter().any(|rule| rule.has_port(target.port) && target.host.matches(&rule.host))
+    rules.iter().any(|rule| target.is_of(rule))
 }
 
 fn networks(rules: &[HostRule], port: u16) -> Vec<IpNet> {

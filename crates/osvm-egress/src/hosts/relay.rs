@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use osvm_spec::Hosts;
+use osvm_spec::{HostRule, Hosts};
 use osvm_wire::frame::{self, Decoder, FrameError};
 use osvm_wire::grant::{HostAnswer, HostRequest};
 use thiserror::Error;
@@ -74,6 +74,9 @@ impl Carrier {
         match request.unwrap_or(Err(RequestError::Late)) {
             Ok(HostRequest::Connect { host, port }) => self.connect(errand, &host, port).await,
             Ok(HostRequest::Refused { host, port }) => errand.note(&host, port),
+            Ok(HostRequest::Tried { paths }) => {
+                paths.iter().for_each(|path| errand.log.tried(path));
+            }
             Err(error) => errand.log.refused(&Subject::Nothing, &error),
         }
     }
@@ -133,10 +136,11 @@ impl<S> Errand<S> {
     /// What the agent refused by itself, with what would have allowed it.
     fn note(&self, host: &str, port: Option<u16>) {
         let subject = Subject::new(host, port);
-        let denial = port.and_then(|port| policy::decide(&self.rules, host, port).err());
-        match denial {
-            Some(denial) => self.log.refused_in_guest(&subject, &denial),
-            None => self.log.refused_in_guest(&subject, &"it looked up what it may not reach"),
+        // A name alone was looked up; what would have followed is likely the web.
+        let port = port.unwrap_or(HostRule::USUAL_PORTS[0]);
+        match policy::decide(&self.rules, host, port) {
+            Err(denial) => self.log.refused_in_guest(&subject, &denial),
+            Ok(_) => self.log.refused_in_guest(&subject, &"the guest had no room for it"),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use osvm_spec::Access;
 use rustix::fs::{FallocateFlags, RenameFlags, fallocate, renameat_with};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::mount::Mounted;
 use crate::share::{GID, UID, writable};
@@ -127,6 +128,46 @@ fn a_hundred_thousand_names_are_listed_each_once() {
     }
     assert!(seen.iter().all(|&is_seen| is_seen));
     assert!(fs::metadata(mounted.folder().join("99999")).is_ok());
+}
+
+#[test]
+fn a_guest_may_know_more_files_than_the_host_may_hold() {
+    const FOLDERS: usize = 20;
+    const FILES: usize = 100;
+    let usual = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(512), ..usual }).unwrap();
+    let mounted = Mounted::lend_prepared(Access::Rw, |folder| {
+        for number in 0..FOLDERS {
+            fs::create_dir_all(folder.join(format!("{number}/deep/deeper"))).unwrap();
+            for file in 0..FILES {
+                fs::write(folder.join(format!("{number}/deep/deeper/{file}")), file.to_string())
+                    .unwrap();
+            }
+        }
+    });
+    setrlimit(Resource::Nofile, usual).unwrap();
+    let Some(mounted) = mounted else { return };
+    let guest = mounted.folder();
+    let path = |folder: usize, file: usize| guest.join(format!("{folder}/deep/deeper/{file}"));
+    let mut open = File::open(path(0, 0)).unwrap();
+    fs::remove_file(path(0, 0)).unwrap();
+    fs::write(path(0, 0), "0").unwrap();
+    for _ in 0..2 {
+        for (folder, file) in
+            (0..FOLDERS).flat_map(|folder| (0..FILES).map(move |file| (folder, file)))
+        {
+            assert_eq!(fs::read_to_string(path(folder, file)).unwrap(), file.to_string());
+        }
+    }
+    fs::rename(guest.join("3"), guest.join("moved")).unwrap();
+    fs::rename(guest.join("4/deep"), guest.join("moved/there")).unwrap();
+    assert_eq!(fs::read_to_string(guest.join("moved/deep/deeper/7")).unwrap(), "7");
+    assert_eq!(fs::read_to_string(guest.join("moved/there/deeper/8")).unwrap(), "8");
+    fs::set_permissions(path(5, 5), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(open.metadata().unwrap().nlink(), 0);
+    let mut content = String::new();
+    open.read_to_string(&mut content).unwrap();
+    assert_eq!(content, "0");
 }
 
 #[test]

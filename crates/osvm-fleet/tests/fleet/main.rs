@@ -68,6 +68,7 @@ impl Trial {
             working_dir: None,
             start_timeout: Duration::from_secs(20),
             started_by: StartedBy::Auto,
+            record: false,
         }
     }
 

@@ -53,7 +53,16 @@ impl Agent {
 
     fn start_process(&self, spawn: &Spawn) -> Result<(process::Started, process::Ended), Refusal> {
         let (etc, offered) = (self.settings.etc.as_deref(), self.reach.environment());
-        self.reaper.start_one(|| process::start(spawn, etc, offered, &self.cages))
+        let tries = self.reach.tries();
+        let start = || {
+            let mut started = process::start(spawn, etc, offered, &self.cages, tries.is_some())?;
+            if let (Some(tries), Some(watched)) = (tries, started.watched.take()) {
+                tries.listen(watched);
+                tries.named_by(&spawn.argv);
+            }
+            Ok(started)
+        };
+        self.reaper.start_one(start)
     }
 
     /// Waits for the process's end, takes its descendants with it, and keeps the exit for the host.

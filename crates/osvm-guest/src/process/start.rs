@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use osvm_wire::message::{Refusal, Spawn};
 use rustix::fs::{Mode, OFlags};
@@ -16,6 +17,8 @@ use super::cage::{Cage, Cages};
 use super::lookup;
 use super::reaper::HasPid;
 use super::user::Account;
+use crate::console::say;
+use crate::tries::{Handover, Watched};
 
 /// Open files of a process that asks for no other number.
 const OPEN_FILES: u64 = 65_536;
@@ -27,6 +30,8 @@ pub(crate) struct Started {
     pub(crate) stdin: pipe::Sender,
     pub(crate) stdout: pipe::Receiver,
     pub(crate) stderr: pipe::Receiver,
+    /// Where its calls wait to be looked at.
+    pub(crate) watched: Option<Watched>,
 }
 
 impl HasPid for Started {
@@ -36,7 +41,8 @@ impl HasPid for Started {
 }
 
 /// Starts what was asked. `etc` holds the image's users; nobody switches user without one. `offered` is for the
-/// environment, where that does not say otherwise.
+/// environment, where that does not say otherwise. One that is to be watched waits at its first call until somebody
+/// looks.
 ///
 /// Waits for as long as the file systems do that the program and its folder lie in.
 pub(crate) fn start(
@@ -44,6 +50,7 @@ pub(crate) fn start(
     etc: Option<&Path>,
     offered: &[(&str, &str)],
     cages: &Cages,
+    watch: bool,
 ) -> Result<Started, Refusal> {
     check(spawn)?;
     let account = etc.map(|etc| account(spawn, etc)).transpose()?;
@@ -53,11 +60,14 @@ pub(crate) fn start(
     let path = env.get("PATH").map_or(lookup::DEFAULT_PATH, String::as_str);
     let file = lookup::find(&spawn.argv[0], path, &cwd)?;
     let cage = cages.make(spawn.session, &spawn.limits).map_err(failed("make a control group"))?;
-    let child = Entry::new(spawn, account, &cage)
+    let handover = watch.then(Handover::new).transpose();
+    let handover = handover.map_err(failed("prepare to watch the process"))?.map(Arc::new);
+    let child = Entry::new(spawn, account, &cage, handover.clone())
         .and_then(|entry| execute(&file, spawn, &env, &cwd, entry))
         .inspect_err(|_| cages.dissolve(&cage));
     match child {
-        Ok(child) => open_pipes(child, cage).map_err(failed("open the process's pipes")),
+        Ok(child) => open_pipes(child, cage, handover.as_deref().and_then(watched))
+            .map_err(failed("open the process's pipes")),
         Err(error) if is_shortage(&error) => Err(failed("start a process")(error)),
         Err(error) => Err(lookup::explain(&file, &error)),
     }
@@ -130,7 +140,13 @@ fn execute(
     command.spawn()
 }
 
-fn open_pipes(child: Child, cage: Cage) -> io::Result<Started> {
+/// A kernel without such filters has none.
+fn watched(handover: &Handover) -> Option<Watched> {
+    let unnoticed = |error: &io::Error| say(format_args!("paths go unnoticed: {error}"));
+    handover.receive().inspect_err(unnoticed).ok()
+}
+
+fn open_pipes(child: Child, cage: Cage, watched: Option<Watched>) -> io::Result<Started> {
     let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(missing)?;
     let stdin = OwnedFd::from(child.stdin.ok_or_else(missing)?);
@@ -142,6 +158,7 @@ fn open_pipes(child: Child, cage: Cage) -> io::Result<Started> {
         stdin: pipe::Sender::from_owned_fd(stdin)?,
         stdout: pipe::Receiver::from_owned_fd(stdout)?,
         stderr: pipe::Receiver::from_owned_fd(stderr)?,
+        watched,
     })
 }
 
@@ -150,10 +167,16 @@ struct Entry {
     door: Option<OwnedFd>,
     limits: [(Resource, Rlimit); 2],
     ids: Option<(Uid, Gid, Vec<Gid>)>,
+    handover: Option<Arc<Handover>>,
 }
 
 impl Entry {
-    fn new(spawn: &Spawn, account: Option<(Account, Vec<u32>)>, cage: &Cage) -> io::Result<Self> {
+    fn new(
+        spawn: &Spawn,
+        account: Option<(Account, Vec<u32>)>,
+        cage: &Cage,
+        handover: Option<Arc<Handover>>,
+    ) -> io::Result<Self> {
         let open = |path| rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
         let limit = |value| Rlimit { current: Some(value), maximum: Some(value) };
         let ids = account.map(|(account, groups)| {
@@ -165,6 +188,7 @@ impl Entry {
             door: cage.door().map(open).transpose()?,
             limits: [(Resource::Nofile, limit(open_files)), (Resource::Core, limit(0))],
             ids,
+            handover,
         })
     }
 
@@ -184,7 +208,8 @@ impl Entry {
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
         rustix::thread::set_no_new_privs(true)?;
-        Ok(())
+        // Last, since its calls wait from then on.
+        self.handover.as_ref().map_or(Ok(()), |handover| handover.enter())
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a stream to the host begins: one message, and its answer.
+//! How a stream to the host begins: one message, and its answer, or no more than that.
 
 use std::io;
 use std::time::Duration;
@@ -37,4 +37,19 @@ pub(super) async fn call<A: Message>(
         Ok(answer) => Ok((answer?.ok_or(CallError::Ended)?, talk)),
         Err(_) => Err(CallError::Silent),
     }
+}
+
+/// Says one thing on a stream of its own.
+pub(crate) async fn tell<M: Message>(
+    host: &Host,
+    port: u32,
+    message: &M,
+) -> Result<(), StreamError> {
+    let stream = host.open(port).await.map_err(StreamError::Write)?;
+    let mut talk = Talk::new(stream);
+    talk.outgoing.send(message).await?;
+    talk.outgoing.end().await?;
+    // The host lets go when it has read it.
+    let _: Option<M> = talk.incoming.receive().await?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod call;
 mod folders;
-mod host;
+pub(crate) mod host;
 pub(crate) mod hosts;
 
 use std::path::Path;
@@ -14,7 +14,9 @@ use osvm_wire::message::Refusal;
 use tokio::sync::Mutex;
 
 use crate::process::Owner;
+use crate::tries::Tries;
 
+pub(crate) use self::call::tell;
 pub(crate) use self::host::{Host, HostStream, Link, Opening};
 
 /// Most folders: each keeps a stream to the host, and buffers.
@@ -31,6 +33,7 @@ pub(crate) struct Reach {
     told: Mutex<Option<(Grants, Result<(), Refusal>)>>,
     has_folders: AtomicBool,
     environment: OnceLock<&'static [(&'static str, &'static str)]>,
+    tries: OnceLock<Tries>,
 }
 
 impl Reach {
@@ -58,10 +61,13 @@ impl Reach {
             let why = format!("it grants more than {MAX_FOLDERS} folders");
             return Err(Refusal::Invalid { why });
         }
-        if !grants.hosts.is_empty() {
+        if grants.record || !grants.hosts.is_empty() {
             let connections = MAX_STREAMS - grants.folders.len();
-            hosts::start(&grants.hosts, &self.host, connections, etc).await?;
+            hosts::start(grants, &self.host, connections, etc).await?;
             self.environment.get_or_init(|| &hosts::ENVIRONMENT);
+        }
+        if grants.record {
+            self.tries.get_or_init(|| Tries::start(grants, self.host.clone()));
         }
         if !grants.folders.is_empty() {
             self.has_folders.store(true, Ordering::Relaxed);
@@ -73,6 +79,11 @@ impl Reach {
 
     pub(crate) fn has_folders(&self) -> bool {
         self.has_folders.load(Ordering::Relaxed)
+    }
+
+    /// Where it is noted what processes try, while recording.
+    pub(crate) fn tries(&self) -> Option<&Tries> {
+        self.tries.get()
     }
 
     /// What processes find in their environment unless their own says otherwise.

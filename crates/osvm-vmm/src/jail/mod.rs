@@ -130,7 +130,7 @@ impl Jail {
         let threads = counts_apart.then_some(limits::THREADS);
         let root = Root {
             places: cell.places(),
-            folder: cell.folder.as_deref().map(|path| Workplace::writable(path)),
+            folder: cell.folder.as_deref().map(Workplace::writable),
             devices: cell.devices.clone(),
             owner: user,
         };

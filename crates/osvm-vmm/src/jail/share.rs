@@ -13,8 +13,8 @@ use super::{Access, Calls, Jail, JailError, Layer, Lent, Limits, Plan, Shares, T
 use crate::Process;
 use crate::process::Spawn;
 
-/// One for each file and folder that the guest has looked up and not forgotten.
-const DESCRIPTORS: u64 = 1 << 18;
+/// For files and folders that the guest uses: each costs memory of the host's kernel, and others are found again.
+const DESCRIPTORS: u64 = 1 << 15;
 
 /// Of memory: what the guest has asked for and not yet got, and what is noted of each file.
 const SHARES: Shares = Shares { memory_bytes: 256 << 20, processors: 1 };
@@ -44,9 +44,14 @@ impl Jail {
         let keep: Vec<_> = give.into_iter().map(|fd| spawn.inherit(fd)).collect();
         let user = self.owner(share.folder).map_err(JailError::Talk)?;
         let plan = self.plan_of_share(&share, user, Task::Own { args }, keep);
-        let group = format!("{}-folder-{}", share.id, share.number);
+        let group = group(share.id, share.number);
         let process = spawn.start_own(self, plan, (&group, SHARES), share.log).await?;
         Ok(process.release())
+    }
+
+    /// Leaves nothing of a server that was found running when that ends.
+    pub fn keep_folder(&self, id: &str, number: usize, server: &Process) {
+        self.clear_after(&group(id, number), server);
     }
 
     fn plan_of_share(
@@ -84,4 +89,9 @@ impl Jail {
         let user = User { uid: about.uid(), gid: about.gid() };
         Ok(Some(user).filter(|user| self.has(Layer::OwnUser) && user.uid != 0))
     }
+}
+
+/// The name of its control group.
+fn group(id: &str, number: usize) -> String {
+    format!("{id}-folder-{number}")
 }

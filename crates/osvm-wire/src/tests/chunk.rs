@@ -1,3 +1,5 @@
+//! Chunks of a connection, however the stream is cut.
+
 use crate::chunk::{END, MAX_CHUNK, Reader, header};
 
 /// Two chunks and the end, as they travel.

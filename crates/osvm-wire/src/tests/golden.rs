@@ -76,6 +76,7 @@ fn grants() -> Grants {
         hosts: vec![HostGrant { host: "*.example.com".into(), ports: vec![443, 80] }],
         folders: vec![FolderGrant { at: "/work".into(), writable: true }],
         user: Some("node".into()),
+        record: true,
     }
 }
 
@@ -84,7 +85,12 @@ fn host_requests() -> Vec<(&'static str, HostRequest)> {
     vec![
         ("connect", HostRequest::Connect { host: host(), port: 443 }),
         ("refused", HostRequest::Refused { host: host(), port: None }),
+        ("tried", HostRequest::Tried { paths: vec![tried()] }),
     ]
+}
+
+fn tried() -> TriedPath {
+    TriedPath { path: "/home/me/a".into(), found: 1, written: true, named: false }
 }
 
 fn host_answers() -> Vec<(&'static str, HostAnswer)> {
@@ -277,6 +283,7 @@ fn no_message_was_forgotten() {
     };
     let host_request = |message: &HostRequest| match message {
         HostRequest::Connect { .. } | HostRequest::Refused { .. } => {}
+        HostRequest::Tried { .. } => {}
     };
     let host_answer = |message: &HostAnswer| match message {
         HostAnswer::Connected | HostAnswer::Refused { .. } => {}

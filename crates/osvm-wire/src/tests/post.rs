@@ -1,3 +1,5 @@
+//! Messages over streams that hang up: each arrives once.
+
 use crate::post::{HEADER_LEN, Header, MAX_KEPT, MAX_MESSAGE, Post, PostError};
 
 /// Sends what there is to send, and loses what comes after the first `arrive`.

@@ -9,6 +9,7 @@ mod items;
 mod list;
 mod microvm;
 mod prompts;
+mod record;
 mod remove;
 mod resources;
 mod run;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Prompts(prompts::Args),
     Call(call::Args),
     Run(run::Args),
+    Record(record::Args),
     #[command(subcommand)]
     Microvm(microvm::Command),
 }
@@ -51,6 +53,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Prompts(args) => prompts::run(&args),
         Command::Call(args) => call::run(args),
         Command::Run(args) => run::run(&args),
+        Command::Record(args) => record::run(args),
         Command::Microvm(command) => microvm::run(command),
     }
 }

@@ -4,5 +4,6 @@
 mod configuration;
 mod fake;
 mod osvm;
+mod record;
 mod releases;
 mod requests;

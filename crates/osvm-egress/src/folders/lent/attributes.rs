@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Lent;
 use crate::folders::fuse::{Answer, SetAttributes, When};
-use crate::folders::nodes::{Node, locked};
+use crate::folders::nodes::{Held, locked};
 
 /// The kernel's limits on an attribute, and on the names of all of a file's.
 const MAX_VALUE: usize = 64 << 10;
@@ -25,7 +25,7 @@ impl Lent {
     pub(super) fn attributes(&self, node: u64, handle: Option<u64>) -> Result<Answer, Errno> {
         let stat = match handle {
             Some(handle) => fstat(&*self.handles.get(handle)?)?,
-            None => fstat(&*self.nodes.get(node)?)?,
+            None => fstat(&self.nodes.get(node)?)?,
         };
         Ok(Answer::attributes(&self.shown(&stat)))
     }
@@ -33,7 +33,7 @@ impl Lent {
     pub(super) fn set_attributes(&self, node: u64, set: SetAttributes) -> Result<Answer, Errno> {
         let node = self.nodes.get(node)?;
         self.guard.may_write(node.zone())?;
-        let before = fstat(&*node)?;
+        let before = fstat(&node)?;
         self.require_owner(&before, &set)?;
         if let Some(mode) = set.mode {
             self.set_mode(&node, settable(mode, &before))?;
@@ -42,9 +42,9 @@ impl Lent {
             self.set_size(&node, set.handle, size)?;
         }
         if set.accessed.is_some() || set.modified.is_some() {
-            utimensat(&*node, "", &timestamps(&set), AtFlags::EMPTY_PATH)?;
+            utimensat(&node, "", &timestamps(&set), AtFlags::EMPTY_PATH)?;
         }
-        Ok(Answer::attributes(&self.shown(&fstat(&*node)?)))
+        Ok(Answer::attributes(&self.shown(&fstat(&node)?)))
     }
 
     /// A file is given to whom it is shown to belong to, or to nobody.
@@ -54,14 +54,14 @@ impl Lent {
         if is_same { Ok(()) } else { Err(Errno::PERM) }
     }
 
-    fn set_mode(&self, node: &Node, mode: Mode) -> Result<(), Errno> {
+    fn set_mode(&self, node: &Held, mode: Mode) -> Result<(), Errno> {
         if node.kind == FileType::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
         chmodat(&self.descriptors, number(node), mode, AtFlags::empty())
     }
 
-    fn set_size(&self, node: &Node, handle: Option<u64>, size: u64) -> Result<(), Errno> {
+    fn set_size(&self, node: &Held, handle: Option<u64>, size: u64) -> Result<(), Errno> {
         if let Some(handle) = handle {
             return ftruncate(&*self.handles.get(handle)?, size);
         }
@@ -85,7 +85,7 @@ impl Lent {
     }
 
     pub(super) fn statistics(&self, node: u64) -> Result<Answer, Errno> {
-        Ok(Answer::statistics(&fstatvfs(&*self.nodes.get(node)?)?))
+        Ok(Answer::statistics(&fstatvfs(&self.nodes.get(node)?)?))
     }
 
     /// A size of 0 asks for the size.
@@ -142,14 +142,14 @@ impl Lent {
     }
 
     /// What has attributes of programs': a descriptor that can't read knows none.
-    fn attributed(&self, node: &Node) -> Option<Result<OwnedFd, Errno>> {
+    fn attributed(&self, node: &Held) -> Option<Result<OwnedFd, Errno>> {
         let has_some = matches!(node.kind, FileType::RegularFile | FileType::Directory);
         has_some.then(|| self.reopen(node, OFlags::RDONLY))
     }
 }
 
 /// Its name in `/proc/self/fd`.
-fn number(node: &Node) -> String {
+fn number(node: &Held) -> String {
     node.as_fd().as_raw_fd().to_string()
 }
 

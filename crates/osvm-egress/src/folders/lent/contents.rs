@@ -11,9 +11,10 @@ use rustix::fs::{
 use rustix::io::{Errno, pread, pwrite};
 
 use super::Lent;
-use super::names::{Found, place};
+use super::names::place;
+use crate::folders::found::Found;
 use crate::folders::fuse::{Answer, MAX_BODY, OpenFlags, Opened};
-use crate::folders::nodes::{Node, Version};
+use crate::folders::nodes::{Held, Version};
 
 /// After so long, a file's next change has another time than its last: the coarsest times, FAT's, are even
 /// seconds.
@@ -21,11 +22,11 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 impl Lent {
     pub(super) fn open(&self, node: u64, flags: OpenFlags) -> Result<Answer, Errno> {
-        Ok(Answer::opened(&self.opened(&*self.nodes.get(node)?, flags)?))
+        Ok(Answer::opened(&self.opened(&self.nodes.get(node)?, flags)?))
     }
 
     /// Only files: what is a device to the host, or somebody's pipe, is not opened, whatever it is to the guest.
-    fn opened(&self, node: &Node, flags: OpenFlags) -> Result<Opened, Errno> {
+    fn opened(&self, node: &Held, flags: OpenFlags) -> Result<Opened, Errno> {
         match node.kind {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Errno::ISDIR),
@@ -37,7 +38,7 @@ impl Lent {
         let file = self.reopen(node, flags.flags)?;
         let stat = fstat(&file)?;
         let keep_cache = node.opened(Version::of(&stat), has_settled(&stat));
-        Ok(Opened { handle: self.handles.add(file)?, keep_cache })
+        Ok(Opened { handle: self.handles.add(file, node.clone())?, keep_cache })
     }
 
     pub(super) fn open_folder(&self, node: u64) -> Result<Answer, Errno> {
@@ -45,8 +46,8 @@ impl Lent {
         if node.kind != FileType::Directory {
             return Err(Errno::NOTDIR);
         }
-        let file = self.reopen(&*node, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Answer::opened(&Opened { handle: self.handles.add(file)?, keep_cache: false }))
+        let file = self.reopen(&node, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Answer::opened(&Opened { handle: self.handles.add(file, node)?, keep_cache: false }))
     }
 
     pub(super) fn create(
@@ -67,7 +68,7 @@ impl Lent {
 
     fn create_new(
         &self,
-        parent: &Node,
+        parent: &Held,
         name: &[u8],
         flags: OpenFlags,
         mode: Mode,
@@ -76,13 +77,13 @@ impl Lent {
         let file = openat(parent, name, flags.flags | new, mode)?;
         // By the file, not by its name, which may be another's already.
         let found = self.found(&file)?;
-        let entered = self.enter_found(found, place(parent, name))?;
-        let added = self.handles.add(file);
+        let entered = self.enter_found(found, parent, name)?;
+        let added = self.nodes.get(entered.0).and_then(|node| self.handles.add(file, node));
         let handle = added.inspect_err(|_| self.nodes.forget(entered.0, 1))?;
         Ok(Answer::created(&self.entry(&entered), &Opened { handle, keep_cache: false }))
     }
 
-    fn open_existing(&self, parent: &Node, name: &[u8], flags: OpenFlags) -> Result<Answer, Errno> {
+    fn open_existing(&self, parent: &Held, name: &[u8], flags: OpenFlags) -> Result<Answer, Errno> {
         let entered = self.enter(parent, name)?;
         let opened = self.nodes.get(entered.0).and_then(|node| self.opened(&node, flags));
         let opened = opened.inspect_err(|_| self.nodes.forget(entered.0, 1))?;

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::Lent;
 use crate::folders::fuse::{Answer, Listed, Listing};
-use crate::folders::nodes::{Node, locked};
+use crate::folders::nodes::{Held, locked};
 
 /// Room for the longest name, and for as many as are worth a call.
 const SMALLEST_PART: usize = 1 << 10;
@@ -44,7 +44,7 @@ impl Lent {
     fn add(
         &self,
         listing: &mut Listing,
-        folder: &Node,
+        folder: &Held,
         found: &RawDirEntry<'_>,
         with_entries: bool,
     ) {

@@ -1,67 +1,42 @@
 //! Names: looked up, made, moved and removed.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::{PoisonError, RwLockReadGuard};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, fstat, linkat, mkdirat,
-    mknodat, openat2, readlinkat, renameat_with, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, RenameFlags, Stat, linkat, mkdirat, mknodat, readlinkat,
+    renameat_with, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::Lent;
+use crate::folders::found::Found;
 use crate::folders::fuse::Answer;
 use crate::folders::guard::{Place, Thing};
-use crate::folders::nodes::Node;
-
-/// A file that was found under a name, held by a descriptor that neither reads nor writes.
-pub(super) struct Found {
-    pub(super) file: OwnedFd,
-    pub(super) stat: Stat,
-}
-
-impl Found {
-    /// In that folder. Another mount is as good as locked.
-    pub(super) fn find(parent: &Node, name: &[u8]) -> Result<Self, Errno> {
-        let within = ResolveFlags::BENEATH
-            | ResolveFlags::NO_XDEV
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = loop {
-            match openat2(parent, name, flags, Mode::empty(), within) {
-                // Something was renamed or mounted meanwhile, anywhere.
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::XDEV) => return Err(Errno::ACCESS),
-                Err(Errno::MFILE) => return Err(Errno::NFILE),
-                file => break file?,
-            }
-        };
-        let stat = fstat(&file)?;
-        Ok(Self { file, stat })
-    }
-
-    fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
-}
+use crate::folders::nodes::{Held, Node, Way};
 
 impl Lent {
     pub(super) fn look_up(&self, parent: u64, name: &[u8]) -> Result<Answer, Errno> {
-        self.entered(&*self.nodes.get(parent)?, name)
+        self.entered(&self.nodes.get(parent)?, name)
     }
 
-    fn entered(&self, parent: &Node, name: &[u8]) -> Result<Answer, Errno> {
+    fn entered(&self, parent: &Held, name: &[u8]) -> Result<Answer, Errno> {
         Ok(Answer::entry(&self.entry(&self.enter(parent, name)?)))
     }
 
     /// The node under that name, which counts as looked up.
-    pub(super) fn enter(&self, parent: &Node, name: &[u8]) -> Result<(u64, Stat), Errno> {
-        self.enter_found(Found::find(parent, name)?, place(parent, name))
+    pub(super) fn enter(&self, parent: &Held, name: &[u8]) -> Result<(u64, Stat), Errno> {
+        self.enter_found(Found::find(parent, name)?, parent, name)
     }
 
-    pub(super) fn enter_found(&self, found: Found, place: Place<'_>) -> Result<(u64, Stat), Errno> {
-        let node = Node::new(found.file, &found.stat, self.guard.zone(place));
+    pub(super) fn enter_found(
+        &self,
+        found: Found,
+        parent: &Held,
+        name: &[u8],
+    ) -> Result<(u64, Stat), Errno> {
+        let zone = self.guard.zone(place(parent, name));
+        let node = Node::new(found.file, &found.stat, zone, way(parent, name));
         Ok((self.nodes.enter(node)?, found.stat))
     }
 
@@ -70,7 +45,7 @@ impl Lent {
         if node.kind != FileType::Symlink {
             return Err(Errno::INVAL);
         }
-        let target = readlinkat(&*node, "", Vec::new())?;
+        let target = readlinkat(&node, "", Vec::new())?;
         Ok(Answer::bytes(target.as_bytes()))
     }
 
@@ -110,7 +85,7 @@ impl Lent {
         parent: u64,
         name: &[u8],
         kind: FileType,
-        made: impl FnOnce(&Node) -> Result<(), Errno>,
+        made: impl FnOnce(&Held) -> Result<(), Errno>,
     ) -> Result<Answer, Errno> {
         let parent = self.nodes.get(parent)?;
         self.guard.may_make(place(&parent, name), kind)?;
@@ -129,7 +104,7 @@ impl Lent {
         self.guard.may_remove(place(&parent, name))?;
         let _names = self.among_others();
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        unlinkat(&*parent, name, flags)?;
+        unlinkat(&parent, name, flags)?;
         Ok(Answer::empty())
     }
 
@@ -139,8 +114,8 @@ impl Lent {
         let thing = Thing { kind: node.kind, zone: node.zone() };
         self.guard.may_link(thing, place(&parent, name))?;
         let _names = self.among_others();
-        let number = rustix::fd::AsFd::as_fd(&*node).as_raw_fd().to_string();
-        linkat(&self.descriptors, number, &*parent, name, AtFlags::SYMLINK_FOLLOW)?;
+        let number = rustix::fd::AsFd::as_fd(&node).as_raw_fd().to_string();
+        linkat(&self.descriptors, number, &parent, name, AtFlags::SYMLINK_FOLLOW)?;
         self.entered(&parent, name)
     }
 
@@ -155,19 +130,25 @@ impl Lent {
         self.guard.may_change_anything()?;
         // What was judged must be what is moved.
         let _alone = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        self.guard.may_move(self.thing(&old_parent, old_name)?, from, to)?;
-        if flags.contains(RenameFlags::EXCHANGE) {
-            self.guard.may_move(self.thing(&new_parent, new_name)?, to, from)?;
+        let moved = Found::find(&old_parent, old_name)?;
+        self.guard.may_move(self.thing(&moved, from), from, to)?;
+        let exchanged = flags.contains(RenameFlags::EXCHANGE);
+        let exchanged = exchanged.then(|| Found::find(&new_parent, new_name)).transpose()?;
+        if let Some(other) = &exchanged {
+            self.guard.may_move(self.thing(other, to), to, from)?;
         }
-        renameat_with(&*old_parent, old_name, &*new_parent, new_name, flags)?;
+        renameat_with(&old_parent, old_name, &new_parent, new_name, flags)?;
+        self.nodes.moved(&moved.stat, way(&new_parent, new_name));
+        if let Some(other) = exchanged {
+            self.nodes.moved(&other.stat, way(&old_parent, old_name));
+        }
         Ok(Answer::empty())
     }
 
-    fn thing(&self, parent: &Node, name: &[u8]) -> Result<Thing, Errno> {
-        let found = Found::find(parent, name)?;
-        let zone = self.guard.zone(place(parent, name)).for_kind(found.kind());
+    fn thing(&self, found: &Found, place: Place<'_>) -> Thing {
+        let zone = self.guard.zone(place).for_kind(found.kind());
         let seen = self.nodes.zone_of(&found.stat).unwrap_or(zone);
-        Ok(Thing { kind: found.kind(), zone: zone.max(seen) })
+        Thing { kind: found.kind(), zone: zone.max(seen) }
     }
 
     pub(super) fn among_others(&self) -> RwLockReadGuard<'_, ()> {
@@ -177,4 +158,8 @@ impl Lent {
 
 pub(super) fn place<'a>(parent: &Node, name: &'a [u8]) -> Place<'a> {
     Place { parent: parent.zone(), name }
+}
+
+fn way(parent: &Held, name: &[u8]) -> Way {
+    Way { parent: parent.number, name: name.into() }
 }

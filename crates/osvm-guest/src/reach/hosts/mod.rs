@@ -7,6 +7,9 @@
 //! connect(198.18.1.1:22)  ──> reset by the kernel, seen by the watcher ──> HostRequest::Refused ──> host
 //! HTTPS_PROXY             ──> proxy (127.0.0.1:3128) ──> HostRequest::Connect
 //! ```
+//!
+//! While recording, names that are not granted have fake addresses too, where nobody listens, and all of IPv4 is local:
+//! the kernel resets every connection that has no listener, and the watcher tells which it was.
 
 mod allowed;
 mod connect;
@@ -27,7 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use osvm_wire::grant::HostGrant;
+use osvm_wire::grant::Grants;
 use osvm_wire::message::Refusal;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -47,10 +50,15 @@ pub(crate) use self::proxy::ENVIRONMENT;
 /// Files the agent may have open: every name has a listener for each of its ports.
 const OPEN_FILES: u64 = 16_384;
 
+/// What is made local to notice attempts at addresses.
+const EVERY: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
+
 /// All there is for hosts.
 pub(super) struct Hosts {
     allowed: Allowed,
     has_large_nets: bool,
+    /// Whether every attempt is to be noticed: then each name has an address, and each address a way to nowhere.
+    record: bool,
     names: Mutex<Names>,
     connector: Connector,
     reports: Reports,
@@ -58,17 +66,18 @@ pub(super) struct Hosts {
 
 /// Makes hosts reachable, over so many connections at a time. `etc` is the image's `/etc`.
 pub(super) async fn start(
-    grants: &[HostGrant],
+    grants: &Grants,
     host: &Host,
     connections: usize,
     etc: Option<&Path>,
 ) -> Result<(), Refusal> {
     raise_limit();
-    let allowed = Allowed::new(grants);
+    let allowed = Allowed::new(&grants.hosts);
     let has_large_nets = allowed.nets().any(|(net, _)| listen::is_large(&net));
     let hosts = Arc::new(Hosts {
         allowed,
         has_large_nets,
+        record: grants.record,
         names: Mutex::default(),
         connector: Connector::new(host.clone(), connections),
         reports: Reports::start(host.clone()),
@@ -78,6 +87,10 @@ pub(super) async fn start(
     resolver::start(&hosts).await.map_err(failed("start the resolver"))?;
     proxy::start(&hosts).await.map_err(failed("start the proxy"))?;
     hosts.open_nets()?;
+    if hosts.record {
+        let (every, prefix) = EVERY;
+        netlink::make_local(every.into(), prefix).map_err(failed("make every address local"))?;
+    }
     if let Err(error) = watcher::start(&hosts) {
         say(format_args!("refused connections go unnoticed: {error}"));
     }
@@ -122,7 +135,9 @@ impl Hosts {
             if !name.ends_with(".arpa") {
                 self.reports.refused(&name, None);
             }
-            return Found::NoName;
+            if !self.record {
+                return Found::NoName;
+            }
         }
         match kind {
             Kind::A => self.address(&name).map_or(Found::Failed, Found::Address),
@@ -161,13 +176,15 @@ impl Hosts {
         Ok(())
     }
 
-    /// Somebody connected to a fake address, granted or not.
+    /// Somebody connected to a fake address, granted or not; while recording, to any but the guest's own.
     fn knocked(&self, address: Ipv4Addr, port: u16) {
         let name = self.names().name(address).map(str::to_owned);
-        if let Some(name) = name
-            && !self.allowed.ports(&name).contains(&port)
+        let is_elsewhere = self.record && !address.is_loopback() && !names::is_fake(address);
+        let host = name.or_else(|| is_elsewhere.then(|| address.to_string()));
+        if let Some(host) = host
+            && !self.allowed.ports(&host).contains(&port)
         {
-            self.reports.refused(&name, Some(port));
+            self.reports.refused(&host, Some(port));
         }
     }
 

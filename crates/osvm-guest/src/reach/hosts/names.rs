@@ -41,6 +41,12 @@ impl Names {
     }
 }
 
+/// Whether an address is from the network of fake ones.
+pub(super) fn is_fake(address: Ipv4Addr) -> bool {
+    let ([first, second, ..], [own_first, own_second, ..]) = (address.octets(), OWN.0.octets());
+    first == own_first && second & !1 == own_second
+}
+
 /// Addresses in each 256: some programs take .0 and .255 for networks.
 const EACH: usize = 254;
 

@@ -10,8 +10,8 @@ use osvm_wire::grant::HostRequest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::reach::call::tell;
 use crate::reach::host::Host;
-use crate::talk::{StreamError, Talk};
 
 /// How long the same refusal is not told again.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -60,25 +60,16 @@ async fn tell_all(host: Host, mut queue: mpsc::Receiver<Refused>) {
     while let Some((name, port)) = queue.recv().await {
         let request = HostRequest::Refused { host: name, port };
         // A host that can't be told is away; programs were refused all the same.
-        let _ = tokio::time::timeout(WITHIN, tell(&host, &request)).await;
+        let _ = tokio::time::timeout(WITHIN, tell(&host, HOSTS_PORT, &request)).await;
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn tell(host: &Host, request: &HostRequest) -> Result<(), StreamError> {
-    let stream = host.open(HOSTS_PORT).await.map_err(StreamError::Write)?;
-    let mut talk = Talk::new(stream);
-    talk.outgoing.send(request).await?;
-    talk.outgoing.end().await?;
-    // The host lets go when it has read it.
-    let _: Option<HostRequest> = talk.incoming.receive().await?;
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::reach::host::tests::{Accepted, direct};
+    use crate::talk::Talk;
 
     async fn next(accepted: &mut Accepted) -> Option<HostRequest> {
         let (port, stream) = accepted.recv().await.unwrap();

@@ -37,6 +37,7 @@ async fn serve_one(
 ) {
     match talk.incoming.receive().await.unwrap().unwrap() {
         HostRequest::Refused { host, port } => refused.send((host, port)).unwrap(),
+        HostRequest::Tried { .. } => panic!("nobody tries paths"),
         HostRequest::Connect { host, .. } if host == "no.example.com" => {
             talk.answer_with(&HostAnswer::Refused { why: "not today".into() }).await;
         }
@@ -91,7 +92,7 @@ async fn tell_what_is_reached() {
     let _linked = host.linked(link);
     let (sender, mut refused) = mpsc::unbounded_channel();
     tokio::spawn(serve(accepted, sender));
-    let grants = [
+    let hosts = vec![
         grant("api.example.com", &[443, 80]),
         grant("no.example.com", &[443]),
         grant("*.wild.example", &[8443]),
@@ -101,6 +102,7 @@ async fn tell_what_is_reached() {
         grant("2001:db8:1::/64", &[7777]),
     ];
     let etc = tempfile::tempdir().unwrap();
+    let grants = Grants { hosts, ..Grants::default() };
     hosts::start(&grants, &host, 8, Some(etc.path())).await.unwrap();
     use_resolver(etc.path());
 
@@ -154,6 +156,36 @@ async fn tell_what_is_reached() {
     assert!(ask_proxy("GET / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
 }
 
+/// Nothing is granted, and everything that is tried is told.
+async fn tell_what_is_tried() {
+    crate::netlink::loopback_up().unwrap();
+    let host = Host::default();
+    let (link, accepted) = direct();
+    let _linked = host.linked(link);
+    let (sender, mut refused) = mpsc::unbounded_channel();
+    tokio::spawn(serve(accepted, sender));
+    let etc = tempfile::tempdir().unwrap();
+    let grants = Grants { record: true, ..Grants::default() };
+    hosts::start(&grants, &host, 8, Some(etc.path())).await.unwrap();
+    use_resolver(etc.path());
+
+    let kind = |reached: io::Result<String>| reached.unwrap_err().kind();
+    for (to, told) in [
+        ("api.example.com:5432", vec![("api.example.com", None), ("api.example.com", Some(5432))]),
+        ("203.0.113.7:22", vec![("203.0.113.7", Some(22))]),
+        ("10.1.2.3:443", vec![("10.1.2.3", Some(443))]),
+    ] {
+        assert_eq!(kind(reach(to).await), io::ErrorKind::ConnectionRefused, "{to}");
+        for (host, port) in told {
+            assert_eq!(refused.recv().await.unwrap(), (host.to_owned(), port));
+        }
+    }
+    assert_eq!(kind(reach("127.0.0.1:9").await), io::ErrorKind::ConnectionRefused);
+    let answer = ask_proxy("CONNECT evil.example:80 HTTP/1.1\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(refused.recv().await.unwrap(), ("evil.example".into(), Some(80)));
+}
+
 /// Programs learn of the proxy, unless they are told otherwise.
 async fn tell_of_the_proxy() {
     crate::netlink::loopback_up().unwrap();
@@ -183,6 +215,11 @@ fn alone(story: impl Future<Output = ()>) {
 #[test]
 fn granted_hosts_are_reached_by_name_by_address_and_by_proxy_and_others_are_not() {
     alone(tell_what_is_reached());
+}
+
+#[test]
+fn while_recording_every_name_and_address_that_is_tried_is_refused_and_told() {
+    alone(tell_what_is_tried());
 }
 
 #[test]

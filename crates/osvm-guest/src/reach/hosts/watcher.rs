@@ -1,5 +1,5 @@
-//! Notices connections to granted names on ports that are not granted. The kernel refuses those by itself; here
-//! only the host is told.
+//! Notices connections to granted names on ports that are not granted, and while recording those to anywhere. The
+//! kernel refuses them by itself; here only the host is told.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -19,7 +19,9 @@ pub(super) fn start(hosts: &Arc<Hosts>) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let kind = SocketType::RAW;
     let socket = socket_with(AddressFamily::INET, kind, flags, Some(ipproto::TCP))?;
-    attach(socket.as_fd(), &first_packets_to_names())?;
+    let filter = first_packets_to_names();
+    let filter = if hosts.record { &filter[TO_NAMES..] } else { &filter[..] };
+    attach(socket.as_fd(), filter)?;
     // SAFETY: the AsyncFd owns the descriptor, so it stays open for as long as it is registered.
     let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
     tokio::spawn(watch(Arc::clone(hosts), socket));
@@ -47,6 +49,9 @@ fn destination(packet: &[u8]) -> Option<(Ipv4Addr, u16)> {
     let port: &[u8; 2] = packet.get(tcp..)?.get(2..)?.first_chunk()?;
     Some(((*address).into(), u16::from_be_bytes(*port)))
 }
+
+/// How many steps of the filter look at the destination. Those that follow do without them.
+const TO_NAMES: usize = 3;
 
 /// A filter that passes packets to 198.18.0.0/15 that have SYN and not ACK set, so that what servers say to each other
 /// does not wake the agent. Offsets count from the IP header.

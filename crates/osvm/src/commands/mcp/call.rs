@@ -1,6 +1,6 @@
 //! `osvm mcp call`
 
-mod arguments;
+pub(super) mod arguments;
 
 use std::time::Duration;
 

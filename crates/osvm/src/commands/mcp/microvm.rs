@@ -1,7 +1,7 @@
 //! `osvm mcp microvm`: the VMs that servers live in.
 
 mod exec;
-mod launch;
+pub(super) mod launch;
 mod launch_many;
 mod logs;
 mod status;

@@ -1,10 +1,12 @@
 //! `osvm mcp run`
 
-use osvm_daemon::api::RunRequest;
+use osvm_daemon::api::{LaunchRequest, RunRequest};
 use osvm_daemon::client::Upgraded;
 use osvm_spec::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::record;
+use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
 use crate::{daemon, environment, output, secrets};
 
@@ -18,13 +20,47 @@ Example, in an MCP client's configuration:
 pub(crate) struct Args {
     /// Name of the server
     name: ServerName,
+    /// Run in a VM of its own, note what the server tries beyond its grants, and print the least policy that covers
+    /// it on standard error at the end
+    #[arg(long)]
+    record: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    if args.record {
+        return recorded(&args.name);
+    }
     daemon::with(async |client| {
         let (overrides, secrets) = (environment::overrides()?, secrets::of(&args.name, &[])?);
         let request = RunRequest { overrides, secrets };
         pump(client.run(&args.name, &request).await?).await
+    })
+}
+
+/// The same in a VM that is recorded. However the client ends it, the policy is printed.
+fn recorded(name: &ServerName) -> Result<(), CliError> {
+    let config = ConfigFile::open()?.read()?;
+    if config.server(name).is_none() {
+        return Err(no_such(name, config.nearest(name)));
+    }
+    let (overrides, secrets) = (environment::overrides()?, secrets::of(name, &[])?);
+    let request = LaunchRequest { name: name.clone(), overrides, secrets, record: true };
+    daemon::run(async {
+        let client = daemon::connect().await?;
+        let recording =
+            daemon::unless_interrupted(async { Ok(client.record(&request, |_| {}).await?) });
+        let recording = recording.await?;
+        let pumped = match &recording.launched {
+            Ok(vm) => tokio::select! {
+                pumped = async { pump(client.run(&vm.name, &RunRequest::default()).await?).await } => pumped,
+                () = daemon::interrupted() => Ok(()),
+                () = daemon::terminated() => Ok(()),
+            },
+            Err(error) => Err(error.clone().into()),
+        };
+        let policy = recording.finish().await?;
+        output::note(&record::text(name, &policy));
+        pumped
     })
 }
 

@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// The text itself, of standard input (`-`) or of a file (`@path`), checked here so that nothing
 /// is started for arguments that no tool could take.
-pub(super) fn read(written: &str) -> Result<Box<RawValue>, CliError> {
+pub(in super::super) fn read(written: &str) -> Result<Box<RawValue>, CliError> {
     match (written, written.strip_prefix('@')) {
         ("-", _) => check("standard input", stdin()?),
         (_, Some(path)) => check(path, file(path)?),

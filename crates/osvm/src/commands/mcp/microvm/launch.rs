@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::of(&args.name, &overrides.secrets)?;
-    let request = LaunchRequest { name: args.name, overrides, secrets };
+    let request = LaunchRequest { name: args.name, overrides, secrets, record: false };
     let vm = daemon::with(async |client| {
         let progress = Progress::start(format!("launching {}", request.name));
         let say = |state: &str| progress.say(format!("launching {}: {state}", request.name));
@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
 }
 
 /// Nobody should take the demo for the server they meant.
-fn warn_of_demo(name: &ServerName) -> Result<(), CliError> {
+pub(in super::super) fn warn_of_demo(name: &ServerName) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
     let meant = config.nearest(name).filter(|_| config.server(name).is_none());
     let question = meant.map_or_else(String::new, |near| format!("; did you mean {near}?"));

@@ -42,7 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::gather(&overrides.secrets)?;
-    let request = LaunchRequest { name: name(1), overrides, secrets };
+    let request = LaunchRequest { name: name(1), overrides, secrets, record: false };
     let summary = daemon::run(launch(args.count.into(), &request, args.stop))?;
     match args.json {
         true => output::json(&summary)?,

@@ -99,6 +99,7 @@ impl Stage {
             name,
             overrides: own.or(environment::overrides()?),
             secrets: Secrets::default(),
+            record: false,
         };
         self.say(&format!("launching the {role} server"));
         let vm = self.client.launch(&request, |_| {}).await?;

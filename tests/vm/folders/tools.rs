@@ -1,0 +1,67 @@
+//! Programs that make much of a file system: git and npm.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::protected::git;
+use crate::guest::Guest;
+
+#[test]
+fn git_works_on_a_repository_of_the_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    git(path, &["init", "--quiet", "--initial-branch=main"]);
+    fs::write(path.join("file"), "first\n").unwrap();
+    git(path, &["add", "."]);
+    git(path, &["commit", "--quiet", "-m", "first"]);
+    let guest = Guest::lent(&[(path, "/work:rw")]);
+    assert_eq!(guest.ok("cd /work; git status --short"), "");
+    guest.ok("cd /work; git checkout -q -b topic; echo second >>file; git commit -qam second");
+    guest.ok(
+        "cd /work; git checkout -q main; echo other >other; git add other; git commit -qm third",
+    );
+    guest.ok("cd /work; git merge -q --no-edit topic; git branch -d topic; git tag v1");
+    guest.ok("cd /work; echo x >>file; git stash -q; git stash pop -q; git checkout -q file");
+    guest.ok("cd /work; git gc --quiet; git fsck; git status --short");
+    assert_eq!(git(path, &["status", "--short"]), "");
+    git(path, &["fsck", "--strict"]);
+    assert_eq!(
+        git(path, &["log", "--format=%s", "--no-merges", "--topo-order"]).lines().count(),
+        3
+    );
+    assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "first\nsecond\n");
+    assert_all_owned_by(path, fs::metadata(path).unwrap().uid());
+    git(path, &["commit", "--quiet", "--allow-empty", "-m", "of the host"]);
+    assert_eq!(guest.ok("cd /work; git log -1 --format=%s"), "of the host");
+    guest.stop();
+}
+
+fn assert_all_owned_by(path: &Path, user: u32) {
+    assert_eq!(fs::symlink_metadata(path).unwrap().uid(), user, "{}", path.display());
+    if path.is_dir() {
+        let inside = fs::read_dir(path).unwrap().flatten();
+        inside.for_each(|entry| assert_all_owned_by(&entry.path(), user));
+    }
+}
+
+#[test]
+fn npm_installs_a_package_of_the_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir(path.join("dependency")).unwrap();
+    let own = r#"{"name":"own","version":"1.0.0","dependencies":{"dependency":"file:dependency"}}"#;
+    fs::write(path.join("package.json"), own).unwrap();
+    fs::write(path.join("dependency/package.json"), r#"{"name":"dependency","version":"2.0.0"}"#)
+        .unwrap();
+    fs::write(path.join("dependency/index.js"), "module.exports = 'of the dependency'").unwrap();
+    let guest = Guest::lent(&[(path, "/work:rw")]);
+    guest.ok("cd /work; export HOME=/tmp; npm install --offline --no-audit --no-fund");
+    let listed = guest.ok("cd /work; export HOME=/tmp; npm ls");
+    assert!(listed.contains("dependency@2.0.0"), "{listed}");
+    let required = guest.ok("cd /work; node -p 'require(\"dependency\")'");
+    assert_eq!(required, "of the dependency");
+    assert!(path.join("package-lock.json").exists());
+    assert!(path.join("node_modules/dependency/index.js").exists());
+    guest.stop();
+}
