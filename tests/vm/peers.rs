@@ -125,15 +125,22 @@ fn node(world: u32, script: &Path) -> Command {
 fn wait_for(word: &'static str, stdout: std::process::ChildStdout) {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
-        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        lines.filter(|line| line.contains(word)).for_each(|_| drop(tell.send(())));
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line.contains(word) {
+                // Once is enough.
+                let _ = tell.send(());
+            }
+        }
     });
     told.recv_timeout(patience()).expect("the program is ready");
 }
 
 #[test]
 fn npm_installs_from_a_registry_that_is_granted() {
-    let Some(scene) = Scene::with_tools(&["--memory", "512", "--allow", "registry.example.test"]) else { return };
+    let Some(scene) = Scene::with_tools(&["--memory", "512", "--allow", "registry.example.test"])
+    else {
+        return;
+    };
     let registry = Registry::new(&scene.world);
     registry.publish("words", &json!({}), "module.exports = 'published and installed';");
     registry.publish("greeting", &json!({ "words": "1" }), "console.log(require('words'));");
