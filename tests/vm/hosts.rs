@@ -8,9 +8,9 @@ use crate::rootfs::{MY_SERVER, Rootfs, fixture};
 use crate::world::World;
 
 /// A VM with a shell and some of other people's programs, in a world.
-struct Scene {
+pub(crate) struct Scene {
     osvm: Osvm,
-    world: World,
+    pub(crate) world: World,
     _rootfs: Option<Rootfs>,
 }
 
@@ -24,7 +24,7 @@ impl Scene {
     }
 
     /// With Python, Node and git as well.
-    fn with_tools(flags: &[&str]) -> Option<Self> {
+    pub(crate) fn with_tools(flags: &[&str]) -> Option<Self> {
         Some(Self::launch(World::new()?, &fixture("tools"), flags))
     }
 
@@ -47,7 +47,7 @@ impl Scene {
     }
 
     /// A command in the guest, which knows the authority by the variables that programs read.
-    fn sh(&self, script: &str) -> Ended {
+    pub(crate) fn sh(&self, script: &str) -> Ended {
         let trust = "export SSL_CERT_FILE=/tmp/ca.crt NODE_EXTRA_CA_CERTS=/tmp/ca.crt \
                      GIT_SSL_CAINFO=/tmp/ca.crt HOME=/tmp PYTHONDONTWRITEBYTECODE=1";
         let script = format!("{trust}; {script}");
@@ -65,7 +65,7 @@ impl Scene {
 
     /// A line of the log that has all of these.
     #[track_caller]
-    fn logged(&self, words: &[&str]) {
+    pub(crate) fn logged(&self, words: &[&str]) {
         eventually(&format!("{words:?} in the egress log"), || {
             let log = self.osvm.ok(&["mcp", "microvm", "logs", "shell", "--source", "egress"]);
             log.lines().any(|line| words.iter().all(|word| line.contains(word)))

@@ -27,6 +27,7 @@ mod input;
 mod interrupts;
 mod isolation;
 mod jail;
+mod peers;
 mod record;
 mod run;
 mod secrets;

@@ -12,10 +12,14 @@ use tempfile::TempDir;
 /// The servers' address. It is one for documentation, which counts as public.
 pub(crate) const ADDRESS: &str = "203.0.113.7";
 
+/// Where a program that a test brings along may serve on any port, such as a registry.
+pub(crate) const SPARE: &str = "203.0.113.8";
+
 /// Every name of the zone, and where it leads.
-const NAMES: [(&str, &str); 4] = [
+const NAMES: [(&str, &str); 5] = [
     ("api.example.test", ADDRESS),
     ("other.example.test", ADDRESS),
+    ("registry.example.test", SPARE),
     ("private.example.test", "10.1.2.3"),
     ("rebind.example.test", "127.0.0.1"),
 ];
@@ -83,7 +87,7 @@ impl World {
         let mut holder = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", SCRIPT])
             .arg(folder.path())
-            .args([ADDRESS, "10.1.2.3"])
+            .args([ADDRESS, SPARE, "10.1.2.3"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -103,6 +107,11 @@ impl World {
     /// The certificate of the test's own authority.
     pub(crate) fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
+    }
+
+    /// Certificate and key of the servers, for every name of the zone.
+    pub(crate) fn certificate(&self) -> [PathBuf; 2] {
+        ["server.crt", "server.key"].map(|name| self.folder.path().join(name))
     }
 
     /// The process that holds it.

@@ -2,6 +2,7 @@
 
 mod bare;
 mod crowd;
+mod hosts;
 mod osvm;
 mod table;
 
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// VMs that are there at once, for the memory that each costs; 0 leaves it out
     #[arg(long, default_value_t = 0, value_name = "N")]
     crowd: usize,
+    /// Also measure what a guest's way to a host costs; needs root, for a network of its own
+    #[arg(long)]
+    hosts: bool,
     /// The osvm to measure [default: the release that is now built]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -51,6 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     figures.push(help(&osvm, args.runs)?);
     if args.crowd > 0 {
         figures.extend(crowd::figures(&osvm, args.crowd)?);
+    }
+    if args.hosts {
+        figures.extend(hosts::figures(&program, args.runs)?);
     }
     print!("{}", table::text(&figures));
     table::save(&figures, &args.out)

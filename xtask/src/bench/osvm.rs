@@ -13,15 +13,29 @@ use serde_json::{Value, json};
 pub(super) struct Osvm {
     program: PathBuf,
     home: PathBuf,
+    /// The process whose network it has, if that is not the host's.
+    network: Option<u32>,
 }
 
 impl Osvm {
     pub(super) fn new(program: &Path) -> Result<Self> {
+        Self::with(program, None)
+    }
+
+    /// In the network of that process.
+    pub(super) fn within(program: &Path, network: u32) -> Result<Self> {
+        Self::with(program, Some(network))
+    }
+
+    fn with(program: &Path, network: Option<u32>) -> Result<Self> {
         let program =
             fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
-        let home = std::env::temp_dir().join(format!("osvm-bench-{}", std::process::id()));
+        let number = network.unwrap_or_else(std::process::id);
+        let home = std::env::temp_dir().join(format!("osvm-bench-{number}"));
         fs::create_dir(&home).with_context(|| format!("make {}", home.display()))?;
-        let osvm = Self { program, home };
+        let runtime = home.join("vms");
+        fs::create_dir(&runtime).with_context(|| format!("make {}", runtime.display()))?;
+        let osvm = Self { program, home, network };
         osvm.ok(&["setup"])?;
         Ok(osvm)
     }
@@ -94,9 +108,18 @@ impl Osvm {
         Ok(serde_json::from_str(&status)?)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        let mut command = match self.network {
+            None => Command::new(&self.program),
+            Some(pid) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/proc/{pid}/ns/net")).arg("--").arg(&self.program);
+                command
+            }
+        };
+        // Its own, or no folder of /tmp could be lent.
         command.args(args).env("OSVM_HOME", &self.home).stderr(Stdio::piped());
+        command.env("OSVM_RUNTIME_DIR", self.home.join("vms"));
         command
     }
 }

@@ -28,9 +28,13 @@ impl Figure {
         Self::new(what, value, "MiB")
     }
 
-    pub(super) fn against(mut self, floor: Duration, target: f64) -> Self {
+    pub(super) fn against(self, floor: Duration, target: f64) -> Self {
+        self.beside(floor).at_most(target)
+    }
+
+    /// Also as a multiple of that, without a target.
+    pub(super) fn beside(mut self, floor: Duration) -> Self {
         self.ratio = Some(self.value / (floor.as_secs_f64() * 1e3));
-        self.target = Some(target);
         self
     }
 
@@ -45,6 +49,7 @@ impl Figure {
 
     fn verdict(&self) -> &'static str {
         match self.target {
+            None if self.ratio.is_some() => "no target",
             None => "floor",
             Some(target) if self.ratio.unwrap_or(self.value) <= target => "reached",
             Some(_) => "missed",
