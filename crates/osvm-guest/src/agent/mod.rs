@@ -192,6 +192,10 @@ impl Agent {
         if tokio::time::timeout(GRACE, ended).await.is_err() {
             sessions.iter().for_each(|session| session.kill());
         }
+        if self.reach.tries().is_some() {
+            // What processes tried last.
+            let _ = tokio::time::timeout(GRACE, self.reach.host().all_told()).await;
+        }
         if self.reach.has_folders() {
             // What was written to them is to reach the host. Not from here: this thread carries it there.
             let _ = tokio::time::timeout(GRACE, spawn_blocking(rustix::fs::sync)).await;

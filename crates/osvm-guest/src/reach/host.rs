@@ -26,6 +26,8 @@ pub(crate) trait Link: Send + Sync + 'static {
 #[derive(Clone, Default)]
 pub(crate) struct Host {
     link: watch::Sender<Option<Arc<dyn Link>>>,
+    /// How many things wait to be told to it.
+    untold: watch::Sender<usize>,
 }
 
 /// There is a link for as long as this lives.
@@ -42,6 +44,22 @@ impl Host {
         let open = async { self.link().await?.open(port).await };
         let opened = tokio::time::timeout(OPEN_WITHIN, open).await;
         opened.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no link")))
+    }
+
+    /// Something more waits to be told.
+    pub(crate) fn owe(&self) {
+        self.untold.send_modify(|count| *count += 1);
+    }
+
+    /// So many things have been told, or given up.
+    pub(crate) fn told(&self, how_many: usize) {
+        self.untold.send_modify(|count| *count = count.saturating_sub(how_many));
+    }
+
+    /// Waits until nothing is left to be told.
+    pub(crate) async fn all_told(&self) {
+        // Fails only when this has gone.
+        let _ = self.untold.subscribe().wait_for(|count| *count == 0).await;
     }
 
     async fn link(&self) -> io::Result<Arc<dyn Link>> {

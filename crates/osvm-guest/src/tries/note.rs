@@ -35,6 +35,7 @@ pub(super) struct Notes {
     lent: Vec<String>,
     noted: Mutex<Noted>,
     more: Notify,
+    host: Host,
 }
 
 #[derive(Default)]
@@ -48,8 +49,9 @@ impl Tries {
     /// Tells the host from now on. To be called inside a Tokio runtime.
     pub(crate) fn start(grants: &Grants, host: Host) -> Self {
         let lent = grants.folders.iter().map(|folder| folder.at.clone()).collect();
-        let notes = Arc::new(Notes { lent, noted: Mutex::default(), more: Notify::new() });
-        tokio::spawn(tell_all(Arc::clone(&notes), host));
+        let (noted, more) = (Mutex::default(), Notify::new());
+        let notes = Arc::new(Notes { lent, noted, more, host });
+        tokio::spawn(tell_all(Arc::clone(&notes)));
         Self(notes)
     }
 
@@ -97,6 +99,8 @@ impl Notes {
     }
 
     fn add(&self, tried: TriedPath) {
+        // First, so that it is not told before.
+        self.host.owe();
         let mut noted = self.noted();
         noted.known.insert(tried.path.clone(), tried.written);
         noted.waiting.push(tried);
@@ -145,7 +149,7 @@ fn existing(parts: &[&str]) -> usize {
     (1..parts.len()).take_while(exists).count()
 }
 
-async fn tell_all(notes: Arc<Notes>, host: Host) {
+async fn tell_all(notes: Arc<Notes>) {
     loop {
         notes.more.notified().await;
         tokio::time::sleep(PAUSE).await;
@@ -155,8 +159,10 @@ async fn tell_all(notes: Arc<Notes>, host: Host) {
                 break;
             }
             // A host that can't be told is away; what is lost was a hint.
+            let count = paths.len();
             let request = HostRequest::Tried { paths };
-            let _ = tokio::time::timeout(WITHIN, tell(&host, HOSTS_PORT, &request)).await;
+            let _ = tokio::time::timeout(WITHIN, tell(&notes.host, HOSTS_PORT, &request)).await;
+            notes.host.told(count);
         }
     }
 }

@@ -31,13 +31,14 @@ type Refused = (String, Option<u16>);
 pub(super) struct Reports {
     told: Mutex<BTreeMap<Refused, Instant>>,
     waiting: mpsc::Sender<Refused>,
+    host: Host,
 }
 
 impl Reports {
     pub(super) fn start(host: Host) -> Self {
         let (waiting, queue) = mpsc::channel(MAX_WAITING);
-        tokio::spawn(tell_all(host, queue));
-        Self { told: Mutex::default(), waiting }
+        tokio::spawn(tell_all(host.clone(), queue));
+        Self { told: Mutex::default(), waiting, host }
     }
 
     /// A name that was looked up, or a port that was connected to, and neither is granted.
@@ -52,6 +53,7 @@ impl Reports {
             && self.waiting.try_send(refused.clone()).is_ok()
         {
             told.insert(refused, Instant::now());
+            self.host.owe();
         }
     }
 }
@@ -61,6 +63,7 @@ async fn tell_all(host: Host, mut queue: mpsc::Receiver<Refused>) {
         let request = HostRequest::Refused { host: name, port };
         // A host that can't be told is away; programs were refused all the same.
         let _ = tokio::time::timeout(WITHIN, tell(&host, HOSTS_PORT, &request)).await;
+        host.told(1);
         tokio::time::sleep(PAUSE).await;
     }
 }
