@@ -29,11 +29,10 @@ fn folder_port(number: usize) -> u32 {
 
 /// What the guest's agent is told; `None` where there is nothing to tell.
 pub(crate) fn grants(plan: &Plan, user: Option<&String>) -> Option<Grants> {
-    let hosts: Vec<_> = plan.hosts.rules().map(host).collect();
-    let folders: Vec<_> = plan.folders.iter().map(folder).collect();
-    let record = plan.record;
-    let is_none = hosts.is_empty() && folders.is_empty() && !record;
-    (!is_none).then(|| Grants { hosts, folders, user: user.cloned(), record })
+    let hosts = plan.hosts.rules().map(host).collect();
+    let folders = plan.folders.iter().map(folder).collect();
+    let grants = Grants { hosts, folders, user: user.cloned(), record: plan.record };
+    (!ports(plan).is_empty()).then_some(grants)
 }
 
 fn host(rule: &osvm_spec::HostRule) -> HostGrant {

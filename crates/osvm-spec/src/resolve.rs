@@ -136,7 +136,7 @@ impl Config {
             hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
             cpu_template: self.microvm.cpu_template,
             env: entry.env.into_iter().chain(over.env.clone()).collect(),
-            secrets: secrets(entry.secrets, &over.secrets),
+            secrets: SecretRule::merge(entry.secrets, &over.secrets),
             hosts: entry.hosts.and(over.hosts.clone()),
             folders: folders(&entry.folders, &over.folders, places)?,
             user: over.user.clone().or(entry.user),
@@ -149,14 +149,6 @@ impl Config {
 
 fn apart(tool: Tool) -> (String, Apart) {
     (tool.name, Apart { isolation: tool.isolation, hosts: tool.hosts })
-}
-
-/// The stronger wins, name by name.
-fn secrets(weaker: Vec<SecretRule>, stronger: &[SecretRule]) -> Vec<SecretRule> {
-    let mut all = weaker;
-    all.retain(|rule| stronger.iter().all(|other| other.name != rule.name));
-    all.extend_from_slice(stronger);
-    all
 }
 
 /// One folder at each place.
@@ -228,7 +220,7 @@ impl Overrides {
             hypervisor: self.hypervisor.or(weaker.hypervisor),
             user: self.user.or(weaker.user),
             env: weaker.env.into_iter().chain(self.env).collect(),
-            secrets: secrets(weaker.secrets, &self.secrets),
+            secrets: SecretRule::merge(weaker.secrets, &self.secrets),
             hosts: weaker.hosts.and(self.hosts),
             folders: weaker.folders.into_iter().chain(self.folders).collect(),
         }

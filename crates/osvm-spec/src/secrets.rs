@@ -30,6 +30,16 @@ pub enum Source {
     Keyring { service: String, account: String },
 }
 
+impl SecretRule {
+    /// All of them; the stronger wins, name by name.
+    pub fn merge(weaker: Vec<Self>, stronger: &[Self]) -> Vec<Self> {
+        let mut all = weaker;
+        all.retain(|rule| stronger.iter().all(|other| other.name != rule.name));
+        all.extend_from_slice(stronger);
+        all
+    }
+}
+
 /// Names with their values, on their way into a server's environment. Never shown, never written down.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -21,10 +21,8 @@ const LONGEST: u64 = 64 * 1024;
 /// What the server `name` is to be given: by the configuration, and by `more`, which is stronger.
 pub(crate) fn of(name: &ServerName, more: &[SecretRule]) -> Result<Secrets, CliError> {
     let config = ConfigFile::open()?.read()?;
-    let registered = config.server(name).map_or(&[][..], |server| &server.secrets);
-    let is_weaker = |rule: &&SecretRule| more.iter().all(|other| other.name != rule.name);
-    let rules: Vec<_> = registered.iter().filter(is_weaker).chain(more).cloned().collect();
-    gather(&rules)
+    let registered = config.server(name).map(|server| server.secrets.clone());
+    gather(&SecretRule::merge(registered.unwrap_or_default(), more))
 }
 
 /// What the rules say.

@@ -45,7 +45,8 @@ impl Jail {
         let user = self.owner(share.folder).map_err(JailError::Talk)?;
         let plan = self.plan_of_share(&share, user, Task::Own { args }, keep);
         let group = group(share.id, share.number);
-        let process = spawn.start_own(self, plan, (&group, SHARES), share.log).await?;
+        let group = |_| self.has(Layer::ControlGroup).then_some((group, SHARES));
+        let process = spawn.start_own(self, plan, group, share.log).await?;
         Ok(process.release())
     }
 

@@ -103,26 +103,18 @@ impl Spawn {
         plan: Plan,
         shares: Option<Shares>,
     ) -> Result<(), JailError> {
-        let mut shim = Self::new(jail.shim().0, Path::new("/"));
-        shim.become_shim(jail);
+        let shim = Self::new(jail.shim().0, Path::new("/"));
         let null = File::options().write(true).open("/dev/null").map_err(JailError::Talk)?;
-        let (process, handover) =
-            shim.hand_over(plan, null).await.map_err(|error| match error {
-                Stop::Jail(error) => error,
-                Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
-            })?;
-        if let Some(shares) = shares {
-            jail.enclose(&format!("trial-{}", process.pid()), shares, &process).await?;
-        }
-        handover.go().await
+        let group = |pid| Some((format!("trial-{pid}"), shares?));
+        shim.start_own(jail, plan, group, null).await.map(drop)
     }
 
-    /// Starts what osvm does itself, in a jail.
+    /// Starts what osvm does itself, in a jail; by its pid, in a control group with these shares.
     pub(crate) async fn start_own(
         mut self,
         jail: &Jail,
         plan: Plan,
-        group: (&str, Shares),
+        group: impl FnOnce(u32) -> Option<(String, Shares)>,
         log: File,
     ) -> Result<KillGuard, JailError> {
         self.become_shim(jail);
@@ -130,8 +122,8 @@ impl Spawn {
             Stop::Jail(error) => error,
             Stop::Vmm(error) => JailError::Talk(std::io::Error::other(error)),
         })?;
-        if jail.has(Layer::ControlGroup) {
-            jail.enclose(group.0, group.1, &process).await?;
+        if let Some((group, shares)) = group(process.pid()) {
+            jail.enclose(&group, shares, &process).await?;
         }
         handover.go().await?;
         Ok(process)

@@ -85,13 +85,19 @@ fn use_resolver(etc: &Path) {
     rustix::mount::mount_bind(own, Path::new("/etc/resolv.conf").canonicalize().unwrap()).unwrap();
 }
 
-async fn tell_what_is_reached() {
+/// A host that is linked for as long as the second of these lives, and what it is told of refusals.
+fn world() -> (Host, impl Sized, mpsc::UnboundedReceiver<(String, Option<u16>)>) {
     crate::netlink::loopback_up().unwrap();
     let host = Host::default();
     let (link, accepted) = direct();
-    let _linked = host.linked(link);
-    let (sender, mut refused) = mpsc::unbounded_channel();
+    let linked = host.linked(link);
+    let (sender, refused) = mpsc::unbounded_channel();
     tokio::spawn(serve(accepted, sender));
+    (host, linked, refused)
+}
+
+async fn tell_what_is_reached() {
+    let (host, _linked, mut refused) = world();
     let hosts = vec![
         grant("api.example.com", &[443, 80]),
         grant("no.example.com", &[443]),
@@ -158,12 +164,7 @@ async fn tell_what_is_reached() {
 
 /// Nothing is granted, and everything that is tried is told.
 async fn tell_what_is_tried() {
-    crate::netlink::loopback_up().unwrap();
-    let host = Host::default();
-    let (link, accepted) = direct();
-    let _linked = host.linked(link);
-    let (sender, mut refused) = mpsc::unbounded_channel();
-    tokio::spawn(serve(accepted, sender));
+    let (host, _linked, mut refused) = world();
     let etc = tempfile::tempdir().unwrap();
     let grants = Grants { record: true, ..Grants::default() };
     hosts::start(&grants, &host, 8, Some(etc.path())).await.unwrap();
