@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, mknodat, renameat_wit
 use rustix::io::Errno;
 
 use crate::mount::Mounted;
-use crate::peer::{Peer, ROOT, call, fields, number, text};
+use crate::peer::{ENTRY_LEN, Peer, ROOT, call, fields, number, text};
 use crate::share::{Share, picture};
 
 fn error<T>(errno: Errno) -> Result<T, i32> {
@@ -78,6 +78,15 @@ fn links_lead_to_what_the_guest_has_there() {
     assert!(fs::read(mounted.folder().join("sub/../../secret")).is_err());
 }
 
+/// Ends what goes on beside it, however the test ends.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A name that is a file, then a link out, then a folder, again and again while it is used.
 #[test]
 fn a_name_swapped_under_use_leads_nowhere_else() {
@@ -99,6 +108,7 @@ fn a_name_swapped_under_use_leads_nowhere_else() {
                 renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).unwrap();
             }
         });
+        let _done = Done(&done);
         let mut peer = Peer::of(&share);
         let mut reached = 0;
         for round in 0..ROUNDS {
@@ -106,13 +116,16 @@ fn a_name_swapped_under_use_leads_nowhere_else() {
             let Ok(file) = peer.look_up(folder, "file") else { continue };
             let handle = peer.open(file, OFlags::RDWR.bits() as i32).unwrap();
             assert_eq!(peer.read(file, handle, 100).unwrap(), b"inside");
+            peer.release(file, handle);
             let name = format!("new{}", round % 7);
             let create = [fields(&[OFlags::WRONLY.bits(), 0o644, 0, 0]), text(&name)].concat();
-            let _ = peer.ask(call::CREATE, folder, &create);
+            if let Ok(created) = peer.ask(call::CREATE, folder, &create) {
+                let (entry, opened) = created.split_at(ENTRY_LEN);
+                peer.release(number(entry), number(opened));
+            }
             let _ = peer.ask(call::UNLINK, folder, &text(&name));
             reached += 1;
         }
-        done.store(true, Ordering::Relaxed);
         assert!(reached > 0, "it was never a folder");
     });
     let around = fs::read_dir(share.folder().parent().unwrap()).unwrap();

@@ -27,6 +27,7 @@ pub(crate) mod call {
     pub(crate) const OPEN: u32 = 14;
     pub(crate) const READ: u32 = 15;
     pub(crate) const WRITE: u32 = 16;
+    pub(crate) const RELEASE: u32 = 18;
     pub(crate) const SETXATTR: u32 = 21;
     pub(crate) const GETXATTR: u32 = 22;
     pub(crate) const LISTXATTR: u32 = 23;
@@ -39,6 +40,9 @@ pub(crate) mod call {
     pub(crate) const FALLOCATE: u32 = 43;
     pub(crate) const READDIRPLUS: u32 = 44;
 }
+
+/// What a name's answer takes, before anything else in it.
+pub(crate) const ENTRY_LEN: usize = 128;
 
 /// Asks one thing at a time.
 pub(crate) struct Peer {
@@ -97,6 +101,11 @@ impl Peer {
     pub(crate) fn read(&mut self, node: u64, handle: u64, size: u32) -> Result<Vec<u8>, i32> {
         let body = [&handle.to_ne_bytes()[..], &[0; 8], &size.to_ne_bytes(), &[0; 20]].concat();
         self.ask(call::READ, node, &body)
+    }
+
+    pub(crate) fn release(&mut self, node: u64, handle: u64) {
+        let body = [&handle.to_ne_bytes()[..], &[0; 16]].concat();
+        self.ask(call::RELEASE, node, &body).unwrap();
     }
 }
 

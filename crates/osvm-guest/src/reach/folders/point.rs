@@ -16,19 +16,29 @@ const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICL
 pub(super) fn make(root: &Path, at: &str) -> io::Result<OwnedFd> {
     let names = names(at)?;
     let root = open(root, FOLDER, Mode::empty())?;
-    let mut here = openat2(&root, ".", FOLDER, Mode::empty(), INSIDE)?;
-    let mut path = PathBuf::new();
+    let mut path = PathBuf::from(".");
+    let mut here = find(&root, &path)?;
     for name in names {
         path.push(name);
-        here = match openat2(&root, &path, FOLDER, Mode::empty(), INSIDE) {
+        here = match find(&root, &path) {
             Err(Errno::NOENT) => {
                 mkdirat(&here, name, Mode::from_raw_mode(0o755))?;
-                openat2(&root, &path, FOLDER, Mode::empty(), INSIDE)?
+                find(&root, &path)?
             }
-            opened => opened?,
+            found => found?,
         };
     }
     Ok(here)
+}
+
+fn find(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+    loop {
+        match openat2(root, path, FOLDER, Mode::empty(), INSIDE) {
+            // Something was renamed or mounted meanwhile, anywhere.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            found => return found,
+        }
+    }
 }
 
 /// The names on the way. The root itself is no place for a folder: it would hide everything.
