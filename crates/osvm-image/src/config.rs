@@ -1,7 +1,7 @@
 //! What an image says of itself: the keys of an OCI image configuration's `config` object, in a
 //! file at the image's root.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a folder or an archive may hold it.
 pub(crate) const CONFIG_FILE: &str = ".osvm-image.json";
@@ -9,16 +9,16 @@ pub(crate) const CONFIG_FILE: &str = ".osvm-image.json";
 /// More than any honest one.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
-/// How to start what is in the image. Every key may be absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// How to start what is in the image. Every key may be absent, or nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Config {
-    entrypoint: Vec<String>,
-    cmd: Vec<String>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
     /// `NAME=value`
-    env: Vec<String>,
-    user: String,
-    working_dir: String,
+    env: Option<Vec<String>>,
+    user: Option<String>,
+    working_dir: Option<String>,
 }
 
 impl Config {
@@ -26,22 +26,27 @@ impl Config {
         serde_json::from_slice(bytes)
     }
 
+    /// As a file at the root of an image, by which its digest covers how it is started.
+    pub(crate) fn file(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("it is plain data")
+    }
+
     /// Entrypoint and arguments.
     pub(crate) fn command(&self) -> Vec<String> {
-        self.entrypoint.iter().chain(&self.cmd).cloned().collect()
+        self.entrypoint.iter().chain(&self.cmd).flatten().cloned().collect()
     }
 
     pub(crate) fn env(&self) -> Vec<(String, String)> {
-        let pairs = self.env.iter().filter_map(|pair| pair.split_once('='));
+        let pairs = self.env.iter().flatten().filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     pub(crate) fn user(&self) -> Option<String> {
-        Some(self.user.clone()).filter(|user| !user.is_empty())
+        self.user.clone().filter(|user| !user.is_empty())
     }
 
     pub(crate) fn working_dir(&self) -> Option<String> {
-        Some(self.working_dir.clone()).filter(|folder| !folder.is_empty())
+        self.working_dir.clone().filter(|folder| !folder.is_empty())
     }
 }
 
@@ -58,5 +63,12 @@ mod tests {
         assert_eq!(config.env(), [("C".to_owned(), "d=e".to_owned())]);
         assert_eq!(config.user(), Some("1000".to_owned()));
         assert_eq!(config.working_dir(), None);
+        assert_eq!(Config::parse(&config.file()).unwrap(), config);
+    }
+
+    #[test]
+    fn keys_may_be_nothing() {
+        let config = Config::parse(br#"{"Entrypoint":null,"Cmd":["a"],"Env":null}"#).unwrap();
+        assert_eq!((config.command(), config.env()), (vec!["a".to_owned()], Vec::new()));
     }
 }

@@ -1,28 +1,32 @@
-//! A folder as a disk that is only read: squashfs 4.0 with zstd, written without root.
+//! A tree of files as a disk that is only read: squashfs 4.0 with zstd, written without root.
 //!
 //! Kept: names, modes (set-user-id bits, too), numeric owners, times of change in seconds, symbolic
-//! and hard links, holes, attributes of users and capabilities of programs. Whoever owns the folder itself is root on the disk, as is its group: who
-//! is not root can't make files of root's. Left out: what is mounted inside the folder. Refused:
-//! sockets, pipes and devices. The same folder gives the same bytes.
+//! and hard links, holes, attributes of users and capabilities of programs. The same tree gives the
+//! same bytes. Where a tree comes from is no matter of the disk's: it is a [`Tree`].
+//!
+//! One of them is a [`Folder`]. Whoever owns the folder itself is root on the disk, as is its group:
+//! who is not root can't make files of root's. Left out: what is mounted inside the folder. Refused:
+//! sockets, pipes and devices.
 //!
 //! The format is described in `Documentation/filesystems/squashfs.rst` of the Linux sources. Why
 //! this one, this block size and this level: SPECIFICATION.md, "Disk images".
 
 mod contents;
 mod data;
+mod folder;
 mod inode;
 mod metadata;
 mod owners;
-mod tree;
+pub(crate) mod tree;
 mod writer;
-mod xattrs;
+pub(crate) mod xattrs;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub(crate) use tree::Tree;
+pub(crate) use folder::Folder;
 pub(crate) use writer::write;
 
 /// Bytes of a file that are packed together.
@@ -39,7 +43,7 @@ pub enum DiskError {
     Special { path: PathBuf, what: &'static str },
     #[error("put {} into an image: it changed while it was read", path.display())]
     Changed { path: PathBuf },
-    #[error("make a disk: the folder holds too much for one")]
+    #[error("make a disk: there is too much for one")]
     TooMany,
     #[error("write a disk image")]
     Write(#[source] io::Error),

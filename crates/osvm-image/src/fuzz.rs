@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
 use crate::cpio::{self, CpioError};
 use crate::decompress;
-use crate::disk::{self, DiskError, Tree};
+use crate::disk::{self, DiskError, Folder};
 pub use crate::kernel::fuzz::{kernel, module, package};
 
 /// One plain stream out of archives, and the configuration among them.
@@ -30,5 +30,5 @@ pub fn config(bytes: &[u8]) -> Option<Vec<String>> {
 
 /// The disk of a folder.
 pub fn disk(folder: &Path, out: &mut File) -> Result<(), DiskError> {
-    disk::write(&Tree::scan(folder)?, out)
+    disk::write(&Folder::scan(folder)?, out)
 }

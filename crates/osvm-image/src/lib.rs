@@ -1,6 +1,7 @@
 //! From a reference to a bootable disk: folders, archives, kernels, and the store that keeps them.
 //!
-//! - [`Store`]: images by the digest of their bytes. A folder becomes a [`disk`], an archive stays one.
+//! - [`Store`]: images by the digest of their bytes. A folder becomes a [`disk`], and so does a container
+//!   image ([`oci`]); a cpio archive stays one.
 //! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
 //! - [`kernel`]: guest kernels.
 //!
@@ -17,6 +18,9 @@ mod files;
 pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
+pub mod oci;
 pub mod store;
 
-pub use store::{Digest, Image, ImportError, Progress, Root, Source, Store, StoreError};
+pub use store::{
+    Digest, Image, ImportError, Local, Progress, Remote, Root, Source, Store, StoreError,
+};

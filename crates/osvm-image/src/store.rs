@@ -6,7 +6,10 @@
 //! <root>/sources/<path>     which digest a source had when it last looked like this
 //! <root>/locks/<path>       held while a source is imported
 //! <root>/parts/<path>       an image while it is built
+//! <root>/parts/<path>.pull  its layers, until it is built
 //! ```
+//!
+//! A `<path>` is a hash that stands for a source.
 
 mod digest;
 mod import;
@@ -21,7 +24,7 @@ use thiserror::Error;
 
 pub use digest::{Digest, DigestError};
 pub use import::{ImportError, Progress};
-pub use source::Source;
+pub use source::{Local, Remote, Source};
 
 use crate::files;
 use meta::Meta;
@@ -46,6 +49,10 @@ pub struct Image {
     pub env: Vec<(String, String)>,
     pub user: Option<String>,
     pub workdir: Option<String>,
+    /// Digest of the container image that it was made from.
+    pub manifest: Option<Digest>,
+    /// As container images call it.
+    pub architecture: Option<String>,
 }
 
 /// The bytes of an image, and how a guest gets them.
@@ -160,6 +167,10 @@ impl Store {
 
     fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.hex())
+    }
+
+    fn parts(&self) -> PathBuf {
+        self.root.join("parts")
     }
 
     fn meta(&self, digest: &Digest) -> PathBuf {

@@ -209,7 +209,7 @@ fn pack_share(blocks: &[(Owner, Vec<u8>)]) -> io::Result<Vec<Option<Vec<u8>>>> {
 }
 
 /// Reads up to a block; less only at the end.
-pub(super) fn read_block(from: &mut impl Read) -> io::Result<Vec<u8>> {
+pub(super) fn read_block(from: &mut (impl Read + ?Sized)) -> io::Result<Vec<u8>> {
     let mut block = Vec::with_capacity(BLOCK);
     from.take(BLOCK as u64).read_to_end(&mut block)?;
     Ok(block)

@@ -1,30 +1,20 @@
 //! Users and groups: a table of numbers, each once, to which inodes point.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 
 use super::DiskError;
+use super::tree::Stat;
 
+#[derive(Default)]
 pub(super) struct Owners {
-    /// Of the folder itself: root on the disk.
-    uid: u32,
-    gid: u32,
     places: HashMap<u32, u16>,
     ids: Vec<u32>,
 }
 
 impl Owners {
-    /// `root` is the folder itself.
-    pub(super) fn of(root: &Metadata) -> Self {
-        Self { uid: root.uid(), gid: root.gid(), places: HashMap::new(), ids: Vec::new() }
-    }
-
     /// Places of a file's user and group.
-    pub(super) fn places(&mut self, stat: &Metadata) -> Result<(u16, u16), DiskError> {
-        let uid = if stat.uid() == self.uid { 0 } else { stat.uid() };
-        let gid = if stat.gid() == self.gid { 0 } else { stat.gid() };
-        Ok((self.place(uid)?, self.place(gid)?))
+    pub(super) fn places(&mut self, stat: &Stat) -> Result<(u16, u16), DiskError> {
+        Ok((self.place(stat.uid)?, self.place(stat.gid)?))
     }
 
     pub(super) fn count(&self) -> u16 {

@@ -10,11 +10,12 @@ use std::process::Command;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::tree::Tree;
 use super::*;
 
 fn disk(folder: &Path) -> Result<Vec<u8>, DiskError> {
     let mut out = tempfile::NamedTempFile::new().unwrap();
-    write(&Tree::scan(folder)?, out.as_file_mut())?;
+    write(&Folder::scan(folder)?, out.as_file_mut())?;
     Ok(fs::read(out.path()).unwrap())
 }
 
@@ -118,7 +119,7 @@ fn names_that_are_no_text_survive() {
     let folder = tempfile::tempdir().unwrap();
     let name = std::ffi::OsStr::from_bytes(b"\xff \n\x01");
     fs::write(folder.path().join(name), "x").unwrap();
-    let tree = Tree::scan(folder.path()).unwrap();
+    let tree = Folder::scan(folder.path()).unwrap();
     assert_eq!(tree.nodes()[1].name, name);
     assert!(disk(folder.path()).is_ok());
 }
@@ -189,7 +190,7 @@ fn a_socket_and_a_pipe_are_refused_by_name() {
 #[test]
 fn a_file_that_changes_between_look_and_read_is_refused() {
     let folder = folder();
-    let tree = Tree::scan(folder.path()).unwrap();
+    let tree = Folder::scan(folder.path()).unwrap();
     let file = File::options().write(true).open(folder.path().join("again")).unwrap();
     file.set_len(1000).unwrap();
     let refused = write(&tree, &mut tempfile::tempfile().unwrap()).unwrap_err();
@@ -199,7 +200,7 @@ fn a_file_that_changes_between_look_and_read_is_refused() {
 #[test]
 fn a_link_put_where_a_file_was_is_not_followed() {
     let folder = folder();
-    let tree = Tree::scan(folder.path()).unwrap();
+    let tree = Folder::scan(folder.path()).unwrap();
     fs::remove_file(folder.path().join("again")).unwrap();
     symlink("/etc/passwd", folder.path().join("again")).unwrap();
     assert!(write(&tree, &mut tempfile::tempfile().unwrap()).is_err());
@@ -208,7 +209,7 @@ fn a_link_put_where_a_file_was_is_not_followed() {
 #[test]
 fn a_fingerprint_tells_changes() {
     let folder = folder();
-    let look = || Tree::scan(folder.path()).unwrap().fingerprint();
+    let look = || Folder::scan(folder.path()).unwrap().fingerprint();
     let mut seen = vec![look()];
     assert_eq!(look(), seen[0]);
     let file = folder.path().join("again");

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 
 use super::contents::{self, Contents};
 use super::data::{Fragment, Written};
@@ -25,7 +24,7 @@ const NO_TABLE: u64 = u64::MAX;
 const PAGE: u64 = 4096;
 
 /// Writes the disk of `tree` to the empty file `out`.
-pub(crate) fn write(tree: &Tree, out: &mut File) -> Result<(), DiskError> {
+pub(crate) fn write(tree: &dyn Tree, out: &mut File) -> Result<(), DiskError> {
     out.seek(SeekFrom::Start(SUPERBLOCK)).map_err(DiskError::Write)?;
     let mut out = BufWriter::with_capacity(1 << 20, out);
     let contents = contents::write(tree, &mut out, SUPERBLOCK)?;
@@ -42,7 +41,7 @@ pub(crate) fn write(tree: &Tree, out: &mut File) -> Result<(), DiskError> {
 
 /// Inodes and listings of a whole tree.
 struct Index<'a> {
-    tree: &'a Tree,
+    tree: &'a dyn Tree,
     inodes: Stream,
     listings: Stream,
     owners: Owners,
@@ -62,14 +61,14 @@ struct Tables {
 impl<'a> Index<'a> {
     /// Files first and then folders from the last to the first, since a folder's listing says where
     /// the inodes of all that it holds are.
-    fn of(tree: &'a Tree, contents: &Contents) -> Result<Self, DiskError> {
+    fn of(tree: &'a dyn Tree, contents: &Contents) -> Result<Self, DiskError> {
         let nodes = tree.nodes();
         let mut index = Self {
             tree,
             inodes: Stream::default(),
             listings: Stream::default(),
-            owners: Owners::of(&nodes[0].stat),
-            xattrs: Xattrs::new(),
+            owners: Owners::default(),
+            xattrs: Xattrs::default(),
             places: vec![Place::default(); nodes.len()],
             count: u32::try_from(nodes.len()).map_err(|_| DiskError::TooMany)?,
         };
@@ -89,7 +88,7 @@ impl<'a> Index<'a> {
             let inode = match &node.kind {
                 Kind::File => {
                     let content = &contents.written.contents[contents.of[&at]];
-                    inode::file(&self.common(at, node)?, node.stat.size(), links[at], content)
+                    inode::file(&self.common(at, node)?, node.stat.size, links[at], content)
                 }
                 Kind::Symlink(target) => inode::symlink(&self.common(at, node)?, target),
                 Kind::Folder(_) | Kind::Link(_) => continue,
@@ -122,13 +121,16 @@ impl<'a> Index<'a> {
 
     fn common(&mut self, at: usize, node: &Node) -> Result<Common, DiskError> {
         let (uid, gid) = self.owners.places(&node.stat)?;
+        let xattrs = self.tree.xattrs(at);
+        let xattrs =
+            xattrs.map_err(|source| DiskError::Read { path: self.tree.path(at), source })?;
         Ok(Common {
-            permissions: u16::try_from(node.stat.mode() & 0o7777).expect("twelve bits"),
+            permissions: node.stat.mode,
             uid,
             gid,
-            mtime: u32::try_from(node.stat.mtime().max(0)).unwrap_or(u32::MAX),
+            mtime: u32::try_from(node.stat.mtime.max(0)).unwrap_or(u32::MAX),
             number: number(at),
-            xattrs: self.xattrs.place(&self.tree.path(at))?,
+            xattrs: self.xattrs.place(&xattrs)?,
         })
     }
 

@@ -2,14 +2,10 @@
 //! belong to the host, as its labels do.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-
-use rustix::fs::{lgetxattr, llistxattr};
-use rustix::io::Errno;
 
 use super::DiskError;
 use super::metadata::{self, Stream};
+use super::tree::Xattr;
 
 /// What an inode without attributes has for the place of its set.
 pub(super) const NONE: u32 = u32::MAX;
@@ -19,12 +15,11 @@ const SECURITY: (&[u8], u16) = (b"security.", 2);
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Linux gives no longer list of names, and no longer value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
-const MAX: usize = 64 * 1024;
+pub(crate) const MAX: usize = 64 * 1024;
 
 /// All sets of attributes, each once.
+#[derive(Default)]
 pub(super) struct Xattrs {
-    /// Of [`MAX`] bytes, for what the kernel says.
-    buffer: Vec<u8>,
     pairs: Stream,
     /// Reference, count and size of each set.
     sets: Vec<u8>,
@@ -38,14 +33,9 @@ pub(super) struct Table {
 }
 
 impl Xattrs {
-    pub(super) fn new() -> Self {
-        let (pairs, sets, places) = (Stream::default(), Vec::new(), BTreeMap::new());
-        Self { buffer: vec![0; MAX], pairs, sets, places }
-    }
-
-    /// The place of the set that the file at `path` has.
-    pub(super) fn place(&mut self, path: &Path) -> Result<u32, DiskError> {
-        let (set, count) = read(path, &mut self.buffer).map_err(DiskError::reading(path))?;
+    /// The place of a set.
+    pub(super) fn place(&mut self, set: &[Xattr]) -> Result<u32, DiskError> {
+        let (set, count) = bytes(set);
         if count == 0 {
             return Ok(NONE);
         }
@@ -82,29 +72,22 @@ impl Xattrs {
 }
 
 /// The attributes in the bytes of squashfs, and how many they are.
-fn read(path: &Path, buffer: &mut [u8]) -> io::Result<(Vec<u8>, u32)> {
-    let names = match llistxattr(path, &mut *buffer) {
-        Ok(size) => buffer[..size].to_vec(),
-        Err(Errno::OPNOTSUPP) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let mut names: Vec<&[u8]> = names.split(|byte| *byte == 0).collect();
-    names.sort_unstable();
+fn bytes(all: &[Xattr]) -> (Vec<u8>, u32) {
     let (mut set, mut count) = (Vec::new(), 0);
-    for (name, (kind, short)) in names.iter().filter_map(|name| Some((*name, kept(name)?))) {
-        let size = lgetxattr(path, name, &mut *buffer)?;
+    let kept = all.iter().filter_map(|(name, value)| Some((kept(name)?, value)));
+    for ((kind, short), value) in kept {
         set.extend(kind.to_le_bytes());
         set.extend(u16::try_from(short.len()).expect("names have 255 bytes").to_le_bytes());
         set.extend_from_slice(short);
-        set.extend(u32::try_from(size).expect("values have 64 KiB").to_le_bytes());
-        set.extend_from_slice(&buffer[..size]);
+        set.extend(u32::try_from(value.len()).expect("values have 64 KiB").to_le_bytes());
+        set.extend_from_slice(value);
         count += 1;
     }
-    Ok((set, count))
+    (set, count)
 }
 
 /// The type of an attribute that is kept, and its name without the prefix that the type means.
-fn kept(name: &[u8]) -> Option<(u16, &[u8])> {
+pub(crate) fn kept(name: &[u8]) -> Option<(u16, &[u8])> {
     let (prefix, kind) = if name == CAPABILITY { SECURITY } else { USER };
     name.strip_prefix(prefix).map(|short| (kind, short))
 }

@@ -1,5 +1,6 @@
 //! Brings a source into the store: once, however many ask for it at the same time.
 
+use std::cell::RefCell;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,19 +12,24 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meta::{Kind, Meta};
-use super::source::{Archive, Look};
+use super::source::{Archive, Local, Look, Remote};
 use super::{Digest, Image, Source, Store, StoreError};
 use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
 use crate::cpio::{self, CpioError};
-use crate::disk::{self, DiskError, Tree};
+use crate::disk::{self, DiskError, Folder};
 use crate::files;
+use crate::oci::{Built, Job, OciError};
 
 /// How far an import is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Another import of the same source is running; this one waits for it.
     Waiting,
-    /// The source is new, or has changed: it is read.
+    /// Layers come from a registry, in bytes.
+    Pulling { done: u64, total: u64 },
+    /// Layers are decompressed: bytes as they are stored, of how many, if that is known.
+    Unpacking { done: u64, total: Option<u64> },
+    /// The source is new, or has changed: its disk is written, or the archive read.
     Building,
 }
 
@@ -31,7 +37,7 @@ pub enum Progress {
 pub enum ImportError {
     #[error("use image {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("use image {}: it is neither a folder nor a cpio archive", path.display())]
+    #[error("use image {}: it is neither a folder nor an archive", path.display())]
     Kind { path: PathBuf },
     #[error("use image {}", path.display())]
     Cpio { path: PathBuf, source: CpioError },
@@ -39,6 +45,8 @@ pub enum ImportError {
     Config { path: PathBuf, source: serde_json::Error },
     #[error("use image {}", path.display())]
     Disk { path: PathBuf, source: DiskError },
+    #[error("use image {origin}")]
+    Oci { origin: String, source: Box<OciError> },
     #[error("use image {}: it changed while it was read", path.display())]
     Changed { path: PathBuf },
     #[error("keep image {}", path.display())]
@@ -69,7 +77,7 @@ impl Store {
         }
         let _lock = self.lock(source, progress)?;
         // The lock's holder is the only one to use this name, and writes over what a killed one left.
-        let part = self.root.join("parts").join(source.key());
+        let part = self.parts().join(source.key());
         let imported = self.import_locked(source, &part, progress);
         if imported.is_err() {
             // The error is worth more than a file that the next import writes over.
@@ -96,8 +104,7 @@ impl Store {
             fs::remove_file(part).map_err(keeping(part))?;
             return Ok(image);
         }
-        progress(Progress::Building);
-        let digest = self.build(source, &look, &mut blob, part)?;
+        let digest = self.build(source, &look, &mut blob, part, progress)?;
         // What still changes is not known by its looks; it is built again the next time.
         if !look.is_fresh(&begun) {
             self.remember(
@@ -143,19 +150,76 @@ impl Store {
         look: &Look,
         blob: &mut File,
         part: &Path,
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Digest, ImportError> {
-        let (kind, config) = match look {
-            Look::Folder(tree) => (Kind::Disk, fill_disk(source.path(), tree, blob)?),
-            Look::Cpio(archive) => (Kind::Cpio, fill_cpio(archive, blob)?),
-        };
+        let kind = if let Look::Cpio(_) = look { Kind::Cpio } else { Kind::Disk };
+        let built = self.fill(source, look, blob, progress)?;
         let hex = files::digest(part).map_err(keeping(part))?;
         let digest = Digest::of_hex(&hex).expect("a hash is a digest");
         let size = blob.metadata().map_err(keeping(part))?.len();
         let target = self.blob(&digest);
         files::finish(blob, part, &target).map_err(keeping(&target))?;
         let meta = self.meta(&digest);
-        Meta::new(kind, size, source.path(), &config).save(&meta).map_err(keeping(&meta))?;
+        Meta::new(kind, size, source.origin(), built).save(&meta).map_err(keeping(&meta))?;
         Ok(digest)
+    }
+
+    fn fill(
+        &self,
+        source: &Source,
+        look: &Look,
+        blob: &mut File,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Built, ImportError> {
+        let progress = RefCell::new(progress);
+        let tell = |now| (progress.borrow_mut())(now);
+        match (source, look) {
+            (Source::Folder(path), Look::Folder(folder)) => {
+                tell(Progress::Building);
+                fill_disk(path, folder, blob).map(Built::from)
+            }
+            (Source::Layout(local), Look::Layout(_)) => {
+                let built = self.job(local, &tell).layout(&local.path, blob);
+                built.map_err(not_an_image(source))
+            }
+            (Source::Tar(local), Look::Tar(archive)) => {
+                let built = self.job(local, &tell).archive(&local.path, blob);
+                unchanged(archive, built.map_err(not_an_image(source))?)
+            }
+            (Source::Registry(remote), Look::Registry(digest)) => {
+                self.pull(source, remote, digest, &tell, blob)
+            }
+            (_, Look::Cpio(archive)) => {
+                tell(Progress::Building);
+                fill_cpio(archive, blob).map(Built::from)
+            }
+            _ => unreachable!("a look is of its source"),
+        }
+    }
+
+    /// What was pulled stays when the rest fails: the next time goes on with it.
+    fn pull(
+        &self,
+        source: &Source,
+        remote: &Remote,
+        digest: &Digest,
+        tell: &dyn Fn(Progress),
+        blob: &mut File,
+    ) -> Result<Built, ImportError> {
+        let downloads = self.parts().join(format!("{}.pull", source.key()));
+        files::make_folder(&downloads).map_err(keeping(&downloads))?;
+        let Remote { reference, access, architecture, limits } = remote;
+        let folder = &self.root;
+        let job = Job { architecture, name: None, limits, folder, tell };
+        let built = job.pull((reference, access), digest, &downloads, blob);
+        let built = built.map_err(not_an_image(source))?;
+        fs::remove_dir_all(&downloads).map_err(keeping(&downloads))?;
+        Ok(built)
+    }
+
+    fn job<'a>(&'a self, local: &'a Local, tell: &'a dyn Fn(Progress)) -> Job<'a> {
+        let Local { name, architecture, limits, .. } = local;
+        Job { architecture, name: name.as_deref(), limits, folder: &self.root, tell }
     }
 }
 
@@ -171,7 +235,7 @@ fn create(part: &Path) -> Result<(File, Metadata), ImportError> {
     Ok((file, looks))
 }
 
-fn fill_disk(folder: &Path, tree: &Tree, blob: &mut File) -> Result<Config, ImportError> {
+fn fill_disk(folder: &Path, tree: &Folder, blob: &mut File) -> Result<Config, ImportError> {
     disk::write(tree, blob).map_err(not_a_disk(folder))?;
     let mut bytes = Vec::new();
     let path = folder.join(CONFIG_FILE);
@@ -204,6 +268,20 @@ fn fill_cpio(archive: &Archive, blob: &mut File) -> Result<Config, ImportError> 
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ImportError> {
     Config::parse(bytes).map_err(|source| ImportError::Config { path: path.to_owned(), source })
+}
+
+fn unchanged(archive: &Archive, built: Built) -> Result<Built, ImportError> {
+    let path = archive.path.clone();
+    match fs::metadata(&path) {
+        Ok(now) if files::is_same(&now, &archive.stat) => Ok(built),
+        Ok(_) => Err(ImportError::Changed { path }),
+        Err(source) => Err(ImportError::Read { path, source }),
+    }
+}
+
+pub(super) fn not_an_image(source: &Source) -> impl FnOnce(OciError) -> ImportError {
+    let origin = source.origin();
+    move |source| ImportError::Oci { origin, source: Box::new(source) }
 }
 
 pub(super) fn not_a_disk(folder: &Path) -> impl FnOnce(DiskError) -> ImportError {
@@ -362,7 +440,7 @@ mod tests {
         let missing = Source::at(&folder.path().join("absent")).unwrap_err().to_string();
         assert!(missing.contains("absent"), "{missing}");
         let device = Source::at(Path::new("/dev/null")).unwrap_err().to_string();
-        assert!(device.contains("neither a folder nor a cpio archive"), "{device}");
+        assert!(device.contains("neither a folder nor an archive"), "{device}");
     }
 
     #[test]

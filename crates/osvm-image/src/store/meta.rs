@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Image, Root, StoreError};
-use crate::config::{self, Config};
+use crate::config;
 use crate::files;
+use crate::oci::Built;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Meta {
@@ -21,6 +22,11 @@ pub(super) struct Meta {
     env: Vec<(String, String)>,
     user: Option<String>,
     workdir: Option<String>,
+    /// Both since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    architecture: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -31,20 +37,25 @@ pub(super) enum Kind {
 }
 
 const MAGIC: &str = "osvm-image";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// What older ones wrote lacks only what may be absent.
+const OLDEST: u32 = 1;
 
 impl Meta {
-    pub(super) fn new(kind: Kind, size: u64, origin: &Path, config: &Config) -> Self {
+    pub(super) fn new(kind: Kind, size: u64, origin: String, built: Built) -> Self {
+        let Built { config, manifest, architecture } = built;
         Self {
             magic: MAGIC.to_owned(),
             version: VERSION,
             kind,
             size,
-            origin: origin.display().to_string(),
+            origin,
             entrypoint: config.command(),
             env: config.env(),
             user: config.user(),
             workdir: config.working_dir(),
+            manifest,
+            architecture,
         }
     }
 
@@ -58,7 +69,7 @@ impl Meta {
         if meta.magic != MAGIC {
             return Err(damaged("it describes no image".to_owned()));
         }
-        if meta.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&meta.version) {
             return Err(damaged(format!("its version is {}, known is {VERSION}", meta.version)));
         }
         Ok(meta)
@@ -83,6 +94,27 @@ impl Meta {
             env: self.env,
             user: self.user,
             workdir: self.workdir,
+            manifest: self.manifest,
+            architecture: self.architecture,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_the_first_version_are_still_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta");
+        let text = r#"{"magic":"osvm-image","version":1,"kind":"disk","size":4096,"origin":"/x",
+            "entrypoint":["/bin/a"],"env":[["A","b"]],"user":null,"workdir":null}"#;
+        std::fs::write(&path, text).unwrap();
+        let meta = Meta::load(&path).unwrap();
+        assert_eq!((meta.entrypoint, meta.manifest), (vec!["/bin/a".to_owned()], None));
+        std::fs::write(&path, text.replace(":1", ":3")).unwrap();
+        let newer = Meta::load(&path).unwrap_err().to_string();
+        assert!(newer.ends_with("its version is 3, known is 2"), "{newer}");
     }
 }

@@ -1,6 +1,7 @@
 //! What an image is made from, and whether it still looks as it did.
 
 use std::fs::{self, Metadata};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,10 +9,12 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::ImportError;
-use super::import::not_a_disk;
-use crate::disk::Tree;
-use crate::files;
+use super::import::{not_a_disk, not_an_image};
+use super::{Digest, ImportError};
+use crate::disk::Folder;
+use crate::oci::registry::Repository;
+use crate::oci::{self, Access, Limits, Reference, layout};
+use crate::{decompress, files};
 
 /// What an image is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,13 +23,45 @@ pub enum Source {
     Folder(PathBuf),
     /// A `newc` archive, possibly compressed; becomes (part of) the initramfs.
     Cpio(PathBuf),
+    /// Container images in the folder of an image layout.
+    Layout(Local),
+    /// A tar archive: of an image layout, of what `docker save` writes, or of the files themselves;
+    /// it may be compressed with gzip or zstd.
+    Tar(Local),
+    /// A container image in a registry.
+    Registry(Remote),
+}
+
+/// One of the images at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    pub path: PathBuf,
+    /// Which one, where there are several.
+    pub name: Option<String>,
+    /// As container images call it.
+    pub architecture: String,
+    pub limits: Limits,
+}
+
+/// An image in a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    pub reference: Reference,
+    pub access: Access,
+    /// As container images call it.
+    pub architecture: String,
+    pub limits: Limits,
 }
 
 /// What a source looks like at one time: nothing of it is read.
 #[derive(Debug)]
 pub(super) enum Look {
-    Folder(Tree),
+    Folder(Folder),
     Cpio(Archive),
+    Layout(Folder),
+    Tar(Archive),
+    /// The image that a reference means.
+    Registry(Digest),
 }
 
 #[derive(Debug)]
@@ -39,64 +74,143 @@ pub(super) struct Archive {
 const CLOCK_STEP: Duration = Duration::from_millis(10);
 
 impl Source {
-    /// A folder or an archive, by what is at `path`.
+    /// A folder, an image layout or an archive, by what is at `path`.
     pub fn at(path: &Path) -> Result<Self, ImportError> {
         let failed = |source| ImportError::Read { path: path.to_owned(), source };
         let path = fs::canonicalize(path).map_err(failed)?;
         let kind = fs::metadata(&path).map_err(failed)?.file_type();
         if kind.is_dir() {
-            return Ok(Self::Folder(path));
+            let is_layout = layout::is_layout(&path).map_err(failed)?;
+            return Ok(if is_layout { Self::Layout(path.into()) } else { Self::Folder(path) });
         }
         if kind.is_file() {
-            return Ok(Self::Cpio(path));
+            // What can't be read is refused when it is.
+            let is_tar = start(&path).is_ok_and(|start| oci::tar::is_tar(&start));
+            return Ok(if is_tar { Self::Tar(path.into()) } else { Self::Cpio(path) });
         }
         Err(ImportError::Kind { path })
     }
 
-    pub fn path(&self) -> &Path {
+    /// An image in a registry that is reached as it is.
+    pub fn registry(reference: Reference) -> Self {
+        Self::Registry(Remote {
+            reference,
+            access: Access::default(),
+            architecture: oci::ARCHITECTURE.to_owned(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// What people call it.
+    pub(super) fn origin(&self) -> String {
         match self {
-            Self::Folder(path) | Self::Cpio(path) => path,
+            Self::Folder(path) | Self::Cpio(path) => path.display().to_string(),
+            Self::Layout(local) | Self::Tar(local) => match &local.name {
+                Some(name) => format!("{}:{name}", local.path.display()),
+                None => local.path.display().to_string(),
+            },
+            Self::Registry(remote) => remote.reference.to_string(),
         }
     }
 
     pub(super) fn look(&self) -> Result<Look, ImportError> {
         match self {
-            Self::Folder(path) => Tree::scan(path).map(Look::Folder).map_err(not_a_disk(path)),
-            Self::Cpio(path) => {
-                let failed = |source| ImportError::Read { path: path.clone(), source };
-                let stat = fs::metadata(path).map_err(failed)?;
-                Ok(Look::Cpio(Archive { path: path.clone(), stat }))
+            Self::Folder(path) => Folder::scan(path).map(Look::Folder).map_err(not_a_disk(path)),
+            Self::Cpio(path) => Archive::look(path).map(Look::Cpio),
+            Self::Layout(Local { path, .. }) => {
+                Folder::scan(path).map(Look::Layout).map_err(not_a_disk(path))
+            }
+            Self::Tar(Local { path, .. }) => Archive::look(path).map(Look::Tar),
+            Self::Registry(remote) => {
+                remote.resolve().map(Look::Registry).map_err(not_an_image(self))
             }
         }
     }
 
     /// A file name that stands for this source.
     pub(super) fn key(&self) -> String {
-        let kind = match self {
-            Self::Folder(_) => "folder",
-            Self::Cpio(_) => "cpio",
+        let parts: [&[u8]; 4] = match self {
+            Self::Folder(path) => [b"folder", bytes(path), b"", b""],
+            Self::Cpio(path) => [b"cpio", bytes(path), b"", b""],
+            Self::Layout(local) => local.key(b"layout"),
+            Self::Tar(local) => local.key(b"tar"),
+            Self::Registry(remote) => return remote.key(),
         };
-        let mut hash = Sha256::new();
-        hash.update(kind);
-        hash.update([0]);
-        hash.update(self.path().as_os_str().as_bytes());
-        files::hex(&hash.finalize())
+        hash(&parts)
     }
 }
+
+impl From<PathBuf> for Local {
+    fn from(path: PathBuf) -> Self {
+        let architecture = oci::ARCHITECTURE.to_owned();
+        Self { path, name: None, architecture, limits: Limits::default() }
+    }
+}
+
+impl Local {
+    fn key<'a>(&'a self, kind: &'a [u8]) -> [&'a [u8]; 4] {
+        let name = self.name.as_deref().unwrap_or_default();
+        [kind, bytes(&self.path), name.as_bytes(), self.architecture.as_bytes()]
+    }
+}
+
+impl Remote {
+    fn resolve(&self) -> Result<Digest, oci::OciError> {
+        let nothing = Path::new("");
+        Repository::open(&self.reference, &self.access, nothing, &|_, _| {})?.resolve()
+    }
+
+    fn key(&self) -> String {
+        let reference = self.reference.to_string();
+        hash(&[b"registry", reference.as_bytes(), self.architecture.as_bytes()])
+    }
+}
+
+impl Archive {
+    fn look(path: &Path) -> Result<Self, ImportError> {
+        let failed = |source| ImportError::Read { path: path.to_owned(), source };
+        let stat = fs::metadata(path).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), stat })
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let stat = &self.stat;
+        let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
+        let numbers = [stat.dev(), stat.ino(), stat.size()];
+        let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
+        let bytes: Vec<u8> = numbers.chain(times.into_iter().flat_map(i64::to_le_bytes)).collect();
+        Sha256::digest(bytes).into()
+    }
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+/// What has no parts at its end has the name that it always had.
+fn hash(parts: &[&[u8]]) -> String {
+    let end = parts.iter().rposition(|part| !part.is_empty()).map_or(0, |last| last + 1);
+    files::hex(&Sha256::digest(parts[..end].join(&0)))
+}
+
+/// The first bytes of what a file holds.
+fn start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    let from = decompress::reader(files::open(path)?)?;
+    from.take(START).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// A header of a tar archive.
+const START: u64 = 512;
 
 impl Look {
     /// Changes whenever anything changes that `stat` shows.
     pub(super) fn fingerprint(&self) -> String {
         files::hex(&match self {
-            Self::Folder(tree) => tree.fingerprint(),
-            Self::Cpio(Archive { stat, .. }) => {
-                let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
-                let numbers = [stat.dev(), stat.ino(), stat.size()];
-                let numbers = numbers.into_iter().flat_map(u64::to_le_bytes);
-                let bytes: Vec<u8> =
-                    numbers.chain(times.into_iter().flat_map(i64::to_le_bytes)).collect();
-                Sha256::digest(bytes).into()
-            }
+            Self::Folder(folder) | Self::Layout(folder) => folder.fingerprint(),
+            Self::Cpio(archive) | Self::Tar(archive) => archive.fingerprint(),
+            Self::Registry(digest) => Sha256::digest(digest.to_string()).into(),
         })
     }
 
@@ -104,8 +218,11 @@ impl Look {
     /// next would get the same time. `now` is by the clock of the file system.
     pub(super) fn is_fresh(&self, now: &Metadata) -> bool {
         let last = match self {
-            Self::Folder(tree) => tree.last_change(),
-            Self::Cpio(Archive { stat, .. }) => (stat.ctime(), stat.ctime_nsec()),
+            Self::Folder(folder) | Self::Layout(folder) => folder.last_change(),
+            Self::Cpio(archive) | Self::Tar(archive) => {
+                (archive.stat.ctime(), archive.stat.ctime_nsec())
+            }
+            Self::Registry(_) => return false,
         };
         let nanos =
             |(seconds, nanos): (i64, i64)| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);

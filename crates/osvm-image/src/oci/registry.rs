@@ -1,0 +1,352 @@
+//! Images from registries, by the OCI distribution specification.
+//!
+//! The client is blocking and small: two kinds of requests. Layers are downloaded to files, go on
+//! where they were interrupted, and are held to their digests when they are unpacked.
+
+mod auth;
+mod credentials;
+mod download;
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{Method, Request, Response, header};
+use ureq::{Agent, Body, Proxy};
+
+use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bounded};
+use super::{OciError, Reference, layer};
+use crate::Digest;
+use auth::Authorization;
+
+/// How registries are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Docker's configuration (`~/.docker/config.json`), whose `auths` are used.
+    pub credentials: Option<PathBuf>,
+    pub proxies: Proxies,
+    pub transport: Transport,
+    /// Of one request, before it fails.
+    pub attempts: u32,
+    /// Before the second attempt; it doubles with each.
+    pub pause: Duration,
+}
+
+/// As `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say it. The loopback is reached without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    pub https: Option<String>,
+    pub http: Option<String>,
+    /// Hosts, and domains with all that is in them; `*` for all.
+    pub none: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Plain HTTP to the loopback, TLS to everywhere else.
+    #[default]
+    Auto,
+    Tls,
+    Plain,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            credentials: None,
+            proxies: Proxies::default(),
+            transport: Transport::default(),
+            attempts: 5,
+            pause: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What a registry did.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    #[error("read {}", path.display())]
+    Credentials { path: PathBuf, source: io::Error },
+    #[error("understand {}", path.display())]
+    CredentialsForm { path: PathBuf, source: serde_json::Error },
+    #[error("understand {}: the entry for {host} is no user and password", path.display())]
+    CredentialsEntry { path: PathBuf, host: String },
+    #[error("use the proxy {0}")]
+    Proxy(String, #[source] Box<ureq::Error>),
+    #[error("get {url}")]
+    Get { url: String, source: Box<ureq::Error> },
+    #[error("get {url}: it was cut short")]
+    Cut { url: String, source: io::Error },
+    #[error("get {url}: the registry has no such image")]
+    NotFound { url: String },
+    #[error("get {url}: {host} {}", refusal(*.known))]
+    Denied { url: String, host: String, known: bool },
+    #[error("get {url}: the answer was {status}")]
+    Status { url: String, status: u16 },
+    #[error("get {url}: {what}")]
+    Answer { url: String, what: &'static str },
+    #[error("keep {}", path.display())]
+    Keep { path: PathBuf, source: io::Error },
+}
+
+fn refusal(known: bool) -> &'static str {
+    if known {
+        "refuses the credentials"
+    } else {
+        "asks for credentials, and there are none for it"
+    }
+}
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// Without a single byte.
+const SILENCE: Duration = Duration::from_secs(60);
+
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+const DIGEST_HEADER: &str = "docker-content-digest";
+
+/// One repository of a registry.
+pub(crate) struct Repository<'a> {
+    reference: &'a Reference,
+    access: &'a Access,
+    agent: Agent,
+    /// `https://HOST/v2/PATH`
+    base: String,
+    authorization: Authorization,
+    /// Where layers are kept meanwhile.
+    folder: PathBuf,
+    /// Hears how many bytes of layers are here, and of how many.
+    progress: &'a dyn Fn(u64, u64),
+    done: u64,
+    total: u64,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    url: &'a str,
+    method: &'a Method,
+    accept: &'a str,
+    /// Of the bytes, to go on with.
+    from: u64,
+}
+
+impl<'a> Repository<'a> {
+    pub(crate) fn open(
+        reference: &'a Reference,
+        access: &'a Access,
+        folder: &Path,
+        progress: &'a dyn Fn(u64, u64),
+    ) -> Result<Self, OciError> {
+        let failed = |source| pulling(reference, source);
+        let host = reference.registry();
+        let plain = match access.transport {
+            Transport::Auto => is_loopback(host),
+            Transport::Tls => false,
+            Transport::Plain => true,
+        };
+        let scheme = if plain { "http" } else { "https" };
+        let known = credentials::find(access.credentials.as_deref(), reference).map_err(failed)?;
+        Ok(Self {
+            reference,
+            access,
+            agent: agent(host, plain, &access.proxies).map_err(failed)?,
+            base: format!("{scheme}://{host}/v2/{}", reference.repository()),
+            authorization: Authorization::new(known),
+            folder: folder.to_owned(),
+            progress,
+            done: 0,
+            total: 0,
+        })
+    }
+
+    /// The digest of what the reference means now.
+    pub(crate) fn resolve(&mut self) -> Result<Digest, OciError> {
+        if let Some(digest) = self.reference.digest() {
+            return Ok(digest.clone());
+        }
+        let url = format!("{}/manifests/{}", self.base, self.reference.version());
+        let ask = Ask { url: &url, method: &Method::HEAD, accept: MANIFESTS, from: 0 };
+        let answer = self.ask(ask).map_err(|source| pulling(self.reference, source))?;
+        let digest = answer.headers().get(DIGEST_HEADER).and_then(|digest| digest.to_str().ok());
+        match digest.and_then(|digest| digest.parse().ok()) {
+            Some(digest) => Ok(digest),
+            None => Ok(layer::digest(Sha256::new_with_prefix(self.get(&url)?))),
+        }
+    }
+
+    /// The image that has this digest, or is in the index that has it.
+    pub(super) fn manifest(
+        &mut self,
+        digest: &Digest,
+        wanted: Wanted<'_>,
+    ) -> Result<Manifest, OciError> {
+        let url = format!("{}/manifests/{digest}", self.base);
+        let bytes = self.get(&url)?;
+        let of = Descriptor::of(digest, &bytes)?;
+        let document = Document::parse(&digest.to_string(), &bytes)?;
+        let manifest = Manifest::resolve(self, document, Some(of), wanted)?;
+        self.total = manifest.size();
+        Ok(manifest)
+    }
+
+    fn get(&mut self, url: &str) -> Result<Vec<u8>, OciError> {
+        let ask = Ask { url, method: &Method::GET, accept: MANIFESTS, from: 0 };
+        let answer = self.ask(ask).map_err(|source| pulling(self.reference, source))?;
+        bounded(url, answer.into_body().into_reader())
+    }
+
+    /// Asks again while that may help.
+    fn ask(&mut self, ask: Ask<'_>) -> Result<Response<Body>, RegistryError> {
+        let mut failures = 0;
+        loop {
+            match self.ask_once(ask) {
+                Err(error) if error.may_pass() => self.wait(error, &mut failures)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Authorizes itself where it is asked to.
+    fn ask_once(&mut self, ask: Ask<'_>) -> Result<Response<Body>, RegistryError> {
+        let answer = self.send(ask)?;
+        if answer.status() != 401 {
+            return checked(ask.url, answer);
+        }
+        self.authorization.gain(&self.agent, &answer, ask.url, self.reference)?;
+        let answer = self.send(ask)?;
+        if matches!(answer.status().as_u16(), 401 | 403) {
+            return Err(self.authorization.denied(ask.url, self.reference));
+        }
+        checked(ask.url, answer)
+    }
+
+    fn send(&self, ask: Ask<'_>) -> Result<Response<Body>, RegistryError> {
+        let mut request = Request::builder().method(ask.method).uri(ask.url);
+        request = request.header(header::ACCEPT, ask.accept);
+        if let Some(value) = self.authorization.value() {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if ask.from > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", ask.from));
+        }
+        let request = request.body(()).map_err(|error| getting(ask.url)(error.into()))?;
+        self.agent.run(request).map_err(getting(ask.url))
+    }
+
+    /// Gives the error back when there were too many.
+    fn wait(&self, error: RegistryError, failures: &mut u32) -> Result<(), RegistryError> {
+        *failures += 1;
+        if *failures >= self.access.attempts {
+            return Err(error);
+        }
+        tracing::debug!("{error}; it is tried again");
+        thread::sleep(self.access.pause * 2_u32.saturating_pow((*failures - 1).min(6)));
+        Ok(())
+    }
+}
+
+impl Blobs for Repository<'_> {
+    fn document(&mut self, of: &Descriptor) -> Result<Box<dyn Read + '_>, OciError> {
+        let kind = if of.is_manifest() { "manifests" } else { "blobs" };
+        let url = format!("{}/{kind}/{}", self.base, of.digest);
+        Ok(Box::new(io::Cursor::new(self.get(&url)?)))
+    }
+
+    fn layer(&mut self, blob: &Blob) -> Result<Box<dyn Read + '_>, OciError> {
+        let layer = self.download(blob).map_err(|source| pulling(self.reference, source))?;
+        Ok(Box::new(layer))
+    }
+
+    fn forget(&mut self, blob: &Blob) {
+        // Whether it is there or not: the next pull shall not go on with it.
+        let _ = std::fs::remove_file(self.place(blob));
+    }
+}
+
+impl RegistryError {
+    /// Whether it may be otherwise the next time.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Cut { .. } => true,
+            Self::Get { source, .. } => matches!(
+                **source,
+                ureq::Error::Io(_)
+                    | ureq::Error::Timeout(_)
+                    | ureq::Error::ConnectionFailed
+                    | ureq::Error::Protocol(_)
+            ),
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..600),
+            _ => false,
+        }
+    }
+}
+
+fn agent(host: &str, plain: bool, proxies: &Proxies) -> Result<Agent, RegistryError> {
+    let proxy = if plain { &proxies.http } else { &proxies.https };
+    let proxy = proxy.as_deref().filter(|_| !is_loopback(host));
+    let config = Agent::config_builder()
+        .https_only(!plain)
+        .http_status_as_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .proxy(proxy.map(|proxy| with_exceptions(proxy, &proxies.none)).transpose()?)
+        .timeout_connect(Some(CONNECT_DEADLINE))
+        .timeout_recv_response(Some(ANSWER_DEADLINE))
+        .timeout_per_read(Some(SILENCE));
+    Ok(config.build().into())
+}
+
+fn with_exceptions(address: &str, none: &[String]) -> Result<Proxy, RegistryError> {
+    let failed = |source| RegistryError::Proxy(address.to_owned(), Box::new(source));
+    let proxy = Proxy::new(address).map_err(failed)?;
+    let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
+    if let Some(user) = proxy.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = proxy.password() {
+        builder = builder.password(password);
+    }
+    for host in none {
+        let domain = format!(".{}", host.trim_start_matches(['*', '.']));
+        builder = builder.no_proxy(host).no_proxy(&domain);
+    }
+    builder.build().map_err(failed)
+}
+
+/// By number, or by the one name that is kept for it (RFC 6761).
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let number = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || number.is_ok_and(|number| number.is_loopback())
+}
+
+fn checked(url: &str, answer: Response<Body>) -> Result<Response<Body>, RegistryError> {
+    let url = url.to_owned();
+    match answer.status().as_u16() {
+        200..300 | 416 => Ok(answer),
+        404 => Err(RegistryError::NotFound { url }),
+        status => Err(RegistryError::Status { url, status }),
+    }
+}
+
+fn getting(url: &str) -> impl Fn(ureq::Error) -> RegistryError {
+    move |source| RegistryError::Get { url: url.to_owned(), source: Box::new(source) }
+}
+
+fn pulling(reference: &Reference, source: RegistryError) -> OciError {
+    OciError::Registry { what: reference.to_string(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests;
