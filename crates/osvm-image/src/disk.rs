@@ -57,4 +57,4 @@ impl DiskError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -31,7 +31,7 @@ fn folder() -> TempDir {
 
 /// Unpacks with `unsquashfs`; nothing where it is not installed.
 #[expect(clippy::disallowed_methods, reason = "another program must be able to read our disks")]
-fn unpack(disk: &[u8]) -> Option<(TempDir, PathBuf)> {
+pub(crate) fn unpack(disk: &[u8]) -> Option<(TempDir, PathBuf)> {
     let work = tempfile::tempdir().unwrap();
     let (image, out) = (work.path().join("disk"), work.path().join("out"));
     fs::write(&image, disk).unwrap();
@@ -46,15 +46,15 @@ fn unpack(disk: &[u8]) -> Option<(TempDir, PathBuf)> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
-    mode: u32,
-    mtime: i64,
-    links: u64,
-    content: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) mode: u32,
+    pub(crate) mtime: i64,
+    pub(crate) links: u64,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Everything below a folder that a disk keeps.
-fn everything(root: &Path) -> BTreeMap<PathBuf, Seen> {
+pub(crate) fn everything(root: &Path) -> BTreeMap<PathBuf, Seen> {
     let entries = walkdir::WalkDir::new(root).min_depth(1).into_iter().map(Result::unwrap);
     let see = |entry: walkdir::DirEntry| {
         let stat = entry.metadata().unwrap();

@@ -126,16 +126,7 @@ impl<R: Read + Seek> Reader<R> {
         let mut extensions = Extensions::default();
         while let Some(header) = self.header()? {
             match header.kind() {
-                b'L' => {
-                    extensions.name = Some(header::text(&self.extension(&header, &mut extensions)?))
-                }
-                b'K' => {
-                    extensions.target =
-                        Some(header::text(&self.extension(&header, &mut extensions)?))
-                }
-                b'x' => extensions.pax = Pax::parse(&self.extension(&header, &mut extensions)?)?,
-                // As container runtimes do: what is global is passed over.
-                b'g' => drop(self.extension(&header, &mut extensions)?),
+                b'L' | b'K' | b'x' | b'g' => self.extend(&header, &mut extensions)?,
                 _ => return self.entry(&header, extensions).map(Some),
             }
         }
@@ -145,6 +136,18 @@ impl<R: Read + Seek> Reader<R> {
     /// Whether the archive said that it is whole.
     pub(crate) fn ended(&self) -> bool {
         self.ended
+    }
+
+    fn extend(&mut self, header: &Header, all: &mut Extensions) -> Result<(), TarError> {
+        let bytes = self.extension(header, all)?;
+        match header.kind() {
+            b'L' => all.name = Some(header::text(&bytes)),
+            b'K' => all.target = Some(header::text(&bytes)),
+            b'x' => all.pax = Pax::parse(&bytes)?,
+            // As container runtimes do: what is global is passed over.
+            _ => {}
+        }
+        Ok(())
     }
 
     fn header(&mut self) -> Result<Option<Header>, TarError> {
