@@ -37,6 +37,8 @@ pub(super) fn digest_of(bytes: &[u8]) -> String {
     super::layer::digest(sha2::Sha256::new_with_prefix(bytes)).to_string()
 }
 
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 /// An image in pieces: what a layout's blobs are, and a registry's.
 #[derive(Clone)]
 pub(super) struct Pieces {
@@ -47,7 +49,7 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Of layers, and how each is packed.
-    pub(super) fn of(layers: &[(&[u8], fn(&[u8]) -> Vec<u8>)]) -> Self {
+    pub(super) fn of(layers: &[(&[u8], Pack)]) -> Self {
         let diff_ids: Vec<_> = layers.iter().map(|(plain, _)| digest_of(plain)).collect();
         let configuration = json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -361,8 +363,8 @@ fn one_of_several_images_is_asked_for_by_its_name() {
 
 /// What `docker save` wrote before it wrote layouts.
 fn saved(layers: &[&[u8]]) -> Vec<u8> {
-    let pieces =
-        Pieces::of(&layers.iter().map(|plain| (*plain, plain_pack as _)).collect::<Vec<_>>());
+    let packed: Vec<(&[u8], Pack)> = layers.iter().map(|layer| (*layer, plain as Pack)).collect();
+    let pieces = Pieces::of(&packed);
     let configuration = pieces.configuration.to_string();
     let names: Vec<_> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
     let manifest =
@@ -374,17 +376,11 @@ fn saved(layers: &[&[u8]]) -> Vec<u8> {
     layer(&files)
 }
 
-fn plain_pack(bytes: &[u8]) -> Vec<u8> {
-    bytes.to_vec()
-}
-
 #[test]
 fn what_docker_saves_becomes_the_same_disk_as_a_layout() {
     let world = World::new();
     let whole = world.import(&world.layout(Pieces::of(&[(&one(), gzip), (&two(), gzip)]))).unwrap();
-    for (name, pack) in
-        [("a.tar", plain as fn(&[u8]) -> _), ("a.tar.gz", gzip), ("a.tar.zst", zstd)]
-    {
+    for (name, pack) in [("a.tar", plain as Pack), ("a.tar.gz", gzip), ("a.tar.zst", zstd)] {
         let path = world.path(name);
         fs::write(&path, pack(&saved(&[&one(), &two()]))).unwrap();
         assert_eq!(world.import(&path).unwrap().digest, whole.digest, "{name}");

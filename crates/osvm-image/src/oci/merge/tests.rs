@@ -336,7 +336,7 @@ fn entry_of(step: &Step) -> Entry {
         Step::Folder(path) => folder(&text(path)),
         Step::Whiteout(path) => {
             let (last, above) = path.split_last().unwrap();
-            file(&format!("{}/.wh.{last}", text(above)).trim_start_matches('/'), 0)
+            file(format!("{}/.wh.{last}", text(above)).trim_start_matches('/'), 0)
         }
         Step::Opaque(path) => file(&format!("{}/.wh..wh..opq", text(path)), 0),
     }

@@ -1,0 +1,134 @@
+//! A small HTTP server on the loopback, whose answers a test gives.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+pub(super) struct Server {
+    /// Number and port.
+    pub(super) address: String,
+    asked: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) host: String,
+    pub(super) authorization: Option<String>,
+    /// Of a range.
+    pub(super) from: Option<u64>,
+}
+
+pub(super) struct Answer {
+    status: u16,
+    headers: String,
+    body: Vec<u8>,
+    /// After which the connection breaks.
+    sent: usize,
+}
+
+impl Server {
+    pub(super) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, answer) = (asked.clone(), Arc::new(answer));
+        // It ends with the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (count, answer) = (count.clone(), answer.clone());
+                thread::spawn(move || serve(&stream, &count, &*answer));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Requests so far.
+    pub(super) fn count(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// One request a connection.
+fn serve(mut stream: &TcpStream, count: &AtomicUsize, answer: &dyn Fn(&Asked) -> Answer) {
+    let mut from = BufReader::new(stream);
+    let Some(mut asked) = Asked::read(&mut from) else { return };
+    if asked.method == "CONNECT" {
+        // A proxy, which leads back to this server.
+        let _ = stream.write_all(b"HTTP/1.1 200 x\r\n\r\n");
+        let Some(inner) = Asked::read(&mut from) else { return };
+        asked = inner;
+    }
+    count.fetch_add(1, Ordering::SeqCst);
+    let answer = answer(&asked);
+    let Answer { status, headers, body, sent } = &answer;
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    let _ = stream.write_all(head.as_bytes());
+    if asked.method != "HEAD" {
+        let _ = stream.write_all(&body[..*sent.min(&length)]);
+    }
+}
+
+impl Asked {
+    fn read(from: &mut impl BufRead) -> Option<Self> {
+        let mut lines = from.lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        let first = lines.next()?;
+        let mut first = first.split(' ');
+        let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
+        let mut asked = Self { method, path, ..Self::default() };
+        for line in lines {
+            let (name, value) = line.split_once(": ")?;
+            match name.to_ascii_lowercase().as_str() {
+                "host" => asked.host = value.to_owned(),
+                "authorization" => asked.authorization = Some(value.to_owned()),
+                "range" => {
+                    asked.from = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok();
+                }
+                _ => {}
+            }
+        }
+        Some(asked)
+    }
+}
+
+impl Answer {
+    pub(super) fn ok(body: &[u8]) -> Self {
+        Self { status: 200, headers: String::new(), body: body.to_vec(), sent: usize::MAX }
+    }
+
+    pub(super) fn status(status: u16) -> Self {
+        Self { status, ..Self::ok(b"") }
+    }
+
+    /// The rest of something.
+    pub(super) fn part(whole: &[u8], from: u64) -> Self {
+        let rest = &whole[usize::try_from(from).unwrap()..];
+        let range = format!("bytes {from}-{}/{}", whole.len() - 1, whole.len());
+        Self { status: 206, ..Self::ok(rest) }.with("content-range", &range)
+    }
+
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
+        self
+    }
+
+    pub(super) fn cut(self, sent: usize) -> Self {
+        Self { sent, ..self }
+    }
+
+    pub(super) fn damage(mut self) -> Self {
+        let middle = self.body.len() / 2;
+        self.body[middle] ^= 1;
+        self
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.body.len()
+    }
+}
