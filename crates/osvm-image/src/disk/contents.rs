@@ -5,23 +5,30 @@ use std::io::{self, SeekFrom, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::data::{ContentId, Data, Written, read_block};
+use super::data::{self, ContentId, Data, Written, read_block};
 use super::tree::{Content, Kind, Stat, Tree};
 use super::{BLOCK, DiskError};
 
 /// All contents on the disk, and which of them each place of the tree has.
 pub(super) struct Contents {
     pub(super) written: Written,
-    pub(super) of: HashMap<usize, ContentId>,
+    of: Vec<Option<ContentId>>,
+}
+
+impl Contents {
+    /// Of the file at a place.
+    pub(super) fn at(&self, place: usize) -> &data::Content {
+        &self.written.contents[self.of[place].expect("every file was written")]
+    }
 }
 
 /// Writes what the files hold to `out`, which lies at `at` on the disk.
 pub(super) fn write(tree: &dyn Tree, out: impl Write, at: u64) -> Result<Contents, DiskError> {
     let mut files = Files { data: Data::new(out, at), repeated: sizes(tree) };
-    let mut of = HashMap::new();
+    let mut of = vec![None; tree.nodes().len()];
     for (place, node) in tree.nodes().iter().enumerate() {
         if matches!(node.kind, Kind::File) {
-            of.insert(place, files.add(tree, place)?);
+            of[place] = Some(files.add(tree, place)?);
         }
     }
     Ok(Contents { written: files.data.finish().map_err(DiskError::Write)?, of })

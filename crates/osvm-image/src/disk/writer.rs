@@ -87,7 +87,7 @@ impl<'a> Index<'a> {
         for (at, node) in self.tree.nodes().iter().enumerate() {
             let inode = match &node.kind {
                 Kind::File => {
-                    let content = &contents.written.contents[contents.of[&at]];
+                    let content = contents.at(at);
                     inode::file(&self.common(at, node)?, node.stat.size, links[at], content)
                 }
                 Kind::Symlink(target) => inode::symlink(&self.common(at, node)?, target),

@@ -21,7 +21,7 @@ pub(super) struct Archive {
     file: File,
     range: Range<u64>,
     /// It was compressed, and lies in the spool.
-    pub(super) is_spooled: bool,
+    is_spooled: bool,
     /// Nothing when it has more than any archive of images.
     found: Option<HashMap<PathBuf, Found>>,
 }
@@ -71,13 +71,11 @@ impl Archive {
         if self.has(docker::MANIFEST) { docker::manifest(self, wanted) } else { Ok(None) }
     }
 
-    pub(super) fn range(&self) -> Range<u64> {
-        self.range.clone()
-    }
-
-    /// All of the archive.
-    pub(super) fn whole(&self) -> impl Read {
-        self.at(&self.range)
+    /// An archive of files is read where it lies.
+    pub(super) fn into_files(self, spool: Spool) -> Result<(Spool, Range<u64>), OciError> {
+        let Self { path, file, range, is_spooled, .. } = self;
+        let spool = if is_spooled { spool } else { Spool::over(file, &path)? };
+        Ok((spool, range))
     }
 
     /// A whole document.

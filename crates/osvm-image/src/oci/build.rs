@@ -1,12 +1,13 @@
 //! From wherever an image is to its disk.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use super::archive::Archive;
 use super::layer::Unpack;
 use super::layout::Layout;
-use super::manifest::{Blob, Blobs, Manifest, Wanted};
+use super::manifest::{Blobs, Manifest, Wanted};
 use super::merge::{Layer, Merged, Rootfs};
 use super::registry::Repository;
 use super::{Access, Limits, OciError, Reference, Spool, TarError};
@@ -56,7 +57,7 @@ impl Job<'_> {
         let mut archive = Archive::open(path, &mut spool, self.wanted(), &tell)?;
         match archive.manifest(self.wanted())? {
             Some(manifest) => self.build(&mut archive, manifest, spool, out),
-            None => self.build_files(path, &archive, spool, out),
+            None => self.build_files(path, archive.into_files(spool)?, out),
         }
     }
 
@@ -107,19 +108,11 @@ impl Job<'_> {
     fn build_files(
         &self,
         path: &Path,
-        archive: &Archive,
-        mut spool: Spool,
+        (spool, range): (Spool, Range<u64>),
         out: &mut File,
     ) -> Result<Built, OciError> {
         let name = path.to_string_lossy();
-        let range = if archive.is_spooled {
-            archive.range()
-        } else {
-            let blob = Blob::named(&*name);
-            let progress = &self.unpacking(0, Some(archive.range().end));
-            let spool = &mut spool;
-            Unpack { blob: &blob, spool, limits: self.limits, progress }.run(archive.whole())?
-        };
+        self.limits.hold(spool.end(), self.limits.bytes, "bytes")?;
         let mut merged = Merged::new(*self.limits);
         if !merged.add(&Layer { name: &name, spool: &spool, range })? {
             let layer = name.into_owned();

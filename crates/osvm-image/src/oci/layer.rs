@@ -34,17 +34,21 @@ impl Unpack<'_> {
         let count = Cell::new(0);
         let size = self.blob.expected.as_ref().map_or(u64::MAX, |(_, size)| *size);
         // One byte more shows that there is more than there should be.
-        let packed =
-            Packed { from: from.take(size.saturating_add(1)), hash: Sha256::new(), count: &count };
+        let packed = {
+            let hash = self.blob.expected.is_some().then(Sha256::new);
+            Packed { from: from.take(size.saturating_add(1)), hash, count: &count }
+        };
         let mut packed = BufReader::with_capacity(BUFFER, packed);
         let plain = self.decompress(&mut packed, &count);
         // What is broken is told as such only if it is not something else altogether.
         if !matches!(plain, Err(ref error) if !matches!(error, OciError::Blob { .. })) {
             io::copy(&mut packed, &mut io::sink()).map_err(|source| self.broken(source))?;
-            self.blob.check(digest(packed.into_inner().hash), count.get())?;
+            if let Some(hash) = packed.into_inner().hash {
+                self.blob.check(digest(hash), count.get())?;
+            }
         }
         let (range, hash) = plain?;
-        self.blob.check_plain(digest(hash))?;
+        hash.map_or(Ok(()), |hash| self.blob.check_plain(digest(hash)))?;
         Ok(range)
     }
 
@@ -52,16 +56,17 @@ impl Unpack<'_> {
         &mut self,
         packed: &mut impl BufRead,
         count: &Cell<u64>,
-    ) -> Result<(Range<u64>, Sha256), OciError> {
+    ) -> Result<(Range<u64>, Option<Sha256>), OciError> {
         self.spool.align()?;
         let start = self.spool.end();
         let mut plain = decoder(packed).map_err(|source| self.broken(source))?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+        let mut hash = self.blob.diff_id.is_some().then(Sha256::new);
+        let mut buffer = vec![0; BUFFER];
         loop {
             match plain.read(&mut buffer) {
                 Ok(0) => return Ok((start..self.spool.end(), hash)),
                 Ok(read) => {
-                    hash.update(&buffer[..read]);
+                    hash.iter_mut().for_each(|hash| hash.update(&buffer[..read]));
                     self.spool.put(&buffer[..read])?;
                 }
                 Err(source) => return Err(self.broken(source)),
@@ -85,17 +90,17 @@ impl Unpack<'_> {
     }
 }
 
-/// Counts and hashes what is read through it.
+/// Counts what is read through it, and hashes it where its digest is known.
 struct Packed<'a, R> {
     from: R,
-    hash: Sha256,
+    hash: Option<Sha256>,
     count: &'a Cell<u64>,
 }
 
 impl<R: Read> Read for Packed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.from.read(buffer)?;
-        self.hash.update(&buffer[..count]);
+        self.hash.iter_mut().for_each(|hash| hash.update(&buffer[..count]));
         self.count.set(self.count.get() + count as u64);
         Ok(count)
     }

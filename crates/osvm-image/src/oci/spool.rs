@@ -26,6 +26,13 @@ impl Spool {
         Ok(Self { file, folder: folder.to_owned(), end: 0 })
     }
 
+    /// What lies in a file already, which stays as it is.
+    pub(super) fn over(file: File, path: &Path) -> Result<Self, OciError> {
+        let failed = |source| OciError::Read { path: path.to_owned(), source };
+        let end = file.metadata().map_err(failed)?.len();
+        Ok(Self { file, folder: path.to_owned(), end })
+    }
+
     /// Where the next bytes go.
     pub(super) fn end(&self) -> u64 {
         self.end

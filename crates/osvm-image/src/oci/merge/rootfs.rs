@@ -1,6 +1,5 @@
 //! Merged layers as the tree that a disk is made from.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -21,10 +20,15 @@ pub(in crate::oci) struct Rootfs<'a> {
     spool: &'a Spool,
 }
 
+/// The first node of an inode that had none so far.
+const NEVER: u32 = u32::MAX;
+
 impl<'a> Rootfs<'a> {
     pub(in crate::oci) fn new(merged: Merged, spool: &'a Spool) -> Self {
-        let mut rootfs = Self { nodes: Vec::new(), of: Vec::new(), inodes: merged.inodes, spool };
-        let mut seen = HashMap::new();
+        let inodes = merged.inodes;
+        let nodes = Vec::with_capacity(inodes.len());
+        let mut seen = vec![NEVER; inodes.len()];
+        let mut rootfs = Self { nodes, of: Vec::with_capacity(inodes.len()), inodes, spool };
         rootfs.add(OsString::new(), 0, ROOT, &mut seen);
         let mut next = 0;
         while next < rootfs.nodes.len() {
@@ -37,7 +41,7 @@ impl<'a> Rootfs<'a> {
         rootfs
     }
 
-    fn list(&mut self, parent: usize, seen: &mut HashMap<Id, usize>) -> Range<usize> {
+    fn list(&mut self, parent: usize, seen: &mut [u32]) -> Range<usize> {
         let start = self.nodes.len();
         let folder = match &mut self.inodes[self.of[parent] as usize].kind {
             Kind::Folder(folder) => std::mem::take(&mut folder.held),
@@ -49,15 +53,16 @@ impl<'a> Rootfs<'a> {
         start..self.nodes.len()
     }
 
-    fn add(&mut self, name: OsString, parent: usize, id: Id, seen: &mut HashMap<Id, usize>) {
+    fn add(&mut self, name: OsString, parent: usize, id: Id, seen: &mut [u32]) {
         let inode = &self.inodes[id as usize];
         let kind = match &inode.kind {
             Kind::Folder(_) => tree::Kind::Folder(0..0),
             Kind::Symlink(target) => tree::Kind::Symlink(target.clone()),
-            Kind::File(_) => match *seen.entry(id).or_insert(self.nodes.len()) {
-                first if first == self.nodes.len() => tree::Kind::File,
-                first => tree::Kind::Link(first),
-            },
+            Kind::File(_) if seen[id as usize] == NEVER => {
+                seen[id as usize] = u32::try_from(self.nodes.len()).expect("names are limited");
+                tree::Kind::File
+            }
+            Kind::File(_) => tree::Kind::Link(seen[id as usize] as usize),
         };
         self.nodes.push(Node { name, parent, kind, stat: inode.stat });
         self.of.push(id);
