@@ -43,6 +43,20 @@ pub fn disk(bytes: &[u8]) {
     assert_eq!(unpack::everything(out), folder::everything(folder.path()));
 }
 
+/// Blocks of a tar archive, a layer up to each that begins with `next`. What becomes a disk is one to
+/// another implementation, too.
+pub fn layers(bytes: &[u8]) {
+    let blocks: Vec<&[u8]> = bytes.chunks(512).collect();
+    let layers: Vec<Vec<u8>> =
+        blocks.split(|block| block.starts_with(b"next")).map(<[_]>::concat).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut out = tempfile::tempfile().expect("a file");
+    if fuzz::layers(&layers, folder.path(), &mut out).is_ok() {
+        unpack::everything(out);
+    }
+}
+
 fn entries(bytes: &[u8]) {
     let mut reader = Reader::new(bytes);
     while let Ok(Some(entry)) = reader.next() {

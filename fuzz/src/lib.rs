@@ -19,7 +19,7 @@ pub use config::config;
 pub use folders::folders;
 pub use guest::{dns, proxy};
 pub use hosts::hosts;
-pub use image::{archive, disk, kernel};
+pub use image::{archive, disk, kernel, layers};
 pub use mcp::mcp;
 pub use post::post;
 pub use record::record;

@@ -25,6 +25,6 @@ macro_rules! targets {
 }
 
 targets! {
-    wire session mcp config archive kernel disk vmm record
+    wire session mcp config archive kernel disk layers vmm record
     dns proxy hosts post folders rules
 }

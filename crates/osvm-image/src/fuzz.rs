@@ -9,6 +9,7 @@ use crate::cpio::{self, CpioError};
 use crate::decompress;
 use crate::disk::{self, DiskError, Folder};
 pub use crate::kernel::fuzz::{kernel, module, package};
+pub use crate::oci::fuzz::layers;
 
 /// One plain stream out of archives, and the configuration among them.
 pub fn plain(bytes: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>), CpioError> {

@@ -12,6 +12,7 @@
 mod archive;
 mod build;
 mod docker;
+pub(crate) mod fuzz;
 mod layer;
 pub(crate) mod layout;
 mod manifest;

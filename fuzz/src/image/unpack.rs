@@ -14,7 +14,8 @@ pub(super) fn everything(mut disk: File) -> BTreeMap<PathBuf, Seen> {
     let (named, root) = (folder.path().join("disk"), folder.path().join("root"));
     io::copy(&mut disk, &mut File::create(&named).expect("a new file")).expect("a copy");
     let unpacked = Command::new("unsquashfs")
-        .args(["-no-progress", "-quiet", "-dest"])
+        // Not every file system of temporary files has attributes.
+        .args(["-no-progress", "-quiet", "-no-xattrs", "-dest"])
         .args([&root, &named])
         .stdout(Stdio::null())
         .status()

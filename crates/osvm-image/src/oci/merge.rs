@@ -30,6 +30,8 @@ pub enum NameError {
     Outside,
     #[error("its name is too long, or holds a zero byte")]
     Long,
+    #[error("it is a symbolic link to no path that Linux has")]
+    Target,
     #[error("it lies too deep")]
     Deep,
     #[error("it is a {0}")]
@@ -206,6 +208,9 @@ impl Merged {
             EntryKind::Folder => return self.put_folder(above, name, stat, entry.xattrs.into()),
             EntryKind::Link(target) => return self.put_link(above, name, &target),
             EntryKind::File(place) => Kind::File(place.bytes),
+            EntryKind::Symlink(target) if !names::is_target(&target) => {
+                return Err(NameError::Target);
+            }
             EntryKind::Symlink(target) => Kind::Symlink(target.into()),
             // The guest has its own devices over whatever an image has there.
             _ if below_dev => return Ok(()),

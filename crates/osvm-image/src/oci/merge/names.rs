@@ -66,6 +66,11 @@ impl<'a> Name<'a> {
     }
 }
 
+/// Whether a symbolic link can point there: no kernel reads another one.
+pub(super) fn is_target(path: &[u8]) -> bool {
+    !path.is_empty() && path.len() < MAX_PATH && !path.contains(&0)
+}
+
 /// Parts of a path that say something.
 pub(super) fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."))

@@ -202,6 +202,13 @@ fn links_in_a_circle_are_refused() {
 }
 
 #[test]
+fn links_that_no_kernel_reads_are_refused() {
+    for target in ["", "a\0b", &"x".repeat(4096)] {
+        assert_eq!(refusal(vec![], symlink("a", target)), NameError::Target);
+    }
+}
+
+#[test]
 fn what_lies_below_a_file_is_refused() {
     assert_eq!(refusal(vec![file("a", 1)], file("a/b", 1)), NameError::NotAFolder);
 }
