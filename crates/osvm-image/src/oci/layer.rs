@@ -34,14 +34,13 @@ impl Unpack<'_> {
         let count = Cell::new(0);
         let size = self.blob.expected.as_ref().map_or(u64::MAX, |(_, size)| *size);
         // One byte more shows that there is more than there should be.
-        let packed = {
-            let hash = self.blob.expected.is_some().then(Sha256::new);
-            Packed { from: from.take(size.saturating_add(1)), hash, count: &count }
-        };
+        let from = from.take(size.saturating_add(1));
+        let hash = self.blob.expected.is_some().then(Sha256::new);
+        let packed = Packed { from, hash, count: &count };
         let mut packed = BufReader::with_capacity(BUFFER, packed);
         let plain = self.decompress(&mut packed, &count);
         // What is broken is told as such only if it is not something else altogether.
-        if !matches!(plain, Err(ref error) if !matches!(error, OciError::Blob { .. })) {
+        if matches!(&plain, Ok(_) | Err(OciError::Blob { .. })) {
             io::copy(&mut packed, &mut io::sink()).map_err(|source| self.broken(source))?;
             if let Some(hash) = packed.into_inner().hash {
                 self.blob.check(digest(hash), count.get())?;
