@@ -8,7 +8,6 @@
 //! <root>/parts/<path>       an image while it is built
 //! ```
 
-mod digest;
 mod import;
 mod meta;
 mod source;
@@ -19,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use digest::{Digest, DigestError};
 pub use import::{ImportError, Progress};
+pub use osvm_spec::{Digest, DigestError};
 pub use source::Source;
 
 use crate::files;
