@@ -3,6 +3,7 @@
 //! - [`Store`]: images by the digest of their bytes. A folder becomes a [`disk`], an archive stays one.
 //! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
 //! - [`kernel`]: guest kernels.
+//! - [`mcpb`]: bundles of a server and its manifest.
 //!
 //! Everything blocks, and everything arrives as an argument.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod files;
 pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
+pub mod mcpb;
 pub mod store;
 
 pub use store::{Digest, Image, ImportError, Progress, Root, Source, Store, StoreError};
