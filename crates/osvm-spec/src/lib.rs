@@ -9,6 +9,7 @@ pub mod edit;
 mod folders;
 mod hosts;
 pub mod image;
+pub mod lock;
 mod name;
 pub mod packages;
 mod places;
