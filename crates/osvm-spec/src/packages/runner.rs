@@ -23,36 +23,51 @@ pub enum Recognised {
 pub fn recognise(argv: &[String], named: Option<&Install>) -> Result<Recognised, PackageError> {
     let line = one_line(argv)?;
     let (env, words) = environment(line.as_deref().unwrap_or(argv))?;
-    if let Some((module, args)) = module(words) {
-        return of_module(module, args, env, named);
+    if let Some(module) = Module::of(words) {
+        return module.recognised(env, named);
     }
     let Some((runner, words)) = runner(words) else { return Ok(Recognised::Plain) };
     match named {
         Some(named) => Err(PackageError::NamedTwice(named.to_string())),
-        None => request(&runner, words, env).map(|request| Recognised::Package(Box::new(request))),
+        None => request(&runner, &words, env).map(|request| Recognised::Package(Box::new(request))),
     }
 }
 
-/// The tool, and the words after its name.
-fn runner(words: &[String]) -> Option<(Runner, &[String])> {
+/// The tool, and what it is told.
+fn runner(words: &[String]) -> Option<(Runner, Vec<String>)> {
     let (program, words) = words.split_first()?;
-    Some(match (program_name(program).as_str(), subcommand(words)) {
-        ("npx", _) => (flags::NPX, words),
-        ("bunx", _) => (flags::BUNX, words),
-        ("pnpx" | "pnx", _) => (flags::PNPM_DLX, words),
-        ("uvx", _) => (flags::UVX, words),
-        ("npm", Some("exec" | "x")) => (flags::NPM_EXEC, &words[1..]),
-        ("bun", Some("x")) => (flags::BUNX, &words[1..]),
-        ("pnpm", Some("dlx")) => (flags::PNPM_DLX, &words[1..]),
-        ("yarn", Some("dlx")) => (flags::YARN_DLX, &words[1..]),
-        ("pipx", Some("run")) => (flags::PIPX_RUN, &words[1..]),
-        ("uv", Some("tool")) if subcommand(&words[1..]) == Some("run") => (flags::UVX, &words[2..]),
+    let program = program_name(program);
+    if let Some(runner) = alone(&program) {
+        return Some((runner, words.to_vec()));
+    }
+    let flags = words.iter().take_while(|word| word.starts_with('-')).count();
+    let (before, after) = words.split_at(flags);
+    let (runner, count) = with_subcommand(&program, after)?;
+    Some((runner, [before, &after[count..]].concat()))
+}
+
+fn alone(program: &str) -> Option<Runner> {
+    Some(match program {
+        "npx" => flags::NPX,
+        "bunx" => flags::BUNX,
+        "pnpx" | "pnx" => flags::PNPM_DLX,
+        "uvx" => flags::UVX,
         _ => return None,
     })
 }
 
-fn subcommand(words: &[String]) -> Option<&str> {
-    words.first().map(String::as_str)
+/// Also how many words the subcommand has.
+fn with_subcommand(program: &str, words: &[String]) -> Option<(Runner, usize)> {
+    let word = |index: usize| words.get(index).map_or("", String::as_str);
+    Some(match (program, word(0)) {
+        ("npm", "exec" | "x") => (flags::NPM_EXEC, 1),
+        ("bun", "x") => (flags::BUNX, 1),
+        ("pnpm", "dlx") => (flags::PNPM_DLX, 1),
+        ("yarn", "dlx") => (flags::YARN_DLX, 1),
+        ("pipx", "run") => (flags::PIPX_RUN, 1),
+        ("uv", "tool") if word(1) == "run" => (flags::UVX, 2),
+        _ => return None,
+    })
 }
 
 /// `npx` of `/usr/bin/npx` and of `C:\Program Files\nodejs\npx.cmd`.
@@ -98,49 +113,57 @@ fn environment(argv: &[String]) -> Result<(Environment, &[String]), PackageError
     }
 }
 
-/// Module and arguments of `python3 -m MODULE ARGS`.
-fn module(words: &[String]) -> Option<(&str, &[String])> {
-    let [program, flag, module, args @ ..] = words else { return None };
-    let name = program_name(program);
-    let version = name.strip_prefix("python")?;
-    let is_python = version.chars().all(|c| c.is_ascii_digit() || c == '.');
-    (is_python && flag == "-m").then_some((module, args))
+/// `python3.12 -m NAME ARGS`.
+struct Module<'w> {
+    /// What stands behind `python`.
+    version: String,
+    name: &'w str,
+    args: &'w [String],
 }
 
-fn of_module(
-    module: &str,
-    args: &[String],
-    env: Environment,
-    named: Option<&Install>,
-) -> Result<Recognised, PackageError> {
-    let Some(named) = named else { return Ok(Recognised::Module(module.to_owned())) };
-    let install = Install { program: Program::module(module)?, ..named.clone() }.checked()?;
-    Ok(Recognised::Package(Box::new(Request { install, args: args.to_vec(), env })))
+impl<'w> Module<'w> {
+    fn of(words: &'w [String]) -> Option<Self> {
+        let [program, flag, name, args @ ..] = words else { return None };
+        let version = program_name(program).strip_prefix("python")?.to_owned();
+        let is_python = version.chars().all(|c| c.is_ascii_digit() || c == '.');
+        (is_python && flag == "-m").then_some(Self { version, name, args })
+    }
+
+    fn recognised(
+        self,
+        env: Environment,
+        named: Option<&Install>,
+    ) -> Result<Recognised, PackageError> {
+        let Some(named) = named else { return Ok(Recognised::Module(self.name.to_owned())) };
+        // A bare `python3` asks for whichever there is.
+        let version = Some(self.version).filter(|version| version.contains('.'));
+        let python = named.python.clone().or(version);
+        let program = Program::module(self.name)?;
+        let install = Install { program, python, ..named.clone() }.checked()?;
+        Ok(Recognised::Package(Box::new(Request { install, args: self.args.to_vec(), env })))
+    }
 }
 
 fn request(runner: &Runner, words: &[String], env: Environment) -> Result<Request, PackageError> {
     let mut said = runner.read(words)?;
     if let Some(line) = said.call.take() {
-        said.rest.splice(0..0, called(runner, &line, &said)?);
+        said.rest = called(runner, &line, &said)?;
     }
-    let mut rest = said.rest.iter();
-    let first = rest.next();
-    let (package, program) = match (said.packages.first(), first) {
-        (None, None) => return Err(PackageError::NoPackage(runner.name)),
-        (Some(_), None) => return Err(PackageError::NoProgram(runner.name)),
-        (None, Some(first)) => (runner.only(first)?, Program::Default),
-        (Some(package), Some(first)) => {
-            (runner.ecosystem.package(package)?, Program::named(first)?)
-        }
+    let Some((first, args)) = said.rest.split_first() else {
+        return Err(match said.packages.is_empty() {
+            true => PackageError::NoPackage(runner.name),
+            false => PackageError::NoProgram(runner.name),
+        });
     };
-    let install = Install {
-        ecosystem: runner.ecosystem,
-        package,
-        with: runner.beside(&said)?,
-        python: said.python,
-        program,
+    let (package, program) = match said.packages.first() {
+        None => (runner.only(first)?, Program::Default),
+        Some(package) => (runner.ecosystem.package(package)?, Program::named(first)?),
     };
-    Ok(Request { install: install.checked()?, args: rest.cloned().collect(), env })
+    let with = runner.beside(&said)?;
+    let args = args.to_vec();
+    let install =
+        Install { ecosystem: runner.ecosystem, package, with, python: said.python, program };
+    Ok(Request { install: install.checked()?, args, env })
 }
 
 /// The words of `npx -c 'program arguments'`.
@@ -160,12 +183,12 @@ fn called(runner: &Runner, line: &str, said: &Said) -> Result<Vec<String>, Packa
 impl Runner {
     /// The package that is run without having been named apart.
     fn only(&self, word: &str) -> Result<Package, PackageError> {
-        match word {
-            // uv would run the interpreter alone.
-            "python" | "python3" if self.ecosystem == Ecosystem::PyPi => {
-                Err(PackageError::NoPackage(self.name))
-            }
-            word => self.ecosystem.package(word),
+        let package = self.ecosystem.package(word)?;
+        // uv would run the interpreter alone.
+        let is_python = ["python", "python3"].contains(&package.name());
+        match is_python && self.ecosystem == Ecosystem::PyPi {
+            true => Err(PackageError::NoPackage(self.name)),
+            false => Ok(package),
         }
     }
 

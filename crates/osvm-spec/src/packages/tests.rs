@@ -47,6 +47,7 @@ fn commands_of_npm_name_package_program_and_arguments() {
         ("bun x a b", "npm:a", "b"),
         ("pnpm dlx a@next", "npm:a@next", ""),
         ("pnpx a", "npm:a", ""),
+        ("pnpm --silent --package=a dlx b", "npm:a --bin b", ""),
         ("yarn dlx -q -p a b", "npm:a --bin b", ""),
         ("/usr/bin/npx a", "npm:a", ""),
         (r"'C:\Program Files\nodejs\npx.cmd' -y a", "npm:a", ""),
@@ -120,6 +121,10 @@ fn a_python_module_needs_a_package_named_beside_it() {
     let install = "pypi:mcp-server-time==1 --python 3.12 --module mcp_server_time";
     assert_eq!(request.install.to_string(), install);
     assert_eq!(request.args, ["--local-timezone=UTC"]);
+    let argv = command::split("python3.11 -m a").unwrap();
+    let named = "pypi:a".parse().unwrap();
+    let Ok(Recognised::Package(request)) = recognise(&argv, Some(&named)) else { panic!() };
+    assert_eq!(request.install.to_string(), "pypi:a --python 3.11 --module a");
     let npm = "npm:a".parse().unwrap();
     assert!(matches!(recognise(&argv, Some(&npm)), Err(PackageError::PythonOnly(_))));
     let npx = command::split("npx a").unwrap();
@@ -152,7 +157,8 @@ fn a_flag_that_is_not_followed_is_named() {
 
 #[test]
 fn a_command_without_package_or_program_is_refused() {
-    for line in ["npx", "npx -y", "uvx", "uvx --with a python", "npx -c a", "npm exec --", "npx ''"]
+    for line in
+        ["npx", "npx -y", "uvx", "uvx --with a python@3.12", "npx -c a", "npm exec --", "npx ''"]
     {
         let error = refused(line);
         assert!(
