@@ -90,7 +90,7 @@ pub enum SettingError {
 /// Why a bundle's server can't be started with what was given.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StartError {
-    #[error("start bundle's server: {0}")]
+    #[error(transparent)]
     Setting(#[from] SettingError),
     #[error("start bundle's server: it has no setting {key:?}")]
     UnknownSetting { key: String },

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use zip::ZipArchive;
+
 use super::entries::{Entry, Form};
 use super::{Bundle, BundleError};
 
@@ -16,53 +18,51 @@ impl<R: Read + Seek> Bundle<R> {
         folder: &Path,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), BundleError> {
-        for index in 0..self.entries.len() {
-            match self.entries[index].form {
-                Form::File => self.file(index, folder, progress)?,
-                Form::Folder => make_folder(&folder.join(&self.entries[index].path))?,
-                Form::Link => {}
-            }
+        let (archive, entries) = (&mut self.archive, &self.entries);
+        let of = |form| entries.iter().filter(move |entry| entry.form == form);
+        for entry in of(Form::Folder) {
+            make_folder(&folder.join(&entry.path))?;
+        }
+        for entry in of(Form::File) {
+            unpack_file(archive, entry, &folder.join(&entry.path), progress)?;
         }
         // Nothing is written any more, so a link can't lead a write elsewhere.
-        for index in 0..self.entries.len() {
-            if self.entries[index].form == Form::Link {
-                self.link(index, folder)?;
-            }
+        for entry in of(Form::Link) {
+            unpack_link(archive, entry, &folder.join(&entry.path))?;
         }
-        self.entries.iter().filter(|entry| entry.form == Form::Folder).try_for_each(|entry| {
+        of(Form::Folder).try_for_each(|entry| {
             let path = folder.join(&entry.path);
             fs::set_permissions(&path, Permissions::from_mode(entry.mode)).map_err(writing(&path))
         })
     }
+}
 
-    fn file(
-        &mut self,
-        index: usize,
-        folder: &Path,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), BundleError> {
-        let entry = &self.entries[index];
-        let path = folder.join(&entry.path);
-        make_folder(path.parent().unwrap_or(folder))?;
-        let mut file = create(&path).map_err(writing(&path))?;
-        entry.copy(&mut self.archive, |bytes| {
-            progress(bytes.len() as u64);
-            file.write_all(bytes).map_err(writing(&path))
-        })?;
-        file.set_permissions(Permissions::from_mode(entry.mode)).map_err(writing(&path))
-    }
+fn unpack_file<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    entry: &Entry,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), BundleError> {
+    make_folder_of(path)?;
+    let mut file = create(path).map_err(writing(path))?;
+    entry.copy(archive, |bytes| {
+        progress(bytes.len() as u64);
+        file.write_all(bytes).map_err(writing(path))
+    })?;
+    file.set_permissions(Permissions::from_mode(entry.mode)).map_err(writing(path))
+}
 
-    fn link(&mut self, index: usize, folder: &Path) -> Result<(), BundleError> {
-        let entry = &self.entries[index];
-        let target = entry.read(&mut self.archive, entry.size)?;
-        let target = String::from_utf8(target).ok();
-        let target = target.filter(|target| stays_inside(entry, target)).ok_or_else(|| {
-            BundleError::Entry { name: entry.path.clone(), why: "is a link that leads out" }
-        })?;
-        let path = folder.join(&entry.path);
-        make_folder(path.parent().unwrap_or(folder))?;
-        symlink(target, &path).map_err(writing(&path))
-    }
+fn unpack_link<R: Read + Seek>(
+    archive: &mut ZipArchive<R>,
+    entry: &Entry,
+    path: &Path,
+) -> Result<(), BundleError> {
+    let target = String::from_utf8(entry.read(archive, entry.size)?).ok();
+    let target = target.filter(|target| stays_inside(entry, target)).ok_or_else(|| {
+        BundleError::Entry { name: entry.path.clone(), why: "is a link that leads out" }
+    })?;
+    make_folder_of(path)?;
+    symlink(target, path).map_err(writing(path))
 }
 
 /// Whether a link leads to a place in the bundle. `..` may only stand at the start of the target: there it
@@ -76,6 +76,10 @@ fn stays_inside(entry: &Entry, target: &str) -> bool {
 
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn make_folder_of(path: &Path) -> Result<(), BundleError> {
+    path.parent().map_or(Ok(()), make_folder)
 }
 
 fn make_folder(path: &Path) -> Result<(), BundleError> {

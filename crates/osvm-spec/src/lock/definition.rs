@@ -31,7 +31,7 @@ pub enum Part {
 /// Why a text defines no tool.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DefinitionError {
-    #[error("tool can't be read: {0}")]
+    #[error("tool has no canonical form")]
     Json(#[from] CanonicalError),
     #[error("tool has no name")]
     NoName,

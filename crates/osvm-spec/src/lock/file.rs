@@ -40,7 +40,7 @@ pub enum LockError {
     Version { found: i64 },
     #[error("lock file is damaged: server {0} has tools, and they are pending")]
     Pending(ServerName),
-    #[error("lock file is damaged: server {server}, tool {tool:?}: {source}")]
+    #[error("lock file is damaged: server {server}, tool {tool:?}")]
     Tool { server: ServerName, tool: String, source: DefinitionError },
     #[error(
         "lock file is damaged: server {server}, tool {tool:?}: its definition is not the one of its hash"
