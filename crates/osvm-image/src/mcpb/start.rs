@@ -232,7 +232,11 @@ impl<'m> Values<'m> {
     }
 }
 
-fn file_name(path: &str) -> &str {
+/// The file's own name, without what would end a path in the text of a mount.
+fn file_name(path: &str) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    if matches!(name, "" | "." | ".." | "~") { "file" } else { name }
+    match name {
+        "" | "." | ".." | "~" => "file".to_owned(),
+        name => name.replace(|c: char| c == ':' || c.is_control(), "_"),
+    }
 }

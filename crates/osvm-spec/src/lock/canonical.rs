@@ -8,7 +8,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -153,7 +153,7 @@ impl<'j> Visitor<'j> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Members<'j>, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry().map_err(A::Error::custom)? {
+        while let Some(member) = map.next_entry()? {
             members.push(member);
         }
         Ok(Members(members))

@@ -85,6 +85,9 @@ fn part_lines(tool: &str, change: &PartChange) -> Vec<Line> {
 }
 
 fn compared(mut was: Vec<String>, mut now: Vec<String>) -> Vec<Line> {
+    if was == now {
+        return vec![Line::new(Mark::Same, "(the same lines, broken or quoted otherwise)")];
+    }
     // However far down the first change is, it is among the lines that are shown.
     let same = was.iter().zip(&now).take_while(|(was, now)| was == now).count();
     let start = same.saturating_sub(CONTEXT);

@@ -178,6 +178,8 @@ fn a_file_keeps_its_name_in_the_guest() {
     let start = start(&with("file", ""), &[("k", &["~/data/my.db"])]).unwrap();
     assert_eq!(start.command, ["c", "/mnt/k/my.db"]);
     assert!(!start.mounts[0].is_folder);
+    let odd = super::starts::start(&with("file", ""), &[("k", &["/a:b"])]).unwrap();
+    assert_eq!(odd.command, ["c", "/mnt/k/a_b"]);
 }
 
 #[test]

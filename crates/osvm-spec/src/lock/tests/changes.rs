@@ -138,6 +138,15 @@ fn what_stands_far_to_the_right_is_shown_all_the_same() {
 }
 
 #[test]
+fn a_change_that_is_in_no_line_is_told_all_the_same() {
+    let listed = tools(&[r#"{"name":"t","description":5}"#]);
+    let was = Tools::Known(tools(&[r#"{"name":"t","description":"5"}"#]));
+    let locked = Locked { tools: was, ..locked() };
+    let text = shown(&locked.differences(&now(&locked, Listing::Client(&listed))));
+    assert_eq!(text, "tool t: description changed\n  (the same lines, broken or quoted otherwise)");
+}
+
+#[test]
 fn more_lines_than_anyone_reads_are_counted() {
     let many = "\\n".repeat(5000);
     let text = shown(&changed(&format!(r#"{{"name":"new","description":"{many}"}}"#)));
