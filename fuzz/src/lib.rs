@@ -2,12 +2,15 @@
 //! targets in `fuzz_targets/` call them under libFuzzer, and `tests/seeds.rs` with the kept seeds.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod config;
 mod folders;
 mod guest;
 mod hosts;
 mod image;
+mod lock;
 mod mcp;
+mod packages;
 mod post;
 mod record;
 mod rules;
@@ -15,12 +18,15 @@ mod session;
 mod vmm;
 mod wire;
 
+pub use bundle::bundle;
 pub use config::config;
 pub use folders::folders;
 pub use guest::{dns, proxy};
 pub use hosts::hosts;
 pub use image::{archive, disk, kernel, layers};
+pub use lock::lock;
 pub use mcp::mcp;
+pub use packages::packages;
 pub use post::post;
 pub use record::record;
 pub use rules::rules;

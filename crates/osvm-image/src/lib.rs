@@ -4,6 +4,7 @@
 //!   image ([`oci`]); a cpio archive stays one.
 //! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
 //! - [`kernel`]: guest kernels.
+//! - [`mcpb`]: bundles of a server and its manifest.
 //!
 //! Everything blocks, and everything arrives as an argument.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod files;
 pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
+pub mod mcpb;
 pub mod oci;
 pub mod store;
 

@@ -11,7 +11,6 @@
 //!
 //! A `<path>` is a hash that stands for a source.
 
-mod digest;
 mod import;
 mod meta;
 mod source;
@@ -22,8 +21,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use digest::{Digest, DigestError};
 pub use import::{ImportError, Progress};
+pub use osvm_spec::{Digest, DigestError};
 pub use source::{Local, Remote, Source};
 
 use crate::files;

@@ -4,10 +4,14 @@
 mod choice;
 pub mod command;
 pub mod config;
+mod digest;
 pub mod edit;
 mod folders;
 mod hosts;
+pub mod image;
+pub mod lock;
 mod name;
+pub mod packages;
 mod places;
 mod resolve;
 mod resources;
@@ -15,8 +19,10 @@ mod secrets;
 
 pub use choice::{ChoiceError, CpuTemplate, Hypervisor, Isolation};
 pub use config::{Config, ConfigError};
+pub use digest::{Digest, DigestError};
 pub use folders::{Access, FolderRule, FolderRuleError};
 pub use hosts::{HostPattern, HostRule, HostRuleError, Hosts, plain as plain_host_name};
+pub use image::{ImageRef, ImageRefError};
 pub use name::{NameError, ServerName};
 pub use places::Places;
 pub use resolve::{Apart, Folder, Overrides, Refusal, Server};

@@ -18,12 +18,14 @@ pub struct DigestError(String);
 const PREFIX: &str = "sha256:";
 
 impl Digest {
-    pub(super) fn of_hex(hex: &str) -> Option<Self> {
+    /// The digest of these 64 digits, in small letters.
+    pub fn of_hex(hex: &str) -> Option<Self> {
         let valid = hex.len() == 64 && hex.bytes().all(|b| b"0123456789abcdef".contains(&b));
         valid.then(|| Self(format!("{PREFIX}{hex}")))
     }
 
-    pub(super) fn hex(&self) -> &str {
+    /// Without the `sha256:`.
+    pub fn hex(&self) -> &str {
         &self.0[PREFIX.len()..]
     }
 }
