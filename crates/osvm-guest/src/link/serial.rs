@@ -9,16 +9,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use osvm_wire::SERIAL_PORT;
-use osvm_wire::link::{Generation, GuestHandshake, GuestStep, MESSAGE_LEN};
+use osvm_wire::link::{Generation, GuestHandshake, GuestStep, MESSAGE_LEN, MUX_SPLIT};
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, Interest, ReadBuf};
 
 use super::mux;
 use crate::agent::Agent;
 use crate::console::say;
+
+/// The most that one call reads from the device: its driver has room for a page at a time.
+const AT_ONCE: usize = 4096;
+
+const TO_READ: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ET);
 
 /// The port's device, once the kernel knows its name and has made its node.
 pub(super) fn find() -> Option<PathBuf> {
@@ -44,7 +49,10 @@ pub(super) async fn serve(path: &Path, agent: &Arc<Agent>) -> io::Result<()> {
 
 /// One link, from its handshake to its hang-up.
 async fn serve_link(port: &mut Port, agent: &Arc<Agent>) -> io::Result<()> {
-    port.unread = open_link(port).await?;
+    let rest = open_link(port).await?;
+    port.unread.splice(..0, rest);
+    // Whole frames leave together; what is left of one when the link hangs up is dropped with the link.
+    let port = BufWriter::with_capacity(2 * MUX_SPLIT, port);
     mux::serve(port, agent).await.map_err(io::Error::other)
 }
 
@@ -82,11 +90,23 @@ fn fresh() -> io::Result<Generation> {
 /// While no host is connected, the port reads as ended and polls as hung up, both without pause. So what is
 /// waited for is not its state but the changes of its state: an epoll instance that watches the port
 /// edge-triggered, which is in turn what the runtime watches.
+///
+/// Under emulation a call costs more than the bytes it moves: none is made that is known to have to wait, and that
+/// the host has taken what was written is no news unless somebody waits to write.
 struct Port {
     device: OwnedFd,
     changes: AsyncFd<OwnedFd>,
-    /// Read before, and to be read again first.
+    /// Whether reading can do anything: not once it had to wait, until the port has changed.
+    may_read: bool,
+    may_write: bool,
+    /// Read from the device, and by nobody else yet.
     unread: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Read,
+    Write,
 }
 
 impl Port {
@@ -94,11 +114,10 @@ impl Port {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let device = rustix::fs::open(path, flags, Mode::empty())?;
         let changes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let events = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&changes, &device, epoll::EventData::new_u64(0), events)?;
+        epoll::add(&changes, &device, epoll::EventData::new_u64(0), TO_READ)?;
         // SAFETY: the AsyncFd owns the descriptor, so it stays open for as long as it is registered.
         let changes = unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) }?;
-        Ok(Self { device, changes, unread: Vec::new() })
+        Ok(Self { device, changes, may_read: true, may_write: true, unread: Vec::new() })
     }
 
     /// Waits until a host is connected. A hang-up that was answered by a new connection before anybody
@@ -118,7 +137,7 @@ impl Port {
     }
 
     /// Waits until the port's state has changed since the last time.
-    fn poll_change(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_change(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut guard = ready!(self.changes.poll_read_ready(cx))?;
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
@@ -127,22 +146,56 @@ impl Port {
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         epoll::wait(&self.changes, &mut events[..], Some(&now))?;
         guard.clear_ready();
+        if !self.may_write {
+            self.watch(TO_READ)?;
+        }
+        (self.may_read, self.may_write) = (true, true);
         Poll::Ready(Ok(()))
     }
 
-    /// Tries `act` until it does not have to wait any more.
+    fn watch(&self, events: epoll::EventFlags) -> io::Result<()> {
+        Ok(epoll::modify(&self.changes, &self.device, epoll::EventData::new_u64(0), events)?)
+    }
+
+    fn poll_device(&mut self, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.poll_io(cx, Act::Read, |device| rustix::io::read(device, &mut *bytes))
+    }
+
+    /// Tries `call` until it does not have to wait any more.
     fn poll_io<T>(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
-        mut act: impl FnMut(rustix::fd::BorrowedFd<'_>) -> rustix::io::Result<T>,
+        act: Act,
+        mut call: impl FnMut(rustix::fd::BorrowedFd<'_>) -> rustix::io::Result<T>,
     ) -> Poll<io::Result<T>> {
         loop {
-            match act(self.device.as_fd()) {
-                Err(rustix::io::Errno::AGAIN) => ready!(self.poll_change(cx))?,
+            if !self.may(act) {
+                ready!(self.poll_change(cx))?;
+            }
+            match call(self.device.as_fd()) {
+                Err(rustix::io::Errno::AGAIN) => self.wait(act)?,
                 Err(rustix::io::Errno::INTR) => {}
                 done => return Poll::Ready(done.map_err(io::Error::from)),
             }
         }
+    }
+
+    fn may(&self, act: Act) -> bool {
+        match act {
+            Act::Read => self.may_read,
+            Act::Write => self.may_write,
+        }
+    }
+
+    fn wait(&mut self, act: Act) -> io::Result<()> {
+        match act {
+            Act::Read => self.may_read = false,
+            Act::Write => {
+                self.may_write = false;
+                self.watch(TO_READ.union(epoll::EventFlags::OUT))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -153,15 +206,20 @@ impl AsyncRead for Port {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let port = self.get_mut();
-        if !port.unread.is_empty() {
-            let count = port.unread.len().min(buffer.remaining());
-            buffer.put_slice(&port.unread[..count]);
-            port.unread.drain(..count);
+        if port.unread.is_empty() && buffer.remaining() >= AT_ONCE {
+            let unfilled = buffer.initialize_unfilled();
+            let count = ready!(port.poll_device(cx, &mut *unfilled))?;
+            buffer.advance(count);
             return Poll::Ready(Ok(()));
         }
-        let unfilled = buffer.initialize_unfilled();
-        let count = ready!(port.poll_io(cx, |device| rustix::io::read(device, &mut *unfilled)))?;
-        buffer.advance(count);
+        if port.unread.is_empty() {
+            let mut bytes = [0; AT_ONCE];
+            let count = ready!(port.poll_device(cx, &mut bytes))?;
+            port.unread.extend(&bytes[..count]);
+        }
+        let count = port.unread.len().min(buffer.remaining());
+        buffer.put_slice(&port.unread[..count]);
+        port.unread.drain(..count);
         Poll::Ready(Ok(()))
     }
 }
@@ -172,7 +230,7 @@ impl AsyncWrite for Port {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_io(cx, |device| rustix::io::write(device, bytes))
+        self.get_mut().poll_io(cx, Act::Write, |device| rustix::io::write(device, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

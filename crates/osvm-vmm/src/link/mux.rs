@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use osvm_wire::link::{MUX_SPLIT, port_header};
-use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
@@ -27,6 +27,10 @@ use door::Door;
 /// stream until the guest has been told, and gives up the link at one too many, so this leaves room
 /// above [`MAX_OPENED`] and [`MAX_ACCEPTED`](super::MAX_ACCEPTED) together.
 const MAX_STREAMS: usize = 128;
+
+/// Bytes that are read or written at once: a frame and its header are not worth a call each, and each call that the
+/// VMM sees is an interrupt of the guest's.
+const AT_ONCE: usize = 4 * MUX_SPLIT;
 
 /// Starts the multiplexer on a greeted socket. `held` is dropped once the socket has been closed.
 pub(crate) fn start(socket: UnixStream, guest_ports: &[u32], held: impl Send + 'static) -> Link {
@@ -78,7 +82,7 @@ async fn run(mut task: Task, closed: CancellationToken, held: impl Send) {
 }
 
 struct Task {
-    connection: Connection<Compat<Watched>>,
+    connection: Connection<Compat<BufStream<Watched>>>,
     requests: mpsc::Receiver<Reply>,
     /// Taken from `requests`, and the multiplexer was not ready for it.
     waiting: Option<Reply>,
@@ -134,12 +138,13 @@ impl Task {
     }
 }
 
-fn connection(socket: Watched) -> Connection<Compat<Watched>> {
+fn connection(socket: Watched) -> Connection<Compat<BufStream<Watched>>> {
     let mut config = Config::default();
     config.set_max_num_streams(MAX_STREAMS);
     // No room beyond each stream's first window, so windows don't grow.
     config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
     config.set_split_send_size(MUX_SPLIT);
+    let socket = BufStream::with_capacity(AT_ONCE, AT_ONCE, socket);
     Connection::new(socket.compat(), config, Mode::Client)
 }
 
