@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::admission;
 use crate::drivers::Drivers;
+use crate::folders::Own;
 use crate::greeter::Greeter;
 use crate::id::VmId;
 use crate::life::Life;
@@ -36,6 +37,12 @@ pub struct Settings {
     pub asleep_after: Duration,
     /// Connects guests to hosts; without it no VM can have any.
     pub relay: Option<Arc<Relay>>,
+}
+
+impl Settings {
+    pub(crate) fn own(&self) -> Own<'_> {
+        Own { home: &self.home, runtime: &self.runtime_dir }
+    }
 }
 
 /// Every VM of this home.

@@ -124,6 +124,11 @@ fn is_of_a_vm(folder: &Path, runtime: &Path) -> bool {
     first.is_some_and(|first| first.as_os_str().to_string_lossy().starts_with(PREFIX))
 }
 
+/// Once more when each is lent: until then it may become another.
+pub(crate) fn may_all_be_lent(folders: &[Folder], own: Own<'_>) -> Result<(), Cause> {
+    folders.iter().try_for_each(|it| may_be_lent(&it.host, it.access, own).map(drop))
+}
+
 /// The folder itself, wherever links lead, if it may be lent. Whoever could write to osvm's own files could have it
 /// do anything.
 fn may_be_lent(written: &Path, access: Access, own: Own<'_>) -> Result<PathBuf, Cause> {

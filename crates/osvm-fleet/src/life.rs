@@ -15,7 +15,7 @@ use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
-use crate::folders::{self, Lender, Own};
+use crate::folders::{self, Lender};
 use crate::greeter::Greeter;
 use crate::id::random;
 use crate::logs::Kept;
@@ -128,8 +128,12 @@ impl<G: Greeter> Life<G> {
     }
 
     async fn prepare(&self) -> Result<Prepared, Turn> {
-        let (preparer, plan) = (self.workshop.preparer.clone(), self.vm.plan.clone());
-        let work = tokio::task::spawn_blocking(move || preparer.prepare(&plan));
+        let (workshop, plan) = (Arc::clone(&self.workshop), self.vm.plan.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            // Before there is an image to build, which may take long.
+            folders::may_all_be_lent(&plan.folders, workshop.settings.own())?;
+            workshop.preparer.prepare(&plan)
+        });
         Ok(work.await.map_err(|error| bug(&error))??)
     }
 
@@ -170,8 +174,7 @@ impl<G: Greeter> Life<G> {
         let Some(jail) = self.workshop.drivers.jail() else {
             return Err(Cause::new(CauseKind::Machine, "nothing here can serve a folder"));
         };
-        let settings = &self.workshop.settings;
-        let own = Own { home: &settings.home, runtime: &settings.runtime_dir };
+        let own = self.workshop.settings.own();
         let (id, dir) = (&self.vm.id, &self.dir);
         let lender = Lender { jail, id, dir, own, vmm: machine.process() };
         self.vm.set_folders(lender.lend(folders).await?);

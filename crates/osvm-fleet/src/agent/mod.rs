@@ -57,20 +57,20 @@ pub enum AgentError {
     Full(#[source] io::Error),
     #[error("talk to the guest's agent")]
     Talk(#[source] io::Error),
-    #[error("guest's agent hung up before it answered")]
+    #[error("hear from the guest's agent: it hung up before it answered")]
     HungUp,
     #[error("read what the guest's agent sent")]
     Frame(#[from] FrameError),
     #[error("follow the session")]
     Session(#[from] SessionError),
-    #[error("guest's agent answered another question than {0}")]
+    #[error("ask the guest's agent: it answered another question than {0}")]
     OtherAnswer(&'static str),
-    #[error("guest's agent did not answer {question} within {} s", .after.as_secs())]
+    #[error("ask the guest's agent: no answer to {question} within {} s", .after.as_secs())]
     TimedOut { question: &'static str, after: Duration },
     /// Its link holds, and its streams do not.
-    #[error("guest's agent hangs up on the session again and again")]
+    #[error("follow the session: the guest's agent hangs up on it again and again")]
     HangsUp,
-    #[error("VM is gone")]
+    #[error("reach the guest: its VM has ended")]
     Gone,
 }
 

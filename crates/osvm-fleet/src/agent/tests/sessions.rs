@@ -195,7 +195,7 @@ async fn a_guest_that_hangs_up_again_and_again_is_not_its_agent() {
             () = hang_up => unreachable!("it does not end"),
         }
     });
-    assert!(why.await.unwrap().contains("hangs up on the session"));
+    assert!(why.await.unwrap().contains("hangs up on it"));
     assert!(exit.await.is_err());
 }
 
@@ -208,7 +208,7 @@ async fn a_session_ends_when_its_vm_is_given_up() {
     link.hang_up();
     agent.give_up();
     let lost = tokio::time::timeout(DEADLINE, exit).await.unwrap().unwrap_err();
-    assert_eq!(lost.to_string(), "session was lost: VM is gone");
+    assert_eq!(lost.to_string(), "session was lost: reach the guest: its VM has ended");
 }
 
 #[tokio::test]
