@@ -2,6 +2,7 @@
 
 mod bare;
 mod crowd;
+mod folders;
 mod hosts;
 mod osvm;
 mod table;
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Also measure what a guest's way to a host costs; needs root, for a network of its own
     #[arg(long)]
     hosts: bool,
+    /// Also measure what a lent folder costs; needs QEMU, and builds a kernel for it
+    #[arg(long)]
+    folders: bool,
     /// The osvm to measure [default: the release that is now built]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -58,6 +62,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.hosts {
         figures.extend(hosts::figures(&program, args.runs)?);
+    }
+    if args.folders {
+        figures.extend(folders::figures(&program, args.runs)?);
     }
     print!("{}", table::text(&figures));
     table::save(&figures, &args.out)

@@ -8,33 +8,48 @@ mod source;
 mod toolchain;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use build::Build;
-use fragment::Fragment;
 
 /// Raised when the steps in `build.rs` change what comes out.
 const RECIPE: u32 = 1;
+
+const SOURCES: &str = "/usr/src";
 
 /// Build the lean guest kernel (5 to 15 minutes the first time) and print the path of its vmlinux.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder with the distribution's linux-source-*.tar.* packages
-    #[arg(long, value_name = "DIR", default_value = "/usr/src")]
+    #[arg(long, value_name = "DIR", default_value = SOURCES)]
     sources: PathBuf,
     /// Where finished kernels are kept [default: osvm/kernel in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Options beyond those of guest/kernel/osvm.config, for an experiment
+    #[arg(long, value_name = "FILE")]
+    with: Option<PathBuf>,
     /// Compilers to run at once [default: as many as there are CPUs]
     #[arg(long, short, value_name = "N")]
     jobs: Option<usize>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let text = read_fragment()?;
+    println!("{}", kernel(args)?.display());
+    Ok(())
+}
+
+/// The kernel that also has the options in this file of the checkout.
+pub(crate) fn with(options: &str) -> Result<PathBuf> {
+    let options = crate::checkout().join(options);
+    kernel(&Args { sources: SOURCES.into(), with: Some(options), cache: None, jobs: None })
+}
+
+fn kernel(args: &Args) -> Result<PathBuf> {
+    let text = read_fragments(args.with.as_deref())?;
     toolchain::require(toolchain::ALWAYS)?;
     let source = source::newest(&args.sources)?;
     let patches = patches::read(&folder())?;
@@ -48,22 +63,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             kernel: &kernel,
             source: &source,
             patches: &patches,
-            fragment: &Fragment::parse(&text)?,
+            options: &text,
             jobs: jobs(args),
         };
         build_once(&build)?;
     }
-    println!("{}", kernel.join("vmlinux").display());
-    Ok(())
+    Ok(kernel.join("vmlinux"))
 }
 
-fn read_fragment() -> Result<String> {
-    let path = fragment_path();
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn fragment_path() -> PathBuf {
-    folder().join("osvm.config")
+/// The options of every kernel, and those that come on top.
+fn read_fragments(with: Option<&Path>) -> Result<String> {
+    let every = folder().join("osvm.config");
+    let read = |path: &Path| {
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    [Some(every.as_path()), with].into_iter().flatten().map(read).collect()
 }
 
 fn folder() -> PathBuf {
@@ -119,6 +133,6 @@ mod tests {
 
     #[test]
     fn the_projects_own_fragment_parses() {
-        Fragment::parse(&read_fragment().unwrap()).unwrap();
+        fragment::Fragment::parse(&read_fragments(None).unwrap()).unwrap();
     }
 }

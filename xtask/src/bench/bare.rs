@@ -1,7 +1,7 @@
 //! The floor: the same guest in a VMM that nobody manages.
 
 mod firecracker;
-mod qemu;
+pub(super) mod qemu;
 
 use std::ffi::OsString;
 use std::fs;

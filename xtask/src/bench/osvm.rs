@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// Set up when made; stops its VMs and removes its home when dropped.
 pub(super) struct Osvm {
     program: PathBuf,
-    home: PathBuf,
+    home: TempDir,
     /// The process whose network it has, if that is not the host's.
     network: Option<u32>,
 }
@@ -30,10 +31,9 @@ impl Osvm {
     fn with(program: &Path, network: Option<u32>) -> Result<Self> {
         let program =
             fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
-        let number = network.unwrap_or_else(std::process::id);
-        let home = std::env::temp_dir().join(format!("osvm-bench-{number}"));
-        fs::create_dir(&home).with_context(|| format!("make {}", home.display()))?;
-        let runtime = home.join("vms");
+        let home =
+            tempfile::Builder::new().prefix("osvm-bench-").tempdir().context("make a home")?;
+        let runtime = home.path().join("vms");
         fs::create_dir(&runtime).with_context(|| format!("make {}", runtime.display()))?;
         let osvm = Self { program, home, network };
         osvm.ok(&["setup"])?;
@@ -46,6 +46,10 @@ impl Osvm {
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "osvm {}: {stderr}", args.join(" "));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    pub(super) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Process id and run directory of a VM's VMM.
@@ -118,8 +122,8 @@ impl Osvm {
             }
         };
         // Its own, or no folder of /tmp could be lent.
-        command.args(args).env("OSVM_HOME", &self.home).stderr(Stdio::piped());
-        command.env("OSVM_RUNTIME_DIR", self.home.join("vms"));
+        command.args(args).env("OSVM_HOME", self.home()).stderr(Stdio::piped());
+        command.env("OSVM_RUNTIME_DIR", self.home().join("vms"));
         command
     }
 }
@@ -129,6 +133,5 @@ impl Drop for Osvm {
         for args in [&["mcp", "microvm", "stop", "--all"][..], &["daemon", "--stop"]] {
             let _ = self.command(args).output();
         }
-        let _ = fs::remove_dir_all(&self.home);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Build<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) source: &'a Source,
     pub(crate) patches: &'a [Patch],
-    pub(crate) fragment: &'a Fragment,
+    pub(crate) options: &'a str,
     pub(crate) jobs: usize,
 }
 
@@ -85,14 +85,14 @@ impl Build<'_> {
 
     fn configure(&self, tree: &Path) -> Result<()> {
         say("configuring");
-        let fragment = format!("KCONFIG_ALLCONFIG={}", super::fragment_path().display());
+        let asked = Fragment::parse(self.options)?;
+        let fragment = tree.join("osvm.config");
+        write(&fragment, self.options.as_bytes())?;
+        let fragment = format!("KCONFIG_ALLCONFIG={}", fragment.display());
         self.logged(make(tree).arg(fragment).arg("allnoconfig"), "make allnoconfig")?;
-        let lost = self.fragment.lost(&read(&tree.join(".config"))?);
+        let lost = asked.lost(&read(&tree.join(".config"))?);
         if !lost.is_empty() {
-            bail!(
-                "guest/kernel/osvm.config asks for what this kernel source does not give: {}",
-                lost.join(", ")
-            );
+            bail!("the options ask for what this kernel source does not give: {}", lost.join(", "));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 /// Those of a running QEMU that make the guest what it is, and what makes it stand alone.
-pub(super) fn arguments(pid: u64) -> Result<Vec<OsString>> {
+pub(in crate::bench) fn arguments(pid: u64) -> Result<Vec<OsString>> {
     const KEPT: [&str; 7] = ["-accel", "-cpu", "-m", "-smp", "-kernel", "-initrd", "-append"];
     const ALONE: [&str; 7] =
         ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"];
