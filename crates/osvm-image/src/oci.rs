@@ -17,7 +17,6 @@ mod layer;
 pub(crate) mod layout;
 mod manifest;
 mod merge;
-mod reference;
 pub(crate) mod registry;
 mod spool;
 pub(crate) mod tar;
@@ -33,7 +32,7 @@ use spool::Spool;
 
 pub(crate) use build::{Built, Job};
 pub use merge::NameError;
-pub use reference::{Reference, ReferenceError};
+pub use osvm_spec::{Reference, ReferenceError};
 pub use registry::{Access, Proxies, RegistryError, Transport};
 pub use tar::TarError;
 

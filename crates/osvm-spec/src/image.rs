@@ -19,7 +19,7 @@ use crate::{Digest, DigestError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ImageRef {
-    Registry(Repository),
+    Registry(Reference),
     /// As written: see [`Places`](crate::Places).
     Path(String),
     /// An image of the store.
@@ -29,9 +29,9 @@ pub enum ImageRef {
 
 /// An image of a registry, with everything that was left out put in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Repository {
+pub struct Reference {
     host: String,
-    name: String,
+    repository: String,
     version: Version,
 }
 
@@ -39,8 +39,15 @@ pub struct Repository {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Version {
     Tag(String),
-    /// `sha256:` or `sha512:` and its digits.
-    Digest(String),
+    Digest(Digest),
+}
+
+/// Why a text names no image of a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("image {text:?}: {why}")]
+pub struct ReferenceError {
+    text: String,
+    why: &'static str,
 }
 
 /// Why a text names no image.
@@ -50,8 +57,8 @@ pub enum ImageRefError {
     Empty,
     #[error("image has a control character")]
     Control,
-    #[error("image {text:?}: {why}")]
-    Registry { text: String, why: &'static str },
+    #[error(transparent)]
+    Registry(#[from] ReferenceError),
     #[error("image {0:?} looks like a file, and a path begins with '.', '/' or '~'")]
     LooksLikePath(String),
     #[error(transparent)]
@@ -90,8 +97,7 @@ impl FromStr for ImageRef {
         if !text.contains('/') && FILES.iter().any(|end| text.ends_with(end)) {
             return Err(ImageRefError::LooksLikePath(text.to_owned()));
         }
-        let wrong = |why| ImageRefError::Registry { text: text.to_owned(), why };
-        repository(text).map(Self::Registry).map_err(wrong)
+        Ok(Self::Registry(text.parse()?))
     }
 }
 
@@ -100,7 +106,7 @@ impl ImageRefError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::LooksLikePath(text) => Some(format!("--image ./{text}")),
-            Self::Registry { text, .. } => {
+            Self::Registry(ReferenceError { text, .. }) => {
                 text.split_once("://").map(|(_, rest)| format!("--image {rest}"))
             }
             Self::Package(error) => error.hint().map(str::to_owned),
@@ -109,15 +115,23 @@ impl ImageRefError {
     }
 }
 
-impl Repository {
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        reference(text).map_err(|why| ReferenceError { text: text.to_owned(), why })
+    }
+}
+
+impl Reference {
     /// `docker.io`, or a host with its port.
     pub fn host(&self) -> &str {
         &self.host
     }
 
     /// Within the host: `library/debian`.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn repository(&self) -> &str {
+        &self.repository
     }
 
     pub fn version(&self) -> &Version {
@@ -125,7 +139,7 @@ impl Repository {
     }
 }
 
-fn repository(text: &str) -> Result<Repository, &'static str> {
+fn reference(text: &str) -> Result<Reference, &'static str> {
     if text.contains("://") {
         return Err("it is an address on the web, and a registry's image has no scheme");
     }
@@ -148,10 +162,13 @@ fn repository(text: &str) -> Result<Repository, &'static str> {
         return Err("it is longer than 255 characters");
     }
     let version = match digest {
-        Some(digest) => Version::Digest(check_digest(digest)?.to_owned()),
+        Some(digest) => {
+            let digest = digest.parse().map_err(|_| "its digest is not sha256: and 64 digits")?;
+            Version::Digest(digest)
+        }
         None => Version::Tag(tag.to_owned()),
     };
-    Ok(Repository { host: host.to_owned(), name, version })
+    Ok(Reference { host: host.to_ascii_lowercase(), repository: name, version })
 }
 
 fn is_host(first: &str) -> bool {
@@ -208,34 +225,27 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_digest(digest: &str) -> Result<&str, &'static str> {
-    let (algorithm, digits) = digest.split_once(':').unwrap_or_default();
-    let length = match algorithm {
-        "sha256" => 64,
-        "sha512" => 128,
-        _ => 0,
-    };
-    let is_hex = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    match is_hex && length > 0 && digits.len() == length {
-        true => Ok(digest),
-        false => Err("its digest is neither sha256: and 64 digits nor sha512: and 128"),
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => digest.fmt(f),
+        }
     }
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, name, version } = self;
-        match version {
-            Version::Tag(tag) => write!(f, "{host}/{name}:{tag}"),
-            Version::Digest(digest) => write!(f, "{host}/{name}@{digest}"),
-        }
+        let Self { host, repository, version } = self;
+        let mark = if matches!(version, Version::Tag(_)) { ':' } else { '@' };
+        write!(f, "{host}/{repository}{mark}{version}")
     }
 }
 
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registry(repository) => repository.fmt(f),
+            Self::Registry(reference) => reference.fmt(f),
             Self::Path(path) => f.write_str(path),
             Self::Digest(digest) => digest.fmt(f),
             Self::Package(install) => install.fmt(f),
@@ -328,8 +338,13 @@ mod tests {
             "ho_st.x/y",
             "a:b:c",
             "a@",
+            "a@sha512:ab",
+            "u:p@x.y/a",
+            "a?b=c/d",
+            "x.y/a#b",
+            "x.y\\z/a",
         ] {
-            assert!(matches!(refused(text), ImageRefError::Registry { .. }), "{text}");
+            assert!(matches!(refused(text), ImageRefError::Registry(_)), "{text}");
         }
     }
 

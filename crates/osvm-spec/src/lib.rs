@@ -22,7 +22,7 @@ pub use config::{Config, ConfigError};
 pub use digest::{Digest, DigestError};
 pub use folders::{Access, FolderRule, FolderRuleError};
 pub use hosts::{HostPattern, HostRule, HostRuleError, Hosts, plain as plain_host_name};
-pub use image::{ImageRef, ImageRefError};
+pub use image::{ImageRef, ImageRefError, Reference, ReferenceError};
 pub use name::{NameError, ServerName};
 pub use places::Places;
 pub use resolve::{Apart, Folder, Overrides, Refusal, Server};

@@ -23,6 +23,7 @@ use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bound
 use super::{OciError, Reference, layer};
 use crate::Digest;
 use auth::Authorization;
+use osvm_spec::image::Version;
 
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,14 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 const DIGEST_HEADER: &str = "docker-content-digest";
 
+/// Docker's registry, as images are named and as it is reached.
+const DOCKER: (&str, &str) = ("docker.io", "registry-1.docker.io");
+
+/// The host that answers for a registry.
+fn answering(host: &str) -> &str {
+    if host == DOCKER.0 { DOCKER.1 } else { host }
+}
+
 /// One repository of a registry.
 pub(crate) struct Repository<'a> {
     reference: &'a Reference,
@@ -147,7 +156,7 @@ impl<'a> Repository<'a> {
         progress: &'a dyn Fn(u64, u64),
     ) -> Result<Self, OciError> {
         let failed = |source| pulling(reference, source);
-        let host = reference.registry();
+        let host = answering(reference.host());
         let plain = match access.transport {
             Transport::Auto => is_loopback(host),
             Transport::Tls => false,
@@ -170,7 +179,7 @@ impl<'a> Repository<'a> {
 
     /// The digest of what the reference means now.
     pub(crate) fn resolve(&mut self) -> Result<Digest, OciError> {
-        if let Some(digest) = self.reference.digest() {
+        if let Version::Digest(digest) = self.reference.version() {
             return Ok(digest.clone());
         }
         let url = format!("{}/manifests/{}", self.base, self.reference.version());
