@@ -113,6 +113,21 @@ fn with_tools_programs_that_know_of_no_proxy_reach_a_granted_host() {
 }
 
 #[test]
+fn with_tools_requests_and_a_program_of_gos_reach_a_granted_host() {
+    let flags = ["--allow", "api.example.test", "--memory", "512"];
+    let Some(scene) = Scene::with_tools(&flags) else { return };
+    fs::write(scene.world.www().join("told.json"), r#"{"said":"hello"}"#).unwrap();
+    let url = "https://api.example.test/told.json";
+    let fetch = format!("import requests; print(requests.get(\"{url}\").json()[\"said\"])");
+    for proxy in ["", "unset HTTP_PROXY HTTPS_PROXY http_proxy https_proxy; "] {
+        let python = format!("{proxy}REQUESTS_CA_BUNDLE=/tmp/ca.crt /usr/bin/python3 -c '{fetch}'");
+        assert_eq!(scene.sh(&python).expect(0).stdout.trim(), "hello");
+        let go = format!("{proxy}gron --monochrome {url}");
+        assert!(scene.sh(&go).expect(0).stdout.contains(r#"json.said = "hello";"#));
+    }
+}
+
+#[test]
 fn with_tools_git_clones_over_https_from_a_granted_host() {
     let flags = ["--allow", "api.example.test:443", "--memory", "512"];
     let Some(scene) = Scene::with_tools(&flags) else { return };

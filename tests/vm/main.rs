@@ -23,6 +23,7 @@ mod folders;
 mod forms;
 mod hostile;
 mod hosts;
+mod images;
 mod input;
 mod interrupts;
 mod isolation;

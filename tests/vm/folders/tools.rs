@@ -45,6 +45,40 @@ fn assert_all_owned_by(path: &Path, user: u32) {
     }
 }
 
+/// Two writers of one database: the second waits for the lock of the first, and is told so.
+#[test]
+fn sqlite_locks_a_database_of_the_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let guest = Guest::lent(&[(folder.path(), "/work:rw")]);
+    for mode in ["delete", "wal"] {
+        let script = format!(
+            r#"
+import sqlite3, subprocess, sys
+def open_it(): return sqlite3.connect("/work/{mode}.db", timeout=0.2, isolation_level=None)
+other = """
+import sqlite3, sys
+base = sqlite3.connect('/work/{mode}.db', timeout=0.2, isolation_level=None)
+try: base.execute('insert into t values (2)')
+except sqlite3.OperationalError as error: sys.exit(str(error))
+"""
+def write_elsewhere(): return subprocess.run([sys.executable, "-c", other], capture_output=True, text=True).stderr.strip()
+base = open_it()
+assert base.execute("pragma journal_mode={mode}").fetchone() == ("{mode}",)
+base.execute("create table t (n)")
+base.execute("begin immediate")
+base.execute("insert into t values (1)")
+assert write_elsewhere() == "database is locked", write_elsewhere()
+base.execute("commit")
+assert write_elsewhere() == ""
+print(base.execute("select sum(n) from t").fetchone()[0], base.execute("pragma integrity_check").fetchone()[0])
+"#
+        );
+        fs::write(folder.path().join("try.py"), script).unwrap();
+        assert_eq!(guest.ok("/usr/bin/python3 /work/try.py").trim(), "3 ok", "{mode}");
+    }
+    guest.stop();
+}
+
 #[test]
 fn npm_installs_a_package_of_the_hosts() {
     let folder = tempfile::tempdir().unwrap();
