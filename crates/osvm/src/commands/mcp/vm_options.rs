@@ -21,7 +21,7 @@ pub(crate) struct VmOptions {
     /// Command of the server, split as a shell would
     #[arg(long, value_name = "LINE", value_parser = split)]
     pub(crate) command: Option<Words>,
-    /// Root file system: a folder or a cpio archive
+    /// Root file system: a folder, a cpio or tar archive, or a container image on disk
     #[arg(long, visible_alias = "rootfs", value_name = "PATH")]
     pub(crate) image: Option<PathBuf>,
     /// Kernel, instead of the one that setup left
