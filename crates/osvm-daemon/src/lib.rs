@@ -2,7 +2,7 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`] and [`doctor`]: what works without a daemon.
+//! - [`setup`], [`doctor`] and [`images`]: what works without a daemon.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -10,6 +10,7 @@ pub mod client;
 pub mod doctor;
 mod home;
 mod host;
+pub mod images;
 mod payload;
 pub mod policy;
 mod service;

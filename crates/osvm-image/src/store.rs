@@ -14,6 +14,7 @@
 mod import;
 mod meta;
 mod source;
+mod unused;
 
 use std::fs;
 use std::io;

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use osvm_daemon::shim;
 
-use crate::commands::{completions, daemon, doctor, mcp, setup};
+use crate::commands::{completions, daemon, doctor, image, mcp, setup};
 use crate::error::{CliError, Form};
 use crate::{environment, output};
 
@@ -46,6 +46,8 @@ enum Command {
     Doctor(doctor::Args),
     #[command(subcommand)]
     Mcp(Box<mcp::Command>),
+    #[command(subcommand)]
+    Image(image::Command),
     Daemon(daemon::Args),
     Completions(completions::Args),
 }
@@ -79,6 +81,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Setup(args) => setup::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Mcp(command) => mcp::run(*command),
+        Command::Image(command) => image::run(command),
         Command::Daemon(args) => daemon::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -3,5 +3,6 @@
 pub(crate) mod completions;
 pub(crate) mod daemon;
 pub(crate) mod doctor;
+pub(crate) mod image;
 pub(crate) mod mcp;
 pub(crate) mod setup;

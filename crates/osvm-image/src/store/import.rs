@@ -57,9 +57,15 @@ pub enum ImportError {
 
 /// Which image a source gave when it last looked like this.
 #[derive(Serialize, Deserialize)]
-struct Known {
+pub(super) struct Known {
     fingerprint: String,
-    digest: Digest,
+    pub(super) digest: Digest,
+}
+
+impl Known {
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+    }
 }
 
 /// After that long a source that has changed just now is looked at again.
@@ -116,14 +122,13 @@ impl Store {
     }
 
     fn known(&self, source: &Source, look: &Look) -> Option<Image> {
-        let text = fs::read_to_string(self.root.join("sources").join(source.key())).ok()?;
-        let known: Known = serde_json::from_str(&text).ok()?;
+        let known = Known::read(&self.source_record(source))?;
         let same = known.fingerprint == look.fingerprint();
         same.then(|| self.inspect(&known.digest).ok())?
     }
 
     fn remember(&self, source: &Source, known: &Known) -> Result<(), ImportError> {
-        let path = self.root.join("sources").join(source.key());
+        let path = self.source_record(source);
         let text = serde_json::to_string(known).expect("digests are plain data");
         files::write_whole(&path, |out| out.write_all(text.as_bytes())).map_err(keeping(&path))
     }

@@ -3,6 +3,7 @@
 
 mod configuration;
 mod fake;
+mod images;
 mod osvm;
 mod record;
 mod releases;

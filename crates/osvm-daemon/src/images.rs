@@ -1,0 +1,164 @@
+//! The images of a home, looked at and tidied up; no daemon need run for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+pub use osvm_image::Progress as Step;
+use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
+use osvm_spec::Digest;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::Home;
+
+pub struct Images {
+    store: Store,
+}
+
+/// One image, as `osvm image` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImageInfo {
+    pub digest: Digest,
+    /// `disk` (squashfs, read only) or `cpio` (part of the initramfs).
+    pub kind: &'static str,
+    /// On disk.
+    pub size_bytes: u64,
+    /// What it was made from: a path, or a reference in a registry.
+    pub origin: String,
+    /// The digest that its registry or layout knows it by.
+    pub manifest: Option<Digest>,
+    pub architecture: Option<String>,
+    pub entrypoint: Vec<String>,
+    pub env: Vec<String>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    /// Servers and VMs.
+    pub used_by: Vec<String>,
+}
+
+/// Who uses which image.
+#[derive(Debug, Default)]
+pub struct Users(BTreeMap<Digest, Vec<String>>);
+
+/// What was removed.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Pruned {
+    pub images: Vec<Digest>,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Error)]
+pub enum ImagesError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("no image has a digest that begins with {0}")]
+    NoSuch(String),
+    #[error("{count} images have digests that begin with {text}")]
+    Several { text: String, count: usize },
+}
+
+impl Images {
+    pub fn open(home: &Home) -> Result<Self, ImagesError> {
+        Ok(Self { store: Store::open(&home.images())? })
+    }
+
+    /// The image of what is at `path`; made if it is not there, or what it is made from has changed.
+    pub fn build(
+        &self,
+        path: &Path,
+        mut step: impl FnMut(Step) + Send,
+    ) -> Result<Digest, ImagesError> {
+        Ok(self.store.import(&Source::at(path)?, &mut step)?.digest)
+    }
+
+    /// The largest first.
+    pub fn list(&self, users: &Users) -> Result<Vec<ImageInfo>, ImagesError> {
+        let mut images = self.store.list()?;
+        images.sort_by_key(|image| std::cmp::Reverse(image.size));
+        Ok(images.into_iter().map(|image| info(image, users)).collect())
+    }
+
+    pub fn inspect(&self, digest: &Digest, users: &Users) -> Result<ImageInfo, ImagesError> {
+        Ok(info(self.store.inspect(digest)?, users))
+    }
+
+    /// The image whose digest begins so, with or without `sha256:`.
+    pub fn find(&self, text: &str) -> Result<Digest, ImagesError> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        let all = self.store.others(&BTreeSet::new())?.into_iter().map(|(digest, _)| digest);
+        let mut found = all.filter(|digest| digest.hex().starts_with(hex)).collect::<Vec<_>>();
+        match (found.len(), found.pop()) {
+            (1, Some(digest)) => Ok(digest),
+            (0, _) => Err(ImagesError::NoSuch(text.to_owned())),
+            (count, _) => Err(ImagesError::Several { text: text.to_owned(), count }),
+        }
+    }
+
+    /// Reads all of it, and compares its digest.
+    pub fn verify(&self, digest: &Digest) -> Result<(), ImagesError> {
+        Ok(self.store.verify(digest)?)
+    }
+
+    /// VMs that run from it go on.
+    pub fn remove(&self, digest: &Digest) -> Result<(), ImagesError> {
+        Ok(self.store.remove(digest)?)
+    }
+
+    /// What [`prune`](Self::prune) would remove.
+    pub fn unused(&self, users: &Users) -> Result<Pruned, ImagesError> {
+        let others = self.store.others(&users.0.keys().cloned().collect())?;
+        let bytes = others.iter().map(|(_, bytes)| bytes).sum();
+        Ok(Pruned { images: others.into_iter().map(|(digest, _)| digest).collect(), bytes })
+    }
+
+    /// Removes images that nobody uses, and what imports that were given up have left.
+    pub fn prune(&self, users: &Users) -> Result<Pruned, ImagesError> {
+        let mut pruned = self.unused(users)?;
+        for digest in &pruned.images {
+            match self.store.remove(digest) {
+                // Somebody else was faster.
+                Err(StoreError::NotFound(_)) => {}
+                removed => removed?,
+            }
+        }
+        pruned.bytes += self.store.sweep()?;
+        Ok(pruned)
+    }
+
+    /// Notes that a server's image is what is at `path`.
+    pub fn used_from(&self, path: &Path, user: String, users: &mut Users) {
+        // What is there no more, or was never imported, has no image.
+        let source = Source::at(path).ok();
+        if let Some(digest) = source.and_then(|source| self.store.last(&source)) {
+            users.add(digest, user);
+        }
+    }
+}
+
+impl Users {
+    pub fn add(&mut self, digest: Digest, user: String) {
+        self.0.entry(digest).or_default().push(user);
+    }
+}
+
+fn info(image: Image, users: &Users) -> ImageInfo {
+    let used_by = users.0.get(&image.digest).cloned().unwrap_or_default();
+    ImageInfo {
+        kind: match image.root {
+            Root::Disk(_) => "disk",
+            Root::Cpio(_) => "cpio",
+        },
+        size_bytes: image.size,
+        origin: image.origin,
+        manifest: image.manifest,
+        architecture: image.architecture,
+        entrypoint: image.entrypoint,
+        env: image.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        user: image.user,
+        working_dir: image.workdir,
+        used_by,
+        digest: image.digest,
+    }
+}

@@ -1,0 +1,104 @@
+//! `osvm image`: what servers' images take on disk, and who uses them.
+
+mod build;
+mod inspect;
+mod list;
+mod prune;
+mod remove;
+mod verify;
+
+use clap::Subcommand;
+use osvm_daemon::images::{Images, ImagesError, Users};
+use osvm_spec::Digest;
+
+use crate::config_file::ConfigFile;
+use crate::error::{CliError, Kind};
+use crate::{daemon, environment};
+
+/// Make and look at servers' images, and remove what nobody uses
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Build(build::Args),
+    List(list::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Remove(remove::Args),
+    Prune(prune::Args),
+}
+
+pub(crate) fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Build(args) => build::run(&args),
+        Command::List(args) => list::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Remove(args) => remove::run(&args),
+        Command::Prune(args) => prune::run(&args),
+    }
+}
+
+fn open() -> Result<Images, CliError> {
+    Ok(Images::open(&environment::home()?)?)
+}
+
+/// Registered servers, the default image, and VMs.
+fn users(images: &Images) -> Result<Users, CliError> {
+    let (home, config) = (environment::home()?, ConfigFile::open()?.read()?);
+    let mut users = Users::default();
+    let default = config.microvm.rootfs_path.as_deref().map(environment::expand).transpose()?;
+    let default = default.unwrap_or_else(|| home.default_rootfs());
+    images.used_from(&default, "(default)".to_owned(), &mut users);
+    for server in &config.servers {
+        if let Some(written) = &server.image {
+            images.used_from(&environment::expand(written)?, server.id.to_string(), &mut users);
+        }
+    }
+    for vm in vms(&home)? {
+        if let Ok(digest) = vm.image.parse::<Digest>() {
+            users.add(digest, format!("VM {}", vm.name));
+        }
+    }
+    Ok(users)
+}
+
+/// Those of a daemon that runs.
+fn vms(home: &osvm_daemon::Home) -> Result<Vec<osvm_daemon::api::VmStatus>, CliError> {
+    use osvm_daemon::client::Client;
+    daemon::run(async {
+        match Client::find(home).await {
+            Some(client) => Ok(client.vms().await?),
+            None => Ok(Vec::new()),
+        }
+    })
+}
+
+impl From<ImagesError> for CliError {
+    fn from(error: ImagesError) -> Self {
+        match &error {
+            ImagesError::NoSuch(_) => {
+                Self::new(Kind::NoSuch, error.to_string()).hint("osvm image list")
+            }
+            ImagesError::Several { .. } => Self::usage(error.to_string()).hint("osvm image list"),
+            ImagesError::Store(_) | ImagesError::Import(_) => {
+                Self::failed(format!("failed to {}", chain(&error)))
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// `12.3 MiB`
+fn size(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// As many digits as tell images apart.
+fn short(digest: &Digest) -> &str {
+    &digest.hex()[..12]
+}
