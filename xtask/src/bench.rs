@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of SPECIFICATION.md, each beside its floor, in one run.
 
 mod bare;
+mod client;
 mod crowd;
 mod folders;
 mod hosts;

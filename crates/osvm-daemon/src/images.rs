@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use osvm_fleet::drivers;
 pub use osvm_image::Progress as Step;
 use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
 use osvm_spec::Digest;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::Home;
+use crate::api::{ApiError, ErrorKind};
 
 pub struct Images {
     store: Store,
@@ -59,6 +61,22 @@ pub enum ImagesError {
     Several { text: String, count: usize },
 }
 
+impl From<ImagesError> for ApiError {
+    fn from(error: ImagesError) -> Self {
+        let kind = match error {
+            ImagesError::NoSuch(_) => ErrorKind::NoSuch,
+            ImagesError::Several { .. } => ErrorKind::Usage,
+            ImagesError::Store(_) | ImagesError::Import(_) => {
+                return Self::new(
+                    ErrorKind::Failed,
+                    format!("failed to {}", drivers::chain(&error)),
+                );
+            }
+        };
+        Self::new(kind, error.to_string()).hint("osvm image list")
+    }
+}
+
 impl Images {
     pub fn open(home: &Home) -> Result<Self, ImagesError> {
         Ok(Self { store: Store::open(&home.images())? })
@@ -87,13 +105,19 @@ impl Images {
     /// The image whose digest begins so, with or without `sha256:`.
     pub fn find(&self, text: &str) -> Result<Digest, ImagesError> {
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        let all = self.store.others(&BTreeSet::new())?.into_iter().map(|(digest, _)| digest);
-        let mut found = all.filter(|digest| digest.hex().starts_with(hex)).collect::<Vec<_>>();
+        let mut found = self.all()?;
+        found.retain(|digest| digest.hex().starts_with(hex));
         match (found.len(), found.pop()) {
             (1, Some(digest)) => Ok(digest),
             (0, _) => Err(ImagesError::NoSuch(text.to_owned())),
             (count, _) => Err(ImagesError::Several { text: text.to_owned(), count }),
         }
+    }
+
+    /// Damaged ones, too.
+    pub fn all(&self) -> Result<Vec<Digest>, ImagesError> {
+        let all = self.store.others(&BTreeSet::new())?;
+        Ok(all.into_iter().map(|(digest, _)| digest).collect())
     }
 
     /// Reads all of it, and compares its digest.

@@ -92,6 +92,14 @@ pub(crate) fn safe(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
+/// Bytes in the unit that suits them.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}
+
 /// Characters that change the direction of what follows, and so what a line seems to say.
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -6,12 +6,12 @@ mod plain;
 mod scene;
 
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
+use super::client;
 use super::osvm::Osvm;
-use super::table::{Figure, median};
+use super::table::Figure;
 use crate::kernel;
 use scene::{CLIENT, LENT, OWN, Scene};
 
@@ -67,7 +67,7 @@ pub(super) fn figures(program: &Path, runs: usize) -> Result<Vec<Figure>> {
     let there = |client: &[String]| {
         let mut args = vec!["mcp", "microvm", "exec", "folders", "--"];
         args.extend(client.iter().map(String::as_str));
-        times(&osvm.ok(&args)?)
+        client::told(&osvm.ok(&args)?)
     };
     let absent =
         [CLIENT, "absent", &format!("{LENT}/absent"), &(runs * 40).to_string()].map(String::from);
@@ -79,7 +79,7 @@ pub(super) fn figures(program: &Path, runs: usize) -> Result<Vec<Figure>> {
     let (vmm, _) = osvm.vmm("folders")?;
     let plain = plain::measure(vmm, &disk(&osvm)?, &data)?;
 
-    let [echo, take, plain @ ..] = &plain[..] else { return Ok(Vec::new()) };
+    let [echo, take, plain @ ..] = &plain[..] else { bail!("the plain guest has told too little") };
     let mut figures = vec![
         Figure::millis("serial port: 64 MiB from the host", *take),
         Figure::millis("serial port: 64 bytes to the host and back", *echo),
@@ -103,12 +103,4 @@ fn disk(osvm: &Osvm) -> Result<std::path::PathBuf> {
     let blobs = blobs.collect::<std::io::Result<Vec<_>>>()?;
     let largest = blobs.iter().max_by_key(|blob| blob.metadata().map_or(0, |stat| stat.len()));
     Ok(largest.context("find the image's disk")?.path())
-}
-
-/// The middle one of the times that a client tells, in nanoseconds, one a line.
-fn times(text: &str) -> Result<Duration> {
-    let times = text.lines().map(|line| Ok(Duration::from_nanos(line.trim().parse()?)));
-    let times = times.collect::<Result<Vec<_>>>()?;
-    ensure!(!times.is_empty(), "the client has told nothing");
-    Ok(median(&times))
 }

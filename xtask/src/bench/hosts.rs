@@ -11,11 +11,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tempfile::TempDir;
 
+use super::client;
 use super::osvm::Osvm;
-use super::table::{Figure, median};
-use crate::checkout;
+use super::table::Figure;
 use network::Network;
 
 /// Where the server is. The address is one for documentation, which counts as public.
@@ -27,13 +26,15 @@ const OVERHEAD: f64 = 1.0;
 pub(super) fn figures(program: &Path, runs: usize) -> Result<Vec<Figure>> {
     let network = Network::new()?;
     network.enter(|| server::start(AT))?;
-    let client = client()?;
+    let folder = tempfile::tempdir()?;
+    let measure = folder.path().join("client");
+    client::compile("xtask/src/bench/hosts/client.rs", &measure)?;
     let osvm = Osvm::within(program, network.pid())?;
-    let mount = format!("{}:/bench", client.path().display());
+    let mount = format!("{}:/bench", folder.path().display());
     osvm.ok(&["mcp", "microvm", "launch", "hosts", "--allow", AT, "--mount", &mount])?;
 
     let here = |what: &str, count: usize| {
-        let mut command = network.command(&client.path().join("client"));
+        let mut command = network.command(&measure);
         told(command.args([what, AT, &count.to_string()]))
     };
     let there = |what: &str, at: &str, count: usize| {
@@ -71,24 +72,9 @@ fn beyond([here, there]: [Duration; 2], link: Duration) -> Duration {
     there.saturating_sub(here + link)
 }
 
-/// A folder with the client, which runs without any library.
-fn client() -> Result<TempDir> {
-    let folder = tempfile::tempdir()?;
-    let built = Command::new("rustc")
-        .args(["--edition=2024", "-O", "-Ctarget-feature=+crt-static", "-o"])
-        .arg(folder.path().join("client"))
-        .arg(checkout().join("xtask/src/bench/hosts/client.rs"))
-        .status()
-        .context("run rustc")?;
-    ensure!(built.success(), "build the client");
-    Ok(folder)
-}
-
-/// The middle one of the times that a client tells, in nanoseconds, one a line.
+/// What a client tells that is run so.
 fn told(client: &mut Command) -> Result<Duration> {
     let output = client.output().context("run the client")?;
     ensure!(output.status.success(), "client: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout)?;
-    let times = text.lines().map(|line| Ok(Duration::from_nanos(line.parse()?)));
-    Ok(median(&times.collect::<Result<Vec<_>>>()?))
+    client::told(&String::from_utf8(output.stdout)?)
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use osvm_spec::image::Version;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use ureq::config::RedirectAuthHeaders;
@@ -23,7 +24,6 @@ use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bound
 use super::{OciError, Reference, layer};
 use crate::Digest;
 use auth::Authorization;
-use osvm_spec::image::Version;
 
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

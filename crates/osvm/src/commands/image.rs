@@ -8,11 +8,12 @@ mod remove;
 mod verify;
 
 use clap::Subcommand;
+use osvm_daemon::api::ApiError;
 use osvm_daemon::images::{Images, ImagesError, Users};
 use osvm_spec::Digest;
 
 use crate::config_file::ConfigFile;
-use crate::error::{CliError, Kind};
+use crate::error::CliError;
 use crate::{daemon, environment};
 
 /// Make and look at servers' images, and remove what nobody uses
@@ -74,28 +75,8 @@ fn vms(home: &osvm_daemon::Home) -> Result<Vec<osvm_daemon::api::VmStatus>, CliE
 
 impl From<ImagesError> for CliError {
     fn from(error: ImagesError) -> Self {
-        match &error {
-            ImagesError::NoSuch(_) => {
-                Self::new(Kind::NoSuch, error.to_string()).hint("osvm image list")
-            }
-            ImagesError::Several { .. } => Self::usage(error.to_string()).hint("osvm image list"),
-            ImagesError::Store(_) | ImagesError::Import(_) => {
-                Self::failed(format!("failed to {}", chain(&error)))
-            }
-        }
+        ApiError::from(error).into()
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
-}
-
-/// `12.3 MiB`
-fn size(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// As many digits as tell images apart.

@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use super::Work;
 use super::scene::{CLIENT, LENT};
-use super::{Work, times};
 use crate::bench::bare::qemu;
+use crate::bench::client;
 
 /// The image's first program in this guest.
 pub(super) const INIT: &str = "/bench/init";
@@ -121,7 +122,7 @@ fn told(guest: &mut Child) -> Result<Vec<Duration>> {
         seen = seen + line + "\n";
         match (line.strip_prefix(MARK), parts.last_mut()) {
             (Some("end"), _) => {
-                let told = parts.iter().map(|part| times(part)).collect::<Result<_>>();
+                let told = parts.iter().map(|part| client::told(part)).collect::<Result<_>>();
                 return told.with_context(|| format!("measure in a plain guest:\n{seen}"));
             }
             (Some(_), _) => parts.push(String::new()),

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use crate::bench::client;
 use crate::checkout;
 
 /// Removed when dropped.
@@ -37,10 +38,8 @@ impl Scene {
             fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         }
         fill(&scene.data(), &tools)?;
-        ok(Command::new("rustc")
-            .args(["--edition=2024", "-O", "-Ctarget-feature=+crt-static", "-o"])
-            .arg(image.join(CLIENT.trim_start_matches('/')))
-            .arg(checkout().join("xtask/src/bench/folders/client.rs")))?;
+        let client = image.join(CLIENT.trim_start_matches('/'));
+        client::compile("xtask/src/bench/folders/client.rs", &client)?;
         Ok(scene)
     }
 

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use osvm_daemon::images::Step;
 
-use super::{open, size, users};
+use super::{open, users};
+use crate::environment;
 use crate::error::CliError;
+use crate::output::{self, size};
 use crate::progress::Progress;
-use crate::{environment, output};
 
 /// Make the image of a folder or an archive, ahead of the server's first start
 ///

@@ -2,9 +2,9 @@
 
 use osvm_daemon::images::ImageInfo;
 
-use super::{open, short, size, users};
+use super::{open, short, users};
 use crate::error::CliError;
-use crate::output;
+use crate::output::{self, size};
 use crate::table::Side::{Left, Right};
 use crate::table::Table;
 

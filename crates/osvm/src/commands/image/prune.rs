@@ -1,8 +1,8 @@
 //! `osvm image prune`
 
-use super::{open, short, size, users};
+use super::{open, short, users};
 use crate::error::CliError;
-use crate::output;
+use crate::output::{self, size};
 
 /// Remove the images that no server and no VM uses
 ///

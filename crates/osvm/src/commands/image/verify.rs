@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 fn asked(images: &Images, named: &[String]) -> Result<Vec<Digest>, CliError> {
     match named {
-        [] => Ok(images.unused(&osvm_daemon::images::Users::default())?.images),
+        [] => Ok(images.all()?),
         named => named.iter().map(|text| Ok(images.find(text)?)).collect(),
     }
 }

@@ -6,9 +6,10 @@ use osvm_daemon::api::VmStatus;
 use serde_json::{Value, json};
 
 use super::check::{Check, Group, Seen, short};
-use super::host::{disk_use, size};
+use super::host::disk_use;
 use super::limits::DISK;
 use super::stage::Stage;
+use crate::output::size;
 
 const GROUP: Group = Group("floods");
 

@@ -25,11 +25,3 @@ pub(super) fn disk_use(folder: &Path) -> io::Result<u64> {
     }
     Ok(bytes)
 }
-
-/// Bytes in the unit that suits them.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes >> 20 {
-        0 => format!("{} KiB", bytes >> 10),
-        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
-    }
-}

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::check::{Check, Group, Seen, short};
-use super::host::{disk_use, size};
+use super::host::disk_use;
 use super::stage::{Bystander, HOSTILE_MIB, Stage};
+use crate::output::size;
 
 const GROUP: Group = Group("more than it was given");
 
