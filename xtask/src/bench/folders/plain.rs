@@ -36,7 +36,7 @@ pub(super) fn init(works: &[Work], runs: usize) -> String {
         runs * 40
     );
     for work in works {
-        let client = work.client(LENT, runs).join(" ");
+        let client = quoted(&work.client(LENT, runs));
         script += &format!("echo '{MARK}{}'; {client}\n", work.name);
     }
     script + &format!("echo '{MARK}end'\nexec sleep 1000000\n")
@@ -131,4 +131,9 @@ fn told(guest: &mut Child) -> Result<Vec<Duration>> {
         }
     }
     bail!("the plain guest ended before it was done:\n{seen}")
+}
+
+/// For a shell, which would look for files by `*`.
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("'{word}' ")).collect()
 }

@@ -84,6 +84,15 @@ fn fill(data: &Path, tools: &Path) -> Result<()> {
         let identity = ["-c", "user.name=osvm", "-c", "user.email=osvm@localhost"];
         ok(Command::new("git").args(identity).args(arguments).current_dir(data.join("repository")))
     };
+    // Older than its index, or git reads them all again to be sure.
+    ok(Command::new("find").arg(data.join("repository")).args([
+        "-exec",
+        "touch",
+        "-d",
+        "1 hour ago",
+        "{}",
+        "+",
+    ]))?;
     git(&["init", "--quiet"])?;
     git(&["add", "--all"])?;
     git(&["commit", "--quiet", "--message", "Begin"])?;
