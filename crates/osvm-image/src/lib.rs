@@ -5,13 +5,16 @@
 //! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
 //! - [`kernel`]: guest kernels.
 //! - [`mcpb`]: bundles of a server and its manifest.
+//! - [`debian`]: layers of the distribution's packages. [`builder`]: what installs npm's and PyPI's packages, in a VM.
 //!
 //! Everything blocks, and everything arrives as an argument.
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod builder;
 mod config;
 pub mod cpio;
+pub mod debian;
 mod decompress;
 pub mod disk;
 mod files;
