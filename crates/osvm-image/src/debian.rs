@@ -1,9 +1,24 @@
 //! A base layer from the distribution's own packages. Needs apt and no root, and runs nothing that is in a package:
 //! what maintainer scripts would have done is done here, as far as servers need it.
+//!
+//! ```text
+//! names ── apt: with an empty system ──> .deb files ── unwanted ──> tree ── finish ──> layer
+//! ```
+//!
+//! The host's sources, lists and keys are apt's own: packages are as trusted as those that the host installs.
 
-use std::path::Path;
+mod apt;
+mod finish;
+mod tree;
+mod unwanted;
+
+use std::io;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use apt::Package;
+use tree::Tree;
 
 /// What servers of npm and PyPI run on.
 pub const RUNTIME: &[&str] = &[
@@ -11,13 +26,15 @@ pub const RUNTIME: &[&str] = &[
     "python3",
     // Whom programs trust by TLS.
     "ca-certificates",
-    // Servers about repositories start it: mcp-server-git.
+    // Servers about repositories start it: mcp-server-git. Without Perl, which a few of its commands are written in.
     "git",
     // Node's own program wants both.
     "libgcc-s1",
     "libstdc++6",
-    // What addons of npm with counters larger than a word are linked with.
+    // What addons of npm are linked with where the processor has no instruction for what they do.
     "libatomic1",
+    // Python's `zoneinfo` reads it: servers that tell the time.
+    "tzdata",
 ];
 
 /// What packages are built with; all of [`RUNTIME`] is among it.
@@ -28,8 +45,11 @@ pub const BUILD: &[&str] = &[
     "libgcc-s1",
     "libstdc++6",
     "libatomic1",
-    // Compilers and make: packages that bring no program for this machine are built from source.
+    "tzdata",
+    // Compilers and make, for packages that bring nothing for this machine.
     "build-essential",
+    // Builds of larger libraries are led by scripts in it.
+    "perl",
     // Headers for extensions of Python.
     "python3-dev",
     // What `python3 -m venv` copies: builds of older packages call it.
@@ -38,20 +58,89 @@ pub const BUILD: &[&str] = &[
     "pkg-config",
 ];
 
+/// A shell and what scripts in it take for granted: the distribution's essential packages, without those that
+/// install packages, boot a machine, or let people log in.
+const ESSENTIAL: &[&str] = &[
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "debianutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "libc-bin",
+    "mawk",
+    "sed",
+    "tar",
+];
+
 /// Why there is no layer.
 #[derive(Debug, Error)]
 pub enum DebianError {
-    #[error("make a layer of {0}: not yet")]
-    Missing(String),
+    #[error("start {program}, which is part of Debian and its kin")]
+    NoProgram { program: &'static str, source: io::Error },
+    #[error("find {packages} in the package lists: {reason}")]
+    Unknown { packages: String, reason: String },
+    #[error("download packages of the distribution: {reason}")]
+    Apt { reason: String },
+    #[error("unpack {package}: {reason}")]
+    Unpack { package: String, reason: String },
+    #[error("read {package}")]
+    Read { package: String, source: io::Error },
+    #[error("unpack {package}: {name} in it leads out of the root")]
+    Name { package: String, name: String },
+    #[error("write {}: the file system is full", path.display())]
+    Full { path: PathBuf },
+    #[error("write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("finish the layer: no package has brought {0}")]
+    Lacks(&'static str),
 }
 
-/// Writes a layer with the distribution's `packages`, and all that they need, to `target`: a compressed tar archive, the
-/// same for the same packages. `work` is a folder for what is downloaded, which may be kept for the next time.
+impl DebianError {
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::Write { path, source },
+        }
+    }
+}
+
+/// Writes a layer with `packages` of the distribution, and all that they need, to `target`: a compressed tar archive, the
+/// same for the same packages. What is downloaded stays in the folder `work`, for the next time.
 pub fn layer(
     packages: &[&str],
-    _work: &Path,
-    _target: &Path,
-    _say: &mut dyn FnMut(&str),
+    work: &Path,
+    target: &Path,
+    say: &mut dyn FnMut(&str),
 ) -> Result<(), DebianError> {
-    Err(DebianError::Missing(packages.join(", ")))
+    let all: Vec<_> = ESSENTIAL.iter().chain(packages).copied().collect();
+    let needed = apt::needed(&all, work)?;
+    say(&format!("downloading {} packages of the distribution", needed.len()));
+    apt::download(&all, &needed, work)?;
+    let wanted: Vec<_> =
+        needed.into_iter().filter(|package| unwanted::is_wanted(&package.name, packages)).collect();
+    say(&format!("unpacking {} packages, {}", wanted.len(), mib(size(&wanted))));
+    let mut tree = Tree::new(work)?;
+    wanted.iter().try_for_each(|package| tree.unpack(package))?;
+    finish::finish(&mut tree)?;
+    tree.write(target)?;
+    let size = target.metadata().map_or(0, |metadata| metadata.len());
+    say(&format!("wrote {} files, {}", tree.len(), mib(size)));
+    Ok(())
 }
+
+fn size(packages: &[Package]) -> u64 {
+    packages.iter().filter_map(|package| package.file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+#[cfg(test)]
+mod tests;
