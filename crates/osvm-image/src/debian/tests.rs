@@ -70,6 +70,7 @@ fn small(folder: &Path) -> Option<PathBuf> {
         put(root, "usr/share/base-passwd/group.master", "root:*:0:\n", 0o644);
         put(root, "bin/su", "su", 0o4755);
         put(root, "usr/share/doc/base/README", "text", 0o644);
+        put(root, "usr/bin/a-first-one", "", 0o644);
         put(root, "usr/bin/mawk", "mawk", 0o755);
         fs::hard_link(root.join("usr/bin/mawk"), root.join("usr/bin/zawk")).unwrap();
     })?;
@@ -101,6 +102,19 @@ fn packages_become_one_root_with_a_merged_usr() {
     assert_eq!(names["usr/bin/zawk"], (EntryType::Link, 0o755, "usr/bin/mawk".to_owned()));
     assert_eq!(names["tmp"].1, 0o1777);
     assert!(!names.contains_key("usr/share/doc/base/README"));
+}
+
+#[test]
+fn an_empty_file_has_its_own_content() {
+    let folder = TempDir::new().unwrap();
+    let Some(layer) = small(folder.path()) else { return };
+    let names = names(&layer);
+    let empty = names.iter().filter(|(name, _)| name.starts_with("usr/bin/"));
+    let links: Vec<_> = empty.filter(|(_, (kind, ..))| *kind == EntryType::Link).collect();
+    assert_eq!(links.len(), 1, "{links:?}");
+    assert_eq!(content(&layer, "usr/bin/su"), "su");
+    assert_eq!(content(&layer, "usr/bin/mawk"), "mawk");
+    assert_eq!(content(&layer, "usr/bin/a-first-one"), "");
 }
 
 #[test]

@@ -168,36 +168,38 @@ impl Tree {
     }
 
     fn write_all(&self, archive: &mut tar::Builder<impl Write>) -> io::Result<()> {
-        // A content with several names is written once.
-        let mut names = HashMap::new();
+        let mut firsts = HashMap::new();
         for (name, node) in &self.nodes {
             match node {
                 Node::Folder { mode } => {
-                    archive.append_data(
-                        &mut header(EntryType::Directory, *mode, 0),
-                        name,
-                        io::empty(),
-                    )?;
+                    let mut header = header(EntryType::Directory, *mode, 0);
+                    archive.append_data(&mut header, name, io::empty())?;
                 }
                 Node::Symlink(to) => {
                     archive.append_link(&mut header(EntryType::Symlink, 0o777, 0), name, to)?;
                 }
                 Node::File { mode, at, size } => {
-                    let first = *names.entry(*at).or_insert(name);
-                    if *size > 0 && first != name {
-                        archive.append_link(&mut header(EntryType::Link, *mode, 0), name, first)?;
-                        continue;
-                    }
-                    let content = self.read(*at, *size)?;
-                    archive.append_data(
-                        &mut header(EntryType::Regular, *mode, *size),
-                        name,
-                        content,
-                    )?;
+                    // A content with several names is written once; one of no bytes lies where the next one does.
+                    let first = if *size > 0 { *firsts.entry(*at).or_insert(name) } else { name };
+                    self.write_file(archive, name, first, (*mode, *at, *size))?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn write_file(
+        &self,
+        archive: &mut tar::Builder<impl Write>,
+        name: &Path,
+        first: &Path,
+        (mode, at, size): (u32, u64, u64),
+    ) -> io::Result<()> {
+        if first != name {
+            return archive.append_link(&mut header(EntryType::Link, mode, 0), name, first);
+        }
+        let content = self.read(at, size)?;
+        archive.append_data(&mut header(EntryType::Regular, mode, size), name, content)
     }
 }
 
