@@ -49,15 +49,17 @@ def installers(request, archive):
 
 
 def add_headers(archive, package):
-    for name, content, _ in contents(package):
-        if name.startswith("include/") and (not name.startswith(MACHINES) or name.startswith(MACHINE)):
-            add_file(archive, "usr/local/" + name, content)
+    for name, content, _ in contents(package, is_header):
+        add_file(archive, "usr/local/" + name, content)
+
+
+def is_header(name):
+    return name.startswith("include/") and (not name.startswith(MACHINES) or name.startswith(MACHINE))
 
 
 def add_npm(archive, package):
-    for name, content, mode in contents(package):
-        if not name.startswith(UNUSED):
-            add_file(archive, "usr/local/lib/node_modules/npm/" + name, content, mode)
+    for name, content, mode in contents(package, lambda name: not name.startswith(UNUSED)):
+        add_file(archive, "usr/local/lib/node_modules/npm/" + name, content, mode)
     for name in ("npm", "npx"):
         add_link(archive, f"usr/local/bin/{name}", f"../lib/node_modules/npm/bin/{name}-cli.js")
 
@@ -149,12 +151,16 @@ def opened(package):
     return tarfile.open(fileobj=io.BytesIO(package), mode="r:gz")
 
 
-def contents(package):
-    """(name, content, mode) of each file, sorted; npm's packages have one folder around everything."""
+def contents(package, wanted):
+    """(name, content, mode) of each wanted file, sorted; npm's packages have one folder around everything."""
+    found = []
     with opened(package) as files:
-        members = sorted((file for file in files if file.isreg()), key=lambda file: file.name)
-        for file in members:
-            yield file.name.partition("/")[2], files.extractfile(file).read(), 0o755 if file.mode & 0o100 else 0o644
+        # In the order of the package: to go back is to decompress all of it again.
+        for file in files:
+            name = file.name.partition("/")[2]
+            if file.isreg() and wanted(name):
+                found.append((name, files.extractfile(file).read(), 0o755 if file.mode & 0o100 else 0o644))
+    return sorted(found)
 
 
 def read_bytes(path):
