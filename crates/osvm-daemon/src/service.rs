@@ -85,6 +85,9 @@ type Shared = State<Arc<Daemon>>;
 /// Serves until told to end by SIGTERM or SIGINT. VMs go on running. Returns at once, successfully,
 /// when another daemon of this home is already there.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
+    // Of a session of its own, and so is all that it starts: no terminal's end, and no Ctrl-C, is theirs. Fails only
+    // for a process that leads a group already, as under a service manager, which is just as good.
+    let _ = rustix::process::setsid();
     let relay = relay::start(&options.host.shim);
     rights::give_up();
     let home = &options.home;
@@ -95,9 +98,6 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         announce();
         return Ok(());
     };
-    // Of a session of its own, so that no terminal's end is its end. Fails only for a process that
-    // leads a group already, as under a service manager, which is just as good.
-    let _ = rustix::process::setsid();
     let listener = listen(home)?;
     let daemon = Arc::new(Daemon::open(&options, relay).await?);
     tokio::spawn(stop_idle(Arc::clone(&daemon)));
