@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
-use osvm_spec::{Folder, Hosts, Overrides, Secrets, ServerName};
+use osvm_spec::{Digest, Folder, Hosts, Overrides, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -22,10 +22,11 @@ pub mod path {
     pub const CALL: &str = "/servers/{name}/call";
     pub const LIST: &str = "/servers/{name}/list";
     pub const RUN: &str = "/servers/{name}/run";
+    pub const WORK: &str = "/work";
 }
 
 /// What an HTTP upgrade switches to: bytes of one session, framed as [`crate::stream`] says for
-/// `exec`, unframed for `run`.
+/// `exec` and `work`, unframed for `run`.
 pub const UPGRADE: &str = "osvm-stream";
 
 /// `GET /v1/info`
@@ -207,6 +208,19 @@ pub struct ExecRequest {
     pub user: Option<String>,
 }
 
+/// `POST /v1/work`, upgraded: one command, as root, in a VM of its own that ends with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkRequest {
+    /// An image of the store.
+    pub image: Digest,
+    pub argv: Vec<String>,
+    /// In MiB.
+    pub memory_mb: u64,
+    pub vcpus: u64,
+    #[serde(default)]
+    pub hosts: Hosts,
+}
+
 /// `GET /v1/vms/{name}/logs?source=server&follow=true`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogsQuery {
@@ -278,6 +292,7 @@ mod tests {
             path::CALL,
             path::LIST,
             path::RUN,
+            path::WORK,
         ];
         served.sort_unstable();
         assert_eq!(described.paths.keys().collect::<Vec<_>>(), served);

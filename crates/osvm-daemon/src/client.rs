@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::api::{
     ApiError, CallAnswer, CallRequest, ErrorKind, ExecRequest, Info, LaunchEvent, LaunchRequest,
-    ListAnswer, ListRequest, LogsQuery, ROOT, RunRequest, VmStatus,
+    ListAnswer, ListRequest, LogsQuery, ROOT, RunRequest, VmStatus, WorkRequest,
 };
 use crate::home::Home;
 
@@ -111,6 +111,11 @@ impl Client {
     /// A command beside the server, in [`crate::stream::ExecFrame`]s.
     pub async fn exec(&self, name: &ServerName, request: &ExecRequest) -> Result<Upgraded> {
         connection::upgrade(&self.home, &path(&format!("/vms/{name}/exec")), request).await
+    }
+
+    /// A command in a VM of its own, in the same frames.
+    pub async fn work(&self, request: &WorkRequest) -> Result<Upgraded> {
+        connection::upgrade(&self.home, &path("/work"), request).await
     }
 
     async fn ask<T: DeserializeOwned>(

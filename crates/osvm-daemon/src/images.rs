@@ -5,16 +5,28 @@ use std::path::Path;
 
 use osvm_fleet::drivers;
 pub use osvm_image::Progress as Step;
+pub use osvm_image::oci::{Access, Proxies};
 use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
-use osvm_spec::Digest;
+use osvm_spec::{Digest, ImageRef, Reference};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::Home;
 use crate::api::{ApiError, ErrorKind};
+use crate::{Home, builder};
 
 pub struct Images {
     store: Store,
+}
+
+/// What an image is made from that is not on this host as it is.
+pub(crate) fn source(image: &ImageRef) -> Option<Source> {
+    match image {
+        ImageRef::Registry(reference) => {
+            Some(Source::registry(reference.clone(), Access::default()))
+        }
+        ImageRef::Package(install) => Some(Source::Stack(builder::stack(install))),
+        ImageRef::Path(_) | ImageRef::Digest(_) => None,
+    }
 }
 
 /// One image, as `osvm image` shows it.
@@ -91,6 +103,17 @@ impl Images {
         Ok(self.store.import(&Source::at(path)?, &mut step)?.digest)
     }
 
+    /// What a reference means in its registry at this moment.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        access: Access,
+        mut step: impl FnMut(Step) + Send,
+    ) -> Result<Digest, ImagesError> {
+        let source = Source::registry(reference.clone(), access);
+        Ok(self.store.import(&source, &mut step)?.digest)
+    }
+
     /// The largest first.
     pub fn list(&self, users: &Users) -> Result<Vec<ImageInfo>, ImagesError> {
         let mut images = self.store.list()?;
@@ -151,12 +174,28 @@ impl Images {
         Ok(pruned)
     }
 
-    /// Notes that a server's image is what is at `path`.
-    pub fn used_from(&self, path: &Path, user: String, users: &mut Users) {
-        // What is there no more, or was never imported, has no image.
-        let source = Source::at(path).ok();
-        if let Some(digest) = source.and_then(|source| self.store.last(&source)) {
+    /// Notes that this is a server's image. Paths are absolute.
+    pub fn used(&self, image: &ImageRef, user: String, users: &mut Users) {
+        if let Some(digest) = self.of(image) {
             users.add(digest, user);
+        }
+    }
+
+    /// Notes the images in which others are made.
+    pub fn used_by_builds(&self, users: &mut Users) {
+        for origin in builder::OWN {
+            if let Some(digest) = self.store.last(&builder::own(origin)) {
+                users.add(digest, "(builds)".to_owned());
+            }
+        }
+    }
+
+    /// The image that this stood for the last time. Nothing for what was never made here, or is there no more.
+    pub fn of(&self, image: &ImageRef) -> Option<Digest> {
+        match image {
+            ImageRef::Digest(digest) => Some(digest.clone()),
+            ImageRef::Path(path) => self.store.last(&Source::at(path.as_ref()).ok()?),
+            image => self.store.last(&source(image)?),
         }
     }
 }

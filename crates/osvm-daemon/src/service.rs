@@ -14,6 +14,7 @@ mod run;
 mod servers;
 mod usage;
 mod vms;
+mod work;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -78,6 +79,7 @@ pub(crate) struct Daemon {
     fleet: Arc<Fleet<McpGreeter>>,
     idle_stop: Option<Duration>,
     recordings: Recordings,
+    store: Store,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -127,7 +129,8 @@ fn routes() -> Router<Arc<Daemon>> {
         .route(path::EXEC, post(exec::start))
         .route(path::CALL, post(servers::call))
         .route(path::LIST, post(servers::list))
-        .route(path::RUN, post(run::start));
+        .route(path::RUN, post(run::start))
+        .route(path::WORK, post(work::start));
     Router::new()
         .nest(api::ROOT, paths)
         .fallback(answer::no_such_path)
@@ -158,11 +161,11 @@ impl Daemon {
             relay: relay::reach(relay),
         };
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
-        let preparer = Preparer::new(store, assembler);
+        let preparer = Preparer::new(store.clone(), assembler);
         let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
         let (home, host) = (home.clone(), host.clone());
         let recordings = Recordings::default();
-        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings })
+        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, store })
     }
 }
 

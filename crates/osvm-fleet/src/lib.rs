@@ -31,6 +31,6 @@ mod vm;
 pub use fleet::{Fleet, Launch, Settings};
 pub use greeter::{GreetError, Greeter, Greeting, Pipes};
 pub use id::VmId;
-pub use plan::{Plan, StartedBy};
+pub use plan::{Plan, Purpose, Rootfs, StartedBy};
 pub use prepare::Preparer;
 pub use vm::{Ending, Facts, Server, Timings, Visit, Vm};

@@ -19,6 +19,7 @@ use crate::folders::{self, Lender};
 use crate::greeter::Greeter;
 use crate::id::random;
 use crate::logs::Kept;
+use crate::plan::Purpose;
 use crate::prepare::Prepared;
 use crate::reach::{self, Outside, Ways};
 use crate::record::{ReadyRecord, Record};
@@ -246,8 +247,11 @@ impl<G: Greeter> Life<G> {
         }
     }
 
-    /// Has the server answer MCP.
+    /// Has the server answer MCP, if there is to be one.
     async fn meet(&self, limit: Duration) -> Result<(), Cause> {
+        if self.vm.plan.purpose == Purpose::Work {
+            return Ok(());
+        }
         self.vm.converse(&self.workshop.greeter, limit).await.map(drop)
     }
 
@@ -416,11 +420,12 @@ impl From<Cause> for Turn {
 fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) -> Facts {
     let (plan, image) = (&vm.plan, &prepared.image);
     let command = if plan.command.is_empty() { &image.entrypoint } else { &plan.command };
+    let command = command.iter().chain(&plan.args).cloned().collect();
     Facts {
         vmm: format!("{} {}", driver.name(), driver.version()),
         accelerator: driver.accelerator().to_owned(),
         image: image.digest.to_string(),
-        command: command.clone(),
+        command,
         env: image.env.iter().chain(&plan.env).cloned().collect(),
         user: plan.user.clone().or_else(|| image.user.clone()),
         working_dir: plan.working_dir.clone().or_else(|| image.workdir.clone()),

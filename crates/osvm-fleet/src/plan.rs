@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use osvm_spec::{CpuTemplate, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName};
+use osvm_spec::{CpuTemplate, Digest, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 
 /// Everything the fleet needs to start one server's VM.
@@ -15,10 +15,14 @@ pub struct Plan {
     #[serde(default)]
     pub cpu_template: CpuTemplate,
     pub kernel: PathBuf,
-    /// A folder, or a `newc` archive.
-    pub rootfs: PathBuf,
+    pub rootfs: Rootfs,
+    #[serde(default)]
+    pub purpose: Purpose,
     /// Command of the server; the image's own when empty.
     pub command: Vec<String>,
+    /// Words behind it.
+    #[serde(default)]
+    pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     /// Added to the environment of server processes, and written to no file.
     #[serde(skip)]
@@ -38,6 +42,27 @@ pub struct Plan {
     /// What the server tries beyond its grants is noted.
     #[serde(default)]
     pub record: bool,
+}
+
+/// What a guest's root file system is made from. Its text is a path or a digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Rootfs {
+    /// An image of the store.
+    Image(Digest),
+    /// A folder or an archive, which is imported first.
+    Path(PathBuf),
+}
+
+/// What a VM is for, and so when it is ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To run a server: ready when it answered MCP.
+    #[default]
+    Serve,
+    /// To run commands: ready when the agent answered.
+    Work,
 }
 
 impl Plan {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use osvm_image::initramfs::{Assembler, InitramfsError};
 use osvm_image::kernel::{self, KernelError};
-use osvm_image::{Image, ImportError, Root, Source, Store};
+use osvm_image::{Image, Root, Source, Store, StoreError};
 use osvm_vmm::{BootProtocol, Kernel};
 
 use crate::drivers::chain;
-use crate::plan::Plan;
+use crate::plan::{Plan, Rootfs};
 use crate::state::{Cause, CauseKind};
 
 /// Makes machines' files and keeps them for the next one.
@@ -36,9 +36,7 @@ impl Preparer {
 
     pub(crate) fn prepare(&self, plan: &Plan) -> Result<Prepared, Cause> {
         let kernel = kernel::open(&plan.kernel).map_err(|error| no_kernel(plan, &error))?;
-        let source = Source::at(&plan.rootfs).map_err(|error| no_image(plan, &error))?;
-        let import = self.store.import(&source, &mut |_| {});
-        let image = import.map_err(|error| no_image(plan, &error))?;
+        let image = self.image(&plan.rootfs)?;
         let (base, disk) = match &image.root {
             Root::Cpio(path) => (Some(path.as_path()), None),
             Root::Disk(path) => (None, Some(path.clone())),
@@ -50,14 +48,23 @@ impl Preparer {
         let kernel = Kernel { path: kernel.path, boot, args: kernel.args };
         Ok(Prepared { kernel, initramfs, disk, image })
     }
+
+    fn image(&self, rootfs: &Rootfs) -> Result<Image, Cause> {
+        match rootfs {
+            Rootfs::Image(digest) => self.store.inspect(digest).map_err(|error| lost(&error)),
+            Rootfs::Path(path) => Source::at(path)
+                .and_then(|source| self.store.import(&source, &mut |_| {}))
+                .map_err(|error| hinted(path, &error)),
+        }
+    }
 }
 
 fn no_kernel(plan: &Plan, error: &KernelError) -> Cause {
     hinted(&plan.kernel, error)
 }
 
-fn no_image(plan: &Plan, error: &ImportError) -> Cause {
-    hinted(&plan.rootfs, error)
+fn lost(error: &StoreError) -> Cause {
+    Cause::new(CauseKind::Machine, format!("failed to {}", chain(error))).hint("osvm image list")
 }
 
 fn no_initramfs(error: &InitramfsError) -> Cause {

@@ -10,9 +10,12 @@
 //! is ([`Installed`]) is told before that, in the archive's first entry.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use osvm_spec::packages::{Ecosystem, Install, Program};
 use serde::{Deserialize, Serialize};
+
+use crate::oci::{OciError, first};
 
 /// Brings Node, npm and uv out of the registries, pinned by their checksums: see [`ToolboxRequest`].
 pub const TOOLBOX: &str = concat!(
@@ -158,6 +161,13 @@ impl Installed {
     /// Of the bytes of [`INSTALLED`], which are hostile.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
+    }
+
+    /// Of an archive that [`INSTALL`] has written.
+    pub fn of(layer: &Path) -> Result<Self, OciError> {
+        let bytes = first::read(layer, INSTALLED, MAX_INSTALLED)?;
+        let what = INSTALLED.to_owned();
+        Self::parse(&bytes).map_err(|source| OciError::Json { what, source })
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// How to start what is in the image. Every key may be absent, or nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Config {
+pub struct Config {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,
     /// `NAME=value`
@@ -22,6 +22,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Of an image that says nothing but how its server is started.
+    pub fn new(entrypoint: Vec<String>, env: Vec<String>) -> Self {
+        Self { entrypoint: Some(entrypoint), env: Some(env), ..Self::default() }
+    }
+
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }

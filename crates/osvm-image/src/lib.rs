@@ -26,6 +26,7 @@ pub mod mcpb;
 pub mod oci;
 pub mod store;
 
+pub use config::Config;
 pub use store::{
-    Digest, Image, ImportError, Local, Progress, Remote, Root, Source, Store, StoreError,
+    Digest, Image, ImportError, Local, Progress, Remote, Root, Source, Stack, Store, StoreError,
 };

@@ -12,6 +12,7 @@
 mod archive;
 mod build;
 mod docker;
+pub(crate) mod first;
 pub(crate) mod fuzz;
 mod layer;
 pub(crate) mod layout;
@@ -55,11 +56,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 30, ratio: 200, entries: 500_000, memory: 48 << 20, layers: 1000 }
+        Self::USUAL
     }
 }
 
 impl Limits {
+    pub(crate) const USUAL: Self =
+        Self { bytes: 64 << 30, ratio: 200, entries: 500_000, memory: 48 << 20, layers: 1000 };
+
     fn hold(&self, found: u64, limit: u64, what: &'static str) -> Result<(), OciError> {
         if found > limit { Err(OciError::Limit { limit, what }) } else { Ok(()) }
     }

@@ -7,11 +7,13 @@
 //! <root>/locks/<path>       held while a source is imported
 //! <root>/parts/<path>       an image while it is built
 //! <root>/parts/<path>.pull  its layers, until it is built
+//! <root>/layers/<name>      layers that osvm made itself, for many images
 //! ```
 //!
 //! A `<path>` is a hash that stands for a source.
 
 mod import;
+mod layers;
 mod meta;
 mod source;
 mod unused;
@@ -23,8 +25,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use import::{ImportError, Progress};
+pub use layers::{Draft, Hold};
 pub use osvm_spec::{Digest, DigestError};
-pub use source::{Local, Remote, Source};
+pub use source::{Local, Remote, Source, Stack};
 
 use crate::files;
 use meta::Meta;
@@ -78,7 +81,7 @@ impl Store {
     /// Makes the root folder (0700) when there is none.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let store = Self { root: root.to_owned() };
-        for folder in ["blobs", "meta", "sources", "locks", "parts"] {
+        for folder in ["blobs", "meta", "sources", "locks", "parts", "layers"] {
             let path = store.root.join(folder);
             files::make_folder(&path).map_err(|source| StoreError::File {
                 act: "make folder",

@@ -14,8 +14,8 @@ pub use read::{is_remote, is_variable};
 use section::nearest;
 
 use crate::{
-    CpuTemplate, FolderRule, Hosts, Hypervisor, Isolation, Resources, SecretRule, ServerName,
-    looks_secret,
+    CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Resources, SecretRule,
+    ServerName, looks_secret,
 };
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
@@ -60,12 +60,12 @@ pub struct Entry {
     pub isolation: Isolation,
     #[serde(skip_serializing_if = "is_true")]
     pub enabled: bool,
-    /// Program and arguments; empty for the image's entrypoint.
+    /// Program and arguments; empty for the image's entrypoint. What runs a package is that package's image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// A folder or a cpio archive. As written: see [`Places`](crate::Places).
+    /// A path as written: see [`Places`](crate::Places).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    pub image: Option<ImageRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// User of the server process inside the guest: a name or a number.

@@ -8,13 +8,14 @@
 //! A bare `dist` is therefore no folder, and a bare name that ends as a file would is refused rather than pulled.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::packages::{Ecosystem, Install, PackageError};
-use crate::{Digest, DigestError};
+use crate::{Digest, DigestError, Places};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -98,6 +99,22 @@ impl FromStr for ImageRef {
             return Err(ImageRefError::LooksLikePath(text.to_owned()));
         }
         Ok(Self::Registry(text.parse()?))
+    }
+}
+
+impl ImageRef {
+    /// What lies at an absolute path.
+    pub fn at(path: &Path) -> Self {
+        Self::Path(path.to_string_lossy().into_owned())
+    }
+
+    /// The same with a path from the root.
+    #[must_use]
+    pub fn expanded(self, places: &Places<'_>) -> Self {
+        match self {
+            Self::Path(written) => Self::at(&places.expand(&written)),
+            other => other,
+        }
     }
 }
 

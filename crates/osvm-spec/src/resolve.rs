@@ -1,5 +1,7 @@
 //! From what was written to what is run: flag before `OSVM_*` variable before file before default.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{Entry, Microvm, Tool};
+use crate::packages::PackageError;
 use crate::{
-    Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, Isolation, Places, Resources,
-    ResourcesError, SecretRule, ServerName,
+    Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Places,
+    Resources, ResourcesError, SecretRule, ServerName,
 };
+use program::Program;
 
 /// One server, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +32,10 @@ pub struct Server {
     pub resources: Resources,
     /// Empty for the image's entrypoint.
     pub command: Vec<String>,
-    /// A folder or a cpio archive; `None` for the one that setup left.
-    pub image: Option<PathBuf>,
+    /// Words that follow the command, or the entrypoint.
+    pub args: Vec<String>,
+    /// Paths are absolute; `None` for the one that setup left.
+    pub image: Option<ImageRef>,
     /// `None` for the one that setup left.
     pub kernel: Option<PathBuf>,
     pub hypervisor: Hypervisor,
@@ -74,7 +80,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image: Option<PathBuf>,
+    pub image: Option<ImageRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,6 +108,8 @@ pub enum Refusal {
     Disabled(ServerName),
     #[error("server {0} has isolation none, and this version never runs a server on the host")]
     Host(ServerName),
+    #[error("server {name}: {why}")]
+    Package { name: ServerName, why: PackageError },
     #[error("two folders are mounted at {0}")]
     FolderTwice(String),
     #[error("{0}")]
@@ -121,8 +129,15 @@ impl Config {
         allowed(&self.microvm, &entry)?;
         let resources = resources(&self.microvm, &entry, over)?;
         let expand = |written: Option<&String>| written.map(|path| places.expand(path));
-        let image = entry.image.as_ref().or(self.microvm.rootfs_path.as_ref());
         let kernel = entry.kernel.as_ref().or(self.microvm.kernel_path.as_ref());
+        let program = Program {
+            image: over.image.clone().or_else(|| Some(entry.image?.expanded(places))),
+            words: over.command.clone().unwrap_or(entry.command),
+        };
+        let program =
+            program.lower().map_err(|why| Refusal::Package { name: name.clone(), why })?;
+        let default = || Some(ImageRef::at(&places.expand(self.microvm.rootfs_path.as_ref()?)));
+        let env = program.env.into_iter().chain(entry.env).chain(over.env.clone());
         Ok(Server {
             title: entry.name.unwrap_or_else(|| name.to_string()),
             name: entry.id,
@@ -130,12 +145,13 @@ impl Config {
             isolation: entry.isolation,
             tools: entry.tools.into_iter().map(apart).collect(),
             resources,
-            command: over.command.clone().unwrap_or(entry.command),
-            image: over.image.clone().or_else(|| expand(image)),
+            command: program.command,
+            args: program.args,
+            image: program.image.or_else(default),
             kernel: over.kernel.clone().or_else(|| expand(kernel)),
             hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
             cpu_template: self.microvm.cpu_template,
-            env: entry.env.into_iter().chain(over.env.clone()).collect(),
+            env: env.collect(),
             secrets: SecretRule::merge(entry.secrets, &over.secrets),
             hosts: entry.hosts.and(over.hosts.clone()),
             folders: folders(&entry.folders, &over.folders, places)?,
@@ -234,6 +250,7 @@ impl Refusal {
             Self::Off => Some("set enabled = true under [microvm]".to_owned()),
             Self::Disabled(name) => Some(format!("osvm mcp enable {name}")),
             Self::Host(_) => Some("set isolation_mode = \"microvm\"".to_owned()),
+            Self::Package { why, .. } => why.hint().map(str::to_owned),
             Self::FolderTwice(_) | Self::Resources(_) => None,
         }
     }
@@ -288,11 +305,11 @@ mod tests {
     fn paths_of_the_file_expand_and_the_servers_own_image_wins() {
         let file = "[microvm]\nrootfs_path = \"~/base.cpio\"\nkernel_path = \"k\"\n";
         let server = resolve(file, &Overrides::default()).unwrap();
-        assert_eq!(server.image.as_deref(), Some(Path::new("/home/u/base.cpio")));
+        assert_eq!(server.image.unwrap().to_string(), "/home/u/base.cpio");
         assert_eq!(server.kernel.as_deref(), Some(Path::new("/home/u/.osvm/k")));
         let file = format!("{file}[[servers]]\nid = \"s\"\nimage = \"/mine\"");
         let server = resolve(&file, &Overrides::default()).unwrap();
-        assert_eq!(server.image.as_deref(), Some(Path::new("/mine")));
+        assert_eq!(server.image.unwrap().to_string(), "/mine");
     }
 
     #[test]

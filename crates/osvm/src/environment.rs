@@ -5,9 +5,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use osvm_daemon::builder::{Files, Registries, Variables};
+use osvm_daemon::images::{Access, Proxies};
 use osvm_daemon::shim::ProxySettings;
 use osvm_daemon::{Home, Host, setup};
-use osvm_spec::{Hypervisor, Overrides, Places, Resources};
+use osvm_spec::{
+    Config, Hypervisor, ImageRef, Overrides, Places, Refusal, Resources, Server, ServerName,
+};
 
 use crate::error::CliError;
 
@@ -35,11 +39,61 @@ pub(crate) fn overrides() -> Result<Overrides, CliError> {
     Ok(Overrides {
         memory_mb: parsed("OSVM_MEMORY_MB", memory)?,
         vcpus: parsed("OSVM_VCPUS", vcpus)?,
-        image: variable("OSVM_ROOTFS").map(|path| absolute(path.as_ref())).transpose()?,
-        kernel: variable("OSVM_KERNEL").map(|path| absolute(path.as_ref())).transpose()?,
+        image: path("OSVM_ROOTFS")?.map(|path| ImageRef::at(&path)),
+        kernel: path("OSVM_KERNEL")?,
         hypervisor: parsed("OSVM_HYPERVISOR", hypervisor)?,
         ..Overrides::default()
     })
+}
+
+/// How registries of container images are reached: with what Docker knows, through the host's own proxies.
+pub(crate) fn registry_access() -> Access {
+    let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(user_home()?.join(".docker")));
+    let ProxySettings { http, https, all, no } = proxies();
+    let given = |own: String| Some(own).filter(|url| !url.is_empty());
+    let none = no.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    let proxies = Proxies {
+        https: given(https).or_else(|| given(all.clone())),
+        http: given(http).or_else(|| given(all)),
+        none: none.collect(),
+    };
+    let credentials = folder.map(|folder| folder.join("config.json"));
+    Access { credentials, proxies, ..Access::default() }
+}
+
+/// Where packages come from: npm's and pip's variables and files, as those tools read them.
+pub(crate) fn registries() -> Result<Registries, CliError> {
+    let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
+    let any = |names: &[&str]| names.iter().find_map(|name| text(name));
+    let npmrc = any(&["NPM_CONFIG_USERCONFIG", "npm_config_userconfig"]).map(PathBuf::from);
+    let npmrc = npmrc.or_else(|| Some(user_home()?.join(".npmrc")));
+    let pip = any(&["PIP_CONFIG_FILE"]).map(PathBuf::from);
+    let pips = [
+        pip,
+        user_home().map(|home| home.join(".config/pip/pip.conf")),
+        user_home().map(|home| home.join(".pip/pip.conf")),
+        Some("/etc/pip.conf".into()),
+    ];
+    let variables = Variables {
+        npm: any(&["npm_config_registry", "NPM_CONFIG_REGISTRY"]),
+        pypi: any(&["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]),
+    };
+    let files = Files {
+        npmrc: npmrc.as_deref().and_then(written),
+        pip: pips.iter().flatten().filter_map(|path| written(path)).collect(),
+        ca: CERTIFICATES.iter().find_map(|path| written(path.as_ref())),
+    };
+    Ok(Registries::of(variables, &files))
+}
+
+/// Where distributions keep the certificates that they trust.
+const CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// A file's text, if there is one.
+fn written(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
 }
 
 /// The host's own proxies, by the variables that other programs read as well.
@@ -76,6 +130,16 @@ pub(crate) fn secret(name: &str) -> Option<OsString> {
 pub(crate) fn expand(written: &str) -> Result<PathBuf, CliError> {
     let (user, home) = (user_home(), home()?);
     Ok(Places { home: user.as_deref(), base: home.root() }.expand(written))
+}
+
+/// Everything about a server, as the configuration and the overrides say it.
+pub(crate) fn resolve(
+    config: &Config,
+    name: &ServerName,
+    over: &Overrides,
+) -> Result<Result<Server, Refusal>, CliError> {
+    let (user, home) = (user_home(), home()?);
+    Ok(config.resolve(name, over, &Places { home: user.as_deref(), base: home.root() }))
 }
 
 /// A written path seen from the current folder.
@@ -134,6 +198,11 @@ pub(crate) fn vcpus(text: &str) -> Result<u64, String> {
 
 pub(crate) fn hypervisor(text: &str) -> Result<Hypervisor, String> {
     text.parse().map_err(|error: osvm_spec::ChoiceError| error.to_string())
+}
+
+/// A variable that is a path.
+fn path(name: &str) -> Result<Option<PathBuf>, CliError> {
+    variable(name).map(|path| absolute(path.as_ref())).transpose()
 }
 
 /// An empty variable is as good as none.

@@ -7,6 +7,7 @@ mod config_file;
 mod daemon;
 mod environment;
 mod error;
+mod images;
 mod output;
 mod progress;
 mod secrets;

@@ -32,7 +32,7 @@ pub(super) async fn start(
 }
 
 /// Carries frames until the command has ended or the client has gone.
-async fn converse(stream: Stream, session: Session) {
+pub(super) async fn converse(stream: Stream, session: Session) {
     let (from_client, to_client) = tokio::io::split(stream);
     let (stdin, stdout, stderr, exited) = session.into_parts();
     tokio::select! {

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use osvm_fleet::{Plan, StartedBy};
-use osvm_spec::{Config, Overrides, Places, Secrets, Server, ServerName};
+use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
+use osvm_spec::config::Microvm;
+use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName};
 
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
 use crate::home::Home;
+use crate::images;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
@@ -64,8 +67,10 @@ impl Daemon {
             hypervisor: server.hypervisor,
             cpu_template: server.cpu_template,
             kernel: server.kernel.unwrap_or_else(|| self.home.default_kernel()),
-            rootfs: server.image.unwrap_or_else(|| self.home.default_rootfs()),
+            rootfs: self.rootfs(server.image)?,
+            purpose: Purpose::Serve,
             command: server.command,
+            args: server.args,
             env: server.env.into_iter().collect(),
             secrets,
             hosts: server.hosts,
@@ -76,6 +81,33 @@ impl Daemon {
             started_by,
             record: false,
         })
+    }
+
+    /// What is not on this host must have been brought before: the daemon has no network.
+    fn rootfs(&self, image: Option<ImageRef>) -> Result<Rootfs, ApiError> {
+        let image = match image {
+            None => return Ok(Rootfs::Path(self.home.default_rootfs())),
+            Some(ImageRef::Path(path)) => return Ok(Rootfs::Path(path.into())),
+            Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest)),
+            Some(image) => image,
+        };
+        let digest = images::source(&image).and_then(|source| self.store.last(&source));
+        digest.map(Rootfs::Image).ok_or_else(|| {
+            let message = format!("image {image} has not been made here");
+            let words = osvm_spec::command::join(&[image.to_string()]);
+            ApiError::new(ErrorKind::NoSuch, message).hint(format!("osvm image build {words}"))
+        })
+    }
+
+    pub(super) fn config(&self) -> Result<Config, ApiError> {
+        read(&self.home)
+    }
+
+    /// The configured one, or the one that setup left.
+    pub(super) fn kernel(&self, microvm: &Microvm) -> PathBuf {
+        let places = Places { home: self.host.user_home.as_deref(), base: self.home.root() };
+        let configured = microvm.kernel_path.as_ref().map(|path| places.expand(path));
+        configured.unwrap_or_else(|| self.home.default_kernel())
     }
 }
 

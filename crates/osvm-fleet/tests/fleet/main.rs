@@ -13,7 +13,8 @@ use std::time::Duration;
 use osvm_fleet::drivers::Drivers;
 use osvm_fleet::state::{CauseKind, State};
 use osvm_fleet::{
-    Fleet, GreetError, Greeter, Greeting, Pipes, Plan, Preparer, Settings, StartedBy,
+    Fleet, GreetError, Greeter, Greeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
+    StartedBy,
 };
 use osvm_image::Store;
 use osvm_image::base::{self, File};
@@ -58,7 +59,9 @@ impl Trial {
             hypervisor: Hypervisor::Auto,
             cpu_template: osvm_spec::CpuTemplate::None,
             kernel: self.folder.path().join("vmlinux"),
-            rootfs: self.folder.path().join("base.cpio"),
+            rootfs: Rootfs::Path(self.folder.path().join("base.cpio")),
+            purpose: Purpose::Serve,
+            args: Vec::new(),
             command: Vec::new(),
             env: Vec::new(),
             secrets: Secrets::default(),

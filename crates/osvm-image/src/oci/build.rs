@@ -2,19 +2,20 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::layer::Unpack;
 use super::layout::Layout;
-use super::manifest::{Blobs, Manifest, Wanted};
+use super::manifest::{Blob, Blobs, Manifest, Wanted};
 use super::merge::{Layer, Merged, Rootfs};
 use super::registry::Repository;
 use super::{Access, Limits, OciError, Reference, Spool, TarError};
 use crate::Digest;
+use crate::builder::INSTALLED;
 use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
-use crate::disk;
 use crate::store::Progress;
+use crate::{disk, files};
 
 /// What is to be built, and with what.
 pub(crate) struct Job<'a> {
@@ -59,6 +60,31 @@ impl Job<'_> {
             Some(manifest) => self.build(&mut archive, manifest, spool, out),
             None => self.build_files(path, archive.into_files(spool)?, out),
         }
+    }
+
+    /// From archives of files, each over the one before.
+    pub(crate) fn stack(
+        &self,
+        layers: &[PathBuf],
+        config: &Config,
+        out: &mut File,
+    ) -> Result<Built, OciError> {
+        let mut spool = Spool::new(self.folder)?;
+        let mut merged = Merged::new(*self.limits);
+        for path in layers {
+            let blob = &Blob::named(path.to_string_lossy());
+            let read = |source| OciError::Read { path: path.clone(), source };
+            let from = files::open(path).map_err(read)?;
+            let (limits, progress) = (self.limits, &self.unpacking(0, None));
+            let range = Unpack { blob, spool: &mut spool, limits, progress }.run(from)?;
+            merged.add(&Layer { name: &blob.name, spool: &spool, range })?;
+        }
+        let what = INSTALLED.into();
+        let removed = merged.remove(INSTALLED);
+        removed.map_err(|source| OciError::Name { layer: String::new(), name: what, source })?;
+        merged.put_file(CONFIG_FILE, &config.file(), &mut spool)?;
+        self.pack(merged, &spool, out)?;
+        Ok(Built { architecture: Some(self.architecture.to_owned()), ..config.clone().into() })
     }
 
     /// From a registry: what has this digest.

@@ -133,6 +133,12 @@ impl Merged {
         Ok(())
     }
 
+    /// Takes a name of the root out of the layers so far.
+    pub(super) fn remove(&mut self, name: &str) -> Result<(), NameError> {
+        self.layer += 1;
+        self.hide(&[], name.as_bytes())
+    }
+
     /// What a file of the root holds, up to a limit; nothing when there is no such file.
     pub(super) fn read_file(
         &self,

@@ -18,7 +18,7 @@ use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
 use crate::cpio::{self, CpioError};
 use crate::disk::{self, DiskError, Folder};
 use crate::files;
-use crate::oci::{Built, Job, OciError};
+use crate::oci::{self, Built, Job, Limits, OciError};
 
 /// How far an import is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ impl Known {
     }
 }
 
+/// Of what osvm puts together itself.
+static LIMITS: Limits = Limits::USUAL;
 /// After that long a source that has changed just now is looked at again.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -194,6 +196,10 @@ impl Store {
             (Source::Registry(remote), Look::Registry(digest)) => {
                 self.pull(source, remote, digest, &tell, blob)
             }
+            (Source::Stack(stack), Look::Stack(_)) => {
+                let stacked = self.plain_job(&tell).stack(&stack.layers, &stack.config, blob);
+                stacked.map_err(not_an_image(source))
+            }
             (_, Look::Cpio(archive)) => {
                 tell(Progress::Building);
                 fill_cpio(archive, blob).map(Built::from)
@@ -220,6 +226,11 @@ impl Store {
         let built = built.map_err(not_an_image(source))?;
         fs::remove_dir_all(&downloads).map_err(keeping(&downloads))?;
         Ok(built)
+    }
+
+    fn plain_job<'a>(&'a self, tell: &'a dyn Fn(Progress)) -> Job<'a> {
+        let (architecture, limits) = (oci::ARCHITECTURE, &LIMITS);
+        Job { architecture, name: None, limits, folder: &self.root, tell }
     }
 
     fn job<'a>(&'a self, local: &'a Local, tell: &'a dyn Fn(Progress)) -> Job<'a> {

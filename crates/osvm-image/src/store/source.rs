@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::import::{not_a_disk, not_an_image};
 use super::{Digest, ImportError};
+use crate::config::Config;
 use crate::disk::Folder;
 use crate::oci::registry::Repository;
 use crate::oci::{self, Access, Limits, Reference, layout};
@@ -30,6 +31,8 @@ pub enum Source {
     Tar(Local),
     /// A container image in a registry.
     Registry(Remote),
+    /// Layers that osvm made itself.
+    Stack(Stack),
 }
 
 /// One of the images at a path.
@@ -53,6 +56,15 @@ pub struct Remote {
     pub limits: Limits,
 }
 
+/// Archives of files, each over the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// What people call it; it stands for the source, whatever its layers are.
+    pub origin: String,
+    pub layers: Vec<PathBuf>,
+    pub config: Config,
+}
+
 /// What a source looks like at one time: nothing of it is read.
 #[derive(Debug)]
 pub(super) enum Look {
@@ -62,6 +74,7 @@ pub(super) enum Look {
     Tar(Archive),
     /// The image that a reference means.
     Registry(Digest),
+    Stack(Vec<Archive>),
 }
 
 #[derive(Debug)]
@@ -91,11 +104,11 @@ impl Source {
         Err(ImportError::Kind { path })
     }
 
-    /// An image in a registry that is reached as it is.
-    pub fn registry(reference: Reference) -> Self {
+    /// An image in a registry.
+    pub fn registry(reference: Reference, access: Access) -> Self {
         Self::Registry(Remote {
             reference,
-            access: Access::default(),
+            access,
             architecture: oci::ARCHITECTURE.to_owned(),
             limits: Limits::default(),
         })
@@ -110,6 +123,7 @@ impl Source {
                 None => local.path.display().to_string(),
             },
             Self::Registry(remote) => remote.reference.to_string(),
+            Self::Stack(stack) => stack.origin.clone(),
         }
     }
 
@@ -124,17 +138,22 @@ impl Source {
             Self::Registry(remote) => {
                 remote.resolve().map(Look::Registry).map_err(not_an_image(self))
             }
+            Self::Stack(stack) => {
+                let looks = stack.layers.iter().map(|layer| Archive::look(layer));
+                Ok(Look::Stack(looks.collect::<Result<_, _>>()?))
+            }
         }
     }
 
     /// A file name that stands for this source.
-    pub(super) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let parts: [&[u8]; 4] = match self {
             Self::Folder(path) => [b"folder", bytes(path), b"", b""],
             Self::Cpio(path) => [b"cpio", bytes(path), b"", b""],
             Self::Layout(local) => local.key(b"layout"),
             Self::Tar(local) => local.key(b"tar"),
             Self::Registry(remote) => return remote.key(),
+            Self::Stack(stack) => [b"stack", stack.origin.as_bytes(), b"", b""],
         };
         hash(&parts)
     }
@@ -211,6 +230,10 @@ impl Look {
             Self::Folder(folder) | Self::Layout(folder) => folder.fingerprint(),
             Self::Cpio(archive) | Self::Tar(archive) => archive.fingerprint(),
             Self::Registry(digest) => Sha256::digest(digest.to_string()).into(),
+            Self::Stack(layers) => {
+                let prints: Vec<_> = layers.iter().map(Archive::fingerprint).collect();
+                Sha256::digest(prints.concat()).into()
+            }
         })
     }
 
@@ -222,7 +245,8 @@ impl Look {
             Self::Cpio(archive) | Self::Tar(archive) => {
                 (archive.stat.ctime(), archive.stat.ctime_nsec())
             }
-            Self::Registry(_) => return false,
+            // Neither changes in place.
+            Self::Registry(_) | Self::Stack(_) => return false,
         };
         let nanos =
             |(seconds, nanos): (i64, i64)| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::command::CommandError;
 use crate::{
-    ChoiceError, FolderRuleError, HostRuleError, Isolation, NameError, ResourcesError,
-    SecretRuleError, ServerName,
+    ChoiceError, FolderRuleError, HostRuleError, ImageRefError, Isolation, NameError,
+    ResourcesError, SecretRuleError, ServerName,
 };
 
 /// A fault at a place of the file. Lines and columns start at 1; a column counts characters.
@@ -47,6 +47,8 @@ pub enum Problem {
     Folder(#[from] FolderRuleError),
     #[error("{0}")]
     Secret(#[from] SecretRuleError),
+    #[error("{0}")]
+    Image(#[from] ImageRefError),
     #[error("server {name} is already defined at line {first_line}")]
     DuplicateServer { name: ServerName, first_line: usize },
     #[error("tool {0:?} is listed twice")]

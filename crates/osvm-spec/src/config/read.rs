@@ -124,7 +124,7 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         isolation,
         enabled: section.flag("enabled")?.unwrap_or(true),
         command: section.command("command")?.unwrap_or_default(),
-        image: section.text("image")?,
+        image: section.parsed("image")?,
         kernel: section.text("kernel")?,
         user: section.checked("user", section.text("user")?, |text| printable("user", text))?,
         working_dir: section.checked("working_dir", section.text("working_dir")?, absolute)?,

@@ -66,7 +66,7 @@ fn every_key_is_read() {
          working_dir = \"/srv\"\nisolation_mode = \"ephemeral\"\n[servers.env]\nA = \"b\"",
     );
     assert!(!server.enabled && server.env["A"] == "b");
-    assert_eq!(server.image.as_deref(), Some("~/i"), "paths stay as written");
+    assert_eq!(server.image, Some(ImageRef::Path("~/i".into())), "paths stay as written");
     assert_eq!(
         (server.user.as_deref(), server.working_dir.as_deref()),
         (Some("1000"), Some("/srv"))
@@ -197,13 +197,20 @@ fn names() -> impl Strategy<Value = ServerName> {
     "[a-zA-Z0-9][a-zA-Z0-9._-]{0,20}".prop_map(|name| name.parse().unwrap())
 }
 
+fn images() -> impl Strategy<Value = Option<ImageRef>> {
+    let path = "[./~][^\\p{Cc}]{0,12}".prop_map(ImageRef::Path);
+    let named =
+        "(npm|pypi):[a-z]{1,9}|[a-z]{1,9}/[a-z]{1,9}".prop_map(|text| text.parse().unwrap());
+    proptest::option::of(prop_oneof![path, named])
+}
+
 fn optional() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[^\\p{Cc}]{0,12}")
 }
 
 prop_compose! {
     fn entry_of_strings()(
-        id in names(), name in optional(), image in optional(), kernel in optional(),
+        id in names(), name in optional(), image in images(), kernel in optional(),
         user in optional(), command in proptest::collection::vec("[^\0]{1,9}", 0..3),
         env in proptest::collection::btree_map("[^=\0]{1,9}", "[^\0]{0,9}", 0..3),
     ) -> Entry {

@@ -4,13 +4,14 @@ mod build;
 mod inspect;
 mod list;
 mod prune;
+mod pull;
 mod remove;
 mod verify;
 
 use clap::Subcommand;
 use osvm_daemon::api::ApiError;
 use osvm_daemon::images::{Images, ImagesError, Users};
-use osvm_spec::Digest;
+use osvm_spec::{Config, Digest, ImageRef, Overrides, ServerName};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
@@ -20,6 +21,7 @@ use crate::{daemon, environment};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(build::Args),
+    Pull(pull::Args),
     List(list::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
@@ -29,7 +31,8 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Build(args) => build::run(&args),
+        Command::Build(args) => build::run(args),
+        Command::Pull(args) => pull::run(args),
         Command::List(args) => list::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
@@ -47,11 +50,12 @@ fn users(images: &Images) -> Result<Users, CliError> {
     let (home, config) = (environment::home()?, ConfigFile::open()?.read()?);
     let mut users = Users::default();
     let default = config.microvm.rootfs_path.as_deref().map(environment::expand).transpose()?;
-    let default = default.unwrap_or_else(|| home.default_rootfs());
-    images.used_from(&default, "(default)".to_owned(), &mut users);
+    let default = ImageRef::at(&default.unwrap_or_else(|| home.default_rootfs()));
+    images.used(&default, "(default)".to_owned(), &mut users);
+    images.used_by_builds(&mut users);
     for server in &config.servers {
-        if let Some(written) = &server.image {
-            images.used_from(&environment::expand(written)?, server.id.to_string(), &mut users);
+        if let Some(image) = of_server(&config, &server.id)? {
+            images.used(&image, server.id.to_string(), &mut users);
         }
     }
     for vm in vms(&home)? {
@@ -60,6 +64,12 @@ fn users(images: &Images) -> Result<Users, CliError> {
         }
     }
     Ok(users)
+}
+
+/// Nothing where it is the default, or the server may not run.
+fn of_server(config: &Config, name: &ServerName) -> Result<Option<ImageRef>, CliError> {
+    let resolved = environment::resolve(config, name, &Overrides::default())?;
+    Ok(resolved.ok().and_then(|server| server.image))
 }
 
 /// Those of a daemon that runs.

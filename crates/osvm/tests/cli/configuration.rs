@@ -54,7 +54,7 @@ fn editing_keeps_comments_mode_and_link() {
 #[test]
 fn paths_are_written_as_seen_from_the_root() {
     let osvm = Osvm::new();
-    let ran = osvm.run(&["mcp", "add", "a", "--image", "rootfs"]);
+    let ran = osvm.run(&["mcp", "add", "a", "--image", "./rootfs"]);
     assert_eq!(ran.stderr, format!("warning: {}/rootfs does not exist yet\n", path(&osvm)));
     let shown = osvm.json(&["mcp", "show", "a", "--json"]);
     assert_eq!(shown["image"], format!("{}/rootfs", path(&osvm)));
@@ -251,4 +251,27 @@ fn help_and_version_go_to_standard_output() {
     let alone = osvm.run(&["mcp"]);
     assert_eq!(alone.stderr, "error: a subcommand is missing\nhint: osvm mcp --help\n");
     assert_eq!(alone.code, 2);
+}
+
+#[test]
+fn an_image_that_is_a_file_here_and_was_not_written_as_one_is_refused() {
+    let osvm = Osvm::new();
+    fs::create_dir(osvm.folder().join("dist")).unwrap();
+    let ran = osvm.run(&["mcp", "add", "a", "--image", "dist"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("--image ./dist"), "{}", ran.stderr);
+    assert!(!osvm.config().exists());
+}
+
+#[test]
+fn a_package_that_no_registry_has_is_refused_before_anything_is_written() {
+    let osvm = Osvm::new();
+    for argv in [&["npx", "-y", "github:a/b"][..], &["npx", "-y"], &["uvx", "--from", "./x", "y"]] {
+        let ran = osvm.run(&[&["mcp", "add", "a", "--"], argv].concat());
+        assert_eq!(ran.code, 2, "{argv:?}: {}", ran.stderr);
+    }
+    let ran = osvm.run(&["mcp", "add", "a", "--with", "mcp<2", "--", "/bin/server"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("--with is for packages"), "{}", ran.stderr);
+    assert!(!osvm.config().exists());
 }

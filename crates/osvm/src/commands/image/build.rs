@@ -1,53 +1,39 @@
 //! `osvm image build`
 
-use std::path::PathBuf;
-
-use osvm_daemon::images::Step;
+use osvm_spec::ImageRef;
 
 use super::{open, users};
-use crate::environment;
 use crate::error::CliError;
-use crate::output::{self, size};
-use crate::progress::Progress;
+use crate::{images, output};
 
-/// Make the image of a folder or an archive, ahead of the server's first start
+/// Make an image, ahead of the server's first start
 ///
-/// Does nothing when the image is there and what it is made from has not changed.
+/// Does nothing when the image is there and what it is made from has not changed. Packages are installed in a
+/// microVM that reaches their registries and nothing else.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   osvm image build ./rootfs
-  osvm image build ./saved.tar   # from docker save, or an OCI layout")]
+  osvm image build ./saved.tar   # from docker save, or an OCI layout
+  osvm image build npm:@modelcontextprotocol/server-everything
+  osvm image build 'pypi:mcp-server-git --with mcp<2'")]
 pub(crate) struct Args {
-    /// A folder, a cpio or tar archive, or a container image on disk
-    path: PathBuf,
+    /// A path that begins with '.', '/' or '~', an image of a registry, or a package (npm:NAME, pypi:NAME)
+    #[arg(value_name = "REF", value_parser = images::reference)]
+    image: ImageRef,
+    /// Make a package's image again, with the newest versions that fit
+    #[arg(long)]
+    anew: bool,
     /// Print the image as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), CliError> {
+pub(super) fn run(args: Args) -> Result<(), CliError> {
     let images = open()?;
-    let path = environment::absolute(&args.path)?;
-    let digest = {
-        let what = format!("building the image of {}", path.display());
-        let progress = Progress::start(what.clone());
-        images.build(&path, |step| progress.say(format!("{what}: {}", text(step))))?
-    };
+    let digest = images::make(&images, &images::absolute(args.image)?, args.anew)?;
     if args.json {
         return output::json(&images.inspect(&digest, &users(&images)?)?);
     }
     output::line(digest)
-}
-
-fn text(step: Step) -> String {
-    match step {
-        Step::Waiting => "waiting for another build of it".to_owned(),
-        Step::Pulling { done, total } => format!("pulled {} of {}", size(done), size(total)),
-        Step::Unpacking { done, total: Some(total) } => {
-            format!("unpacked {} of {}", size(done), size(total))
-        }
-        Step::Unpacking { done, total: None } => format!("unpacked {}", size(done)),
-        Step::Building => "writing the disk".to_owned(),
-    }
 }

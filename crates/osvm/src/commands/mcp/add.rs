@@ -3,22 +3,25 @@
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
-use osvm_spec::{FolderRule, Hosts, Isolation, ServerName, edit};
+use osvm_spec::edit::{self, EditError};
+use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
 
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
-use crate::environment;
 use crate::error::{CliError, Kind};
-use crate::output;
+use crate::{environment, images, output};
 
 /// Register a server
 ///
-/// Writes the server to the configuration file, which keeps its comments. Nothing is started.
+/// Writes the server to the configuration file, which keeps its comments. A package or an image of a registry is
+/// brought first, packages in a microVM that reaches their registries and nothing else. The server is not started.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   osvm mcp add my-server --url stdio --isolation microvm
-  osvm mcp add files --image ./rootfs --memory 512 -- /bin/server /data
+  osvm mcp add files --mount ~/work:/work -- npx -y @modelcontextprotocol/server-filesystem /work
+  osvm mcp add git -- uvx mcp-server-git
+  osvm mcp add own --image ./rootfs --memory 512 -- /bin/server /data
   osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
 pub(crate) struct Args {
     /// 1 to 64 letters, digits, '-', '_' and '.'
@@ -34,6 +37,9 @@ pub(crate) struct Args {
     /// Command of the server, word by word
     #[arg(last = true, value_name = "ARGV", conflicts_with = "command")]
     argv: Vec<String>,
+    /// Another package beside the one that is run, or a narrower version of what it needs: 'mcp<2'; may be repeated
+    #[arg(long, value_name = "PACKAGE")]
+    with: Vec<String>,
     /// Print the new server as JSON
     #[arg(long)]
     json: bool,
@@ -42,11 +48,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_url(&args.url)?;
     check_isolation(args.isolation)?;
-    let json = args.json;
-    let entry = entry(args)?;
+    let (json, with) = (args.json, args.with.clone());
+    let entry = packaged(entry(args)?, &with)?;
+    let image = entry.image.iter().filter_map(images::path);
     let folders = entry.folders.iter().map(|folder| &folder.host);
-    entry.image.iter().chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
+    image.chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
     let file = ConfigFile::open()?;
+    refuse_taken(&file, &entry.id)?;
+    images::ensure_entry(&entry)?;
     file.edit(|text, name| edit::add(text, name, &entry))?;
     if json {
         return output::json(&entry.shown());
@@ -54,6 +63,34 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     output::line(format_args!("added {} to {}", entry.id, file.name()))?;
     output::hint(format_args!("osvm mcp tools {}", entry.id));
     Ok(())
+}
+
+/// Before anything is made for it.
+fn refuse_taken(file: &ConfigFile, name: &ServerName) -> Result<(), CliError> {
+    match file.read()?.server(name) {
+        Some(_) => Err(EditError::Exists(name.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+/// With further packages, which the command's own words would not tell.
+fn packaged(entry: Entry, with: &[String]) -> Result<Entry, CliError> {
+    if with.is_empty() {
+        return Ok(entry);
+    }
+    let server = images::resolve(&entry)?;
+    let Some(ImageRef::Package(mut install)) = server.image else {
+        let message = "--with is for packages, and the server is none";
+        return Err(
+            CliError::usage(message).hint("osvm mcp add NAME --with 'mcp<2' -- uvx PACKAGE")
+        );
+    };
+    for text in with {
+        let package = install.ecosystem.package(text);
+        install.with.push(package.map_err(|error| CliError::usage(error.to_string()))?);
+    }
+    let (image, command, env) = (Some(ImageRef::Package(install)), server.args, server.env);
+    Ok(Entry { image, command, env, ..entry })
 }
 
 fn check_url(url: &str) -> Result<(), CliError> {
@@ -84,7 +121,7 @@ fn entry(args: Args) -> Result<Entry, CliError> {
     Ok(Entry {
         isolation: args.isolation,
         command: line.unwrap_or(args.argv),
-        image: vm.image.map(|path| text(&path)).transpose()?,
+        image: vm.image.map(images::absolute).transpose()?,
         kernel: vm.kernel.map(|path| text(&path)).transpose()?,
         user: vm.user,
         env: vm.env.into_iter().collect(),

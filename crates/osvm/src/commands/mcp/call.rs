@@ -10,7 +10,7 @@ use osvm_spec::ServerName;
 use super::answer;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
-use crate::{daemon, environment, output, secrets};
+use crate::{daemon, environment, images, output, secrets};
 
 /// Call a tool
 ///
@@ -50,6 +50,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         overrides: environment::overrides()?,
         secrets: secrets::of(&args.name, &[])?,
     };
+    images::ensure(&args.name, &request.overrides)?;
     let answer = call(&args.name, &request)?;
     match args.json {
         true => output::line(answer.result.get())?,

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::CliError;
 use crate::table::{Side::Left, Table};
-use crate::{daemon, environment, output, secrets};
+use crate::{daemon, environment, images, output, secrets};
 
 /// The whole of a command that lists one kind of thing.
 pub(super) fn show(
@@ -17,6 +17,7 @@ pub(super) fn show(
     heading: &str,
     json: bool,
 ) -> Result<(), CliError> {
+    images::ensure(name, &environment::overrides()?)?;
     let items = daemon::with(async |client| ask(&client, name, what).await)?;
     match json {
         true => output::json(&items),

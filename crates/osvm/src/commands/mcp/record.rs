@@ -15,7 +15,7 @@ use super::microvm::launch::warn_of_demo;
 use super::vm_options::LaunchOptions;
 use crate::error::CliError;
 use crate::progress::Progress;
-use crate::{daemon, output, secrets};
+use crate::{daemon, images, output, secrets};
 
 pub(super) use text::text;
 
@@ -63,6 +63,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         overrides.command = Some(args.argv);
     }
     let secrets = secrets::of(&args.name, &overrides.secrets)?;
+    images::ensure(&args.name, &overrides)?;
     let request = LaunchRequest { name: args.name, overrides, secrets, record: true };
     let seconds = args.seconds.map(Duration::from_secs);
     let (policy, failed) = daemon::run(record(&request, &calls, seconds))?;

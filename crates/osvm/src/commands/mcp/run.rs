@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::record;
 use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
-use crate::{daemon, environment, output, secrets};
+use crate::{daemon, environment, images, output, secrets};
 
 /// Be the server: MCP on standard input and output
 ///
@@ -30,8 +30,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     if args.record {
         return recorded(&args.name);
     }
-    daemon::with(async |client| {
-        let (overrides, secrets) = (environment::overrides()?, secrets::of(&args.name, &[])?);
+    let (overrides, secrets) = (environment::overrides()?, secrets::of(&args.name, &[])?);
+    images::ensure(&args.name, &overrides)?;
+    daemon::with(async move |client| {
         let request = RunRequest { overrides, secrets };
         pump(client.run(&args.name, &request).await?).await
     })
@@ -44,6 +45,7 @@ fn recorded(name: &ServerName) -> Result<(), CliError> {
         return Err(no_such(name, config.nearest(name)));
     }
     let (overrides, secrets) = (environment::overrides()?, secrets::of(name, &[])?);
+    images::ensure(name, &overrides)?;
     let request = LaunchRequest { name: name.clone(), overrides, secrets, record: true };
     daemon::run(async {
         let client = daemon::connect().await?;

@@ -43,7 +43,7 @@ fn text(server: &Entry) -> String {
         ("state", Some(state(server).to_owned())),
         ("isolation", Some(server.isolation.to_string())),
         ("command", command),
-        ("image", server.image.clone()),
+        ("image", server.image.as_ref().map(ToString::to_string)),
         ("kernel", server.kernel.clone()),
         ("user", server.user.clone()),
         ("folder", server.working_dir.clone()),

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use osvm_spec::{
-    Folder, FolderRule, HostRule, Hosts, Hypervisor, Overrides, SecretRule, command, config,
+    Folder, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Overrides, SecretRule, command,
+    config,
 };
 
-use crate::environment;
 use crate::error::CliError;
+use crate::{environment, images};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct VmOptions {
@@ -21,9 +22,10 @@ pub(crate) struct VmOptions {
     /// Command of the server, split as a shell would
     #[arg(long, value_name = "LINE", value_parser = split)]
     pub(crate) command: Option<Words>,
-    /// Root file system: a folder, a cpio or tar archive, or a container image on disk
-    #[arg(long, visible_alias = "rootfs", value_name = "PATH")]
-    pub(crate) image: Option<PathBuf>,
+    /// What the server is in: a path (folder, archive, container image) that begins with '.', '/' or '~', an image of a
+    /// registry (docker.io/mcp/time), a package (npm:NAME, pypi:NAME), or a digest
+    #[arg(long, visible_alias = "rootfs", value_name = "REF", value_parser = images::reference)]
+    pub(crate) image: Option<ImageRef>,
     /// Kernel, instead of the one that setup left
     #[arg(long, value_name = "PATH")]
     pub(crate) kernel: Option<PathBuf>,
@@ -71,7 +73,7 @@ impl LaunchOptions {
             memory_mb: vm.memory,
             vcpus: vm.vcpus,
             command: vm.command.map(|words| words.0),
-            image: absolute(vm.image)?,
+            image: vm.image.map(images::absolute).transpose()?,
             kernel: absolute(vm.kernel)?,
             hypervisor: self.hypervisor,
             user: vm.user,

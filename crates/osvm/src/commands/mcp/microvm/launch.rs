@@ -7,7 +7,7 @@ use super::super::vm_options::LaunchOptions;
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::progress::Progress;
-use crate::{daemon, output, secrets};
+use crate::{daemon, images, output, secrets};
 
 /// Launch a server's microVM and wait until the server has answered MCP
 ///
@@ -30,6 +30,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::of(&args.name, &overrides.secrets)?;
+    images::ensure(&args.name, &overrides)?;
     let request = LaunchRequest { name: args.name, overrides, secrets, record: false };
     let vm = daemon::with(async |client| {
         let progress = Progress::start(format!("launching {}", request.name));

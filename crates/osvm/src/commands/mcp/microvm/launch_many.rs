@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::super::vm_options::LaunchOptions;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
-use crate::{daemon, output, secrets};
+use crate::{daemon, images, output, secrets};
 use summary::{Outcome, Summary, Took};
 
 /// Launch many microVMs and measure how long they take
@@ -42,6 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::gather(&overrides.secrets)?;
+    images::ensure(&name(1), &overrides)?;
     let request = LaunchRequest { name: name(1), overrides, secrets, record: false };
     let summary = daemon::run(launch(args.count.into(), &request, args.stop))?;
     match args.json {

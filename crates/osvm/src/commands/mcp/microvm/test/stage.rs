@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{CallAnswer, CallRequest, LaunchRequest, LogSource, LogsQuery, VmStatus};
 use osvm_daemon::client::Client;
-use osvm_spec::{Overrides, Secrets, ServerName};
+use osvm_spec::{ImageRef, Overrides, Secrets, ServerName};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -91,7 +91,7 @@ impl Stage {
     }
 
     async fn launch(&mut self, role: &str, own: Overrides) -> Result<VmStatus, CliError> {
-        let image = Some(environment::home()?.default_rootfs());
+        let image = Some(ImageRef::at(&environment::home()?.default_rootfs()));
         let own = Overrides { image, ..own };
         let name = format!("isolation-test-{}-{role}", std::process::id());
         let name: ServerName = name.parse().expect("words and a number");

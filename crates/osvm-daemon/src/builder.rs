@@ -1,0 +1,215 @@
+//! Images of packages. They are installed in microVMs: what strangers' install scripts do, they do there.
+//!
+//! ```text
+//! distribution's packages ── unpacked, not run ──> runtime layer, build layer
+//! runtime ─────────────────────────────── VM ────> node layer, installers layer
+//! build + node + installers ───────────── VM ────> package layer
+//! runtime + node + package ──────────────────────> image
+//! ```
+//!
+//! All but the last two are made once, for all packages.
+
+mod registries;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use osvm_fleet::drivers::chain;
+use osvm_image::builder::{INSTALL, InstallRequest, Installed, Part, TOOLBOX, ToolboxRequest};
+use osvm_image::store::Hold;
+use osvm_image::{Config, Progress, Source, Stack, Store, debian};
+use osvm_spec::Digest;
+use osvm_spec::packages::{Ecosystem, Install};
+
+use crate::Home;
+use crate::api::{ApiError, ErrorKind};
+use crate::client::Client;
+pub use registries::{Files, Registries, Variables};
+use work::Work;
+
+/// Hears what is being done, for people.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Makes images of packages, with the daemon's VMs.
+pub struct Builder {
+    client: Client,
+    store: Store,
+    registries: Registries,
+    say: Say,
+}
+
+/// Origins of the images in which others are made.
+pub(crate) const OWN: [&str; 2] = [TOOLS_HERE, INSTALLS_HERE];
+const TOOLS_HERE: &str = "osvm: tools are brought here";
+const INSTALLS_HERE: &str = "osvm: packages are installed here";
+
+/// Changes whenever layers that older versions have made are of no use.
+const RECIPE: &str = "1";
+/// How long packages' own scripts and builds may take.
+const SCRIPT_SECONDS: u32 = 45 * 60;
+
+impl Builder {
+    pub fn new(
+        home: &Home,
+        client: Client,
+        registries: Registries,
+        say: Say,
+    ) -> Result<Self, ApiError> {
+        let store = Store::open(&home.images()).map_err(|error| failed(&error))?;
+        Ok(Self { client, store, registries, say })
+    }
+
+    /// The package's image. One that is there already will do, unless it is wanted `anew`.
+    pub async fn build(&self, install: &Install, anew: bool) -> Result<Digest, ApiError> {
+        let source = Source::Stack(stack(install));
+        let before = self.store.last(&source);
+        let hold = self.hold(&format!("package-{}", source.key())).await?;
+        // Whoever held it meanwhile may have built it.
+        if let Some(digest) = self.store.last(&source)
+            && (!anew || before.as_ref() != Some(&digest))
+            && self.store.inspect(&digest).is_ok()
+        {
+            return Ok(digest);
+        }
+        let installed = self.install(install, &hold).await?;
+        (self.say)("writing the disk");
+        let layers = self.layers_below(install.ecosystem).await?;
+        let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
+        let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let config = Config::new(installed.entrypoint, env);
+        let digest = self.import(Stack { layers, config, ..stack(install) }).await?;
+        hold.remove().map_err(|error| failed(&error))?;
+        Ok(digest)
+    }
+
+    /// What the package's own layer is put on.
+    async fn layers_below(&self, ecosystem: Ecosystem) -> Result<Vec<PathBuf>, ApiError> {
+        let runtime = self.distribution("runtime", debian::RUNTIME).await?;
+        let own = match ecosystem {
+            Ecosystem::Npm => Part::Node,
+            Ecosystem::PyPi => Part::Bytecode,
+        };
+        Ok(vec![runtime, self.toolbox(own).await?])
+    }
+
+    /// Installs it into the layer that is held.
+    async fn install(&self, install: &Install, hold: &Hold) -> Result<Installed, ApiError> {
+        let image = self.workshop().await?;
+        (self.say)(&format!("installing {install}"));
+        let seen = self.registries.seen();
+        let request = InstallRequest::new(install, seen.registries(), SCRIPT_SECONDS);
+        let request = match &seen.npmrc {
+            Some(npmrc) => request.with_npmrc(npmrc),
+            None => request,
+        };
+        let work = Work { image, script: INSTALL, hosts: self.registries.hosts()? };
+        work.run(&self.client, &request, hold, &self.say).await?;
+        Installed::of(hold.path()).map_err(|error| failed(&error))
+    }
+
+    /// The image in which packages are installed.
+    async fn workshop(&self) -> Result<Digest, ApiError> {
+        let layers = vec![
+            self.distribution("build", debian::BUILD).await?,
+            self.toolbox(Part::Node).await?,
+            self.toolbox(Part::Installers).await?,
+        ];
+        self.own_image(INSTALLS_HERE, layers).await
+    }
+
+    async fn own_image(&self, origin: &str, layers: Vec<PathBuf>) -> Result<Digest, ApiError> {
+        let config = Config::default();
+        self.import(Stack { origin: origin.to_owned(), layers, config }).await
+    }
+
+    /// Files of packages of the distribution.
+    async fn distribution(
+        &self,
+        what: &str,
+        packages: &'static [&str],
+    ) -> Result<PathBuf, ApiError> {
+        let hold = self.hold(&format!("debian-{what}-{RECIPE}")).await?;
+        let path = hold.path().to_owned();
+        if path.exists() {
+            return Ok(path);
+        }
+        let (say, what) = (Arc::clone(&self.say), what.to_owned());
+        self.blocking(move |_| {
+            let mut say = |step: &str| say(&format!("base image ({what}): {step}"));
+            let work = hold.downloads().map_err(|error| failed(&error))?;
+            let made = debian::layer(packages, &work, hold.path(), &mut say);
+            made.map_err(|error| failed(&error))
+        })
+        .await?;
+        Ok(path)
+    }
+
+    /// Programs that the distribution has too old, or not at all.
+    async fn toolbox(&self, part: Part) -> Result<PathBuf, ApiError> {
+        let hold = self.hold(&format!("toolbox-{}-{RECIPE}", name(part))).await?;
+        let path = hold.path().to_owned();
+        if !path.exists() {
+            let runtime = self.distribution("runtime", debian::RUNTIME).await?;
+            let image = self.own_image(TOOLS_HERE, vec![runtime]).await?;
+            let (seen, arch) = (self.registries.seen(), std::env::consts::ARCH);
+            let request = ToolboxRequest { part, arch, registries: seen.registries() };
+            let work = Work { image, script: TOOLBOX, hosts: self.registries.hosts()? };
+            work.run(&self.client, &request, &hold, &self.say).await?;
+        }
+        Ok(path)
+    }
+
+    async fn import(&self, stack: Stack) -> Result<Digest, ApiError> {
+        let say = Arc::clone(&self.say);
+        let mut tell = move |step| {
+            if step == Progress::Waiting {
+                say("waiting for another build of it");
+            }
+        };
+        let imported = move |store: &Store| store.import(&Source::Stack(stack), &mut tell);
+        self.blocking(move |store| Ok(imported(store).map_err(|error| failed(&error))?.digest))
+            .await
+    }
+
+    async fn hold(&self, name: &str) -> Result<Hold, ApiError> {
+        let (name, say) = (name.to_owned(), Arc::clone(&self.say));
+        let waiting = move || say("waiting for another build");
+        self.blocking(move |store| store.hold(&name, waiting).map_err(|error| failed(&error))).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.unwrap_or_else(|error| Err(failed(&error)))
+    }
+}
+
+fn name(part: Part) -> &'static str {
+    match part {
+        Part::Node => "node",
+        Part::Installers => "installers",
+        Part::Bytecode => "bytecode",
+    }
+}
+
+/// A package's, as the store knows it, with nothing in it yet.
+pub(crate) fn stack(install: &Install) -> Stack {
+    Stack { origin: install.to_string(), layers: Vec::new(), config: Config::default() }
+}
+
+/// One of [`OWN`], in the same way.
+pub(crate) fn own(origin: &str) -> Source {
+    Source::Stack(Stack {
+        origin: origin.to_owned(),
+        layers: Vec::new(),
+        config: Config::default(),
+    })
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::new(ErrorKind::Failed, format!("failed to {}", chain(error)))
+}

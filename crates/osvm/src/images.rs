@@ -1,0 +1,139 @@
+//! Images that a command names or needs: read, made, brought.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use osvm_daemon::builder::{Builder, Say};
+use osvm_daemon::images::{Images, Step};
+use osvm_spec::config::Entry;
+use osvm_spec::packages::Install;
+use osvm_spec::{Config, Digest, ImageRef, Overrides, Reference, Server, ServerName};
+
+use crate::config_file::ConfigFile;
+use crate::error::CliError;
+use crate::output::size;
+use crate::progress::Progress;
+use crate::{daemon, environment};
+
+/// What a flag says; its paths are seen from the current folder.
+pub(crate) fn reference(text: &str) -> Result<ImageRef, String> {
+    let hinted =
+        |hint: Option<String>| hint.map(|hint| format!("; try {hint}")).unwrap_or_default();
+    let image: ImageRef = text
+        .parse()
+        .map_err(|error: osvm_spec::ImageRefError| format!("{error}{}", hinted(error.hint())))?;
+    match image {
+        ImageRef::Registry(_) if Path::new(text).exists() => {
+            let hint = hinted(Some(format!("--image ./{text}")));
+            Err(format!(
+                "{text} would be pulled from a registry, and there is a file of that name here{hint}"
+            ))
+        }
+        image => Ok(image),
+    }
+}
+
+/// The same with paths from the root.
+pub(crate) fn absolute(image: ImageRef) -> Result<ImageRef, CliError> {
+    match image {
+        ImageRef::Path(path) if path.starts_with('~') => {
+            Ok(ImageRef::at(&environment::expand(&path)?))
+        }
+        ImageRef::Path(path) => Ok(ImageRef::at(&environment::absolute(path.as_ref())?)),
+        image => Ok(image),
+    }
+}
+
+pub(crate) fn path(image: &ImageRef) -> Option<&String> {
+    match image {
+        ImageRef::Path(path) => Some(path),
+        _ => None,
+    }
+}
+
+/// Makes or brings the image of a server that is about to be started, unless it is here.
+pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
+    let config = ConfigFile::open()?.read()?;
+    match environment::resolve(&config, name, over)? {
+        Ok(server) => ensure_image(server.image),
+        // What may not run is told by whoever is asked to run it.
+        Err(_) => Ok(()),
+    }
+}
+
+/// The same for a server that is not registered yet.
+pub(crate) fn ensure_entry(entry: &Entry) -> Result<(), CliError> {
+    ensure_image(resolve(entry)?.image)
+}
+
+/// What a server would be if it were registered.
+pub(crate) fn resolve(entry: &Entry) -> Result<Server, CliError> {
+    let config = Config { servers: vec![entry.clone()], ..Config::default() };
+    environment::resolve(&config, &entry.id, &Overrides::default())?.map_err(|refusal| {
+        let error = CliError::usage(refusal.to_string());
+        match refusal.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
+fn ensure_image(image: Option<ImageRef>) -> Result<(), CliError> {
+    match image {
+        Some(image @ (ImageRef::Registry(_) | ImageRef::Package(_))) => {
+            let images = Images::open(&environment::home()?)?;
+            match images.of(&image) {
+                Some(_) => Ok(()),
+                None => make(&images, &image, false).map(drop),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The image that this stands for; made again if it is wanted `anew`.
+pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Digest, CliError> {
+    match image {
+        ImageRef::Path(path) => build(images, path),
+        ImageRef::Registry(reference) => pull(images, reference),
+        ImageRef::Package(install) => install_package(install, anew),
+        ImageRef::Digest(digest) => Ok(images.find(&digest.to_string())?),
+    }
+}
+
+fn build(images: &Images, path: &str) -> Result<Digest, CliError> {
+    let what = format!("building the image of {path}");
+    let progress = Progress::start(what.clone());
+    Ok(images.build(path.as_ref(), |step| progress.say(format!("{what}: {}", text(step))))?)
+}
+
+fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
+    let what = format!("pulling {reference}");
+    let progress = Progress::start(what.clone());
+    let access = environment::registry_access();
+    Ok(images.pull(reference, access, |step| progress.say(format!("{what}: {}", text(step))))?)
+}
+
+fn install_package(install: &Install, anew: bool) -> Result<Digest, CliError> {
+    let (home, registries) = (environment::home()?, environment::registries()?);
+    let progress = Arc::new(Progress::start(format!("making the image of {install}")));
+    let shown = Arc::clone(&progress);
+    let say: Say = Arc::new(move |step: &str| shown.say(step));
+    let install = install.clone();
+    daemon::with(async move |client| {
+        let builder = Builder::new(&home, client, registries, say)?;
+        Ok(builder.build(&install, anew).await?)
+    })
+}
+
+fn text(step: Step) -> String {
+    match step {
+        Step::Waiting => "waiting for another build of it".to_owned(),
+        Step::Pulling { done, total } => format!("pulled {} of {}", size(done), size(total)),
+        Step::Unpacking { done, total: Some(total) } => {
+            format!("unpacked {} of {}", size(done), size(total))
+        }
+        Step::Unpacking { done, total: None } => format!("unpacked {}", size(done)),
+        Step::Building => "writing the disk".to_owned(),
+    }
+}
