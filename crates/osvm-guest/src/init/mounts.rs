@@ -47,9 +47,10 @@ pub(super) fn kernel_views() -> Result<(), InitError> {
     mount("sys", "/sys", "sysfs", SEALED, None).map_err(InitError::act("mount /sys"))
 }
 
-/// Makes `/sys` read-only, once the agent has written all it has to.
+/// Makes `/sys` read-only, once the agent has written there all it has to. The mount, and not what is mounted: the
+/// agent may mount that once more for itself.
 pub(super) fn seal_sys() -> Result<(), InitError> {
-    let flags = SEALED | MountFlags::RDONLY;
+    let flags = SEALED | MountFlags::RDONLY | MountFlags::BIND;
     mount_remount("/sys", flags, c"").map_err(InitError::act("make /sys read-only"))
 }
 

@@ -1,5 +1,6 @@
 //! Folders: mounted here by FUSE, served by the host.
 
+mod ahead;
 mod device;
 mod point;
 mod pump;
@@ -65,6 +66,7 @@ async fn start_one(
     match is_ready.await {
         Ok(()) => {
             pumping.detach();
+            read_ahead(grant.clone(), root).await;
             Ok(())
         }
         Err(_) => Err(pumping.await.unwrap_or_default()),
@@ -76,4 +78,12 @@ async fn mount(grant: FolderGrant, root: &'static Path) -> Result<OwnedFd, Strin
     let mount = move || Device::mount(root, &grant.at, grant.writable);
     let mounted = spawn_blocking(mount).await.map_err(|error| error.to_string())?;
     mounted.map_err(|error| chain(&error))
+}
+
+/// A folder is of use without it.
+async fn read_ahead(grant: FolderGrant, root: &'static Path) {
+    let at = grant.at.clone();
+    if let Ok(Err(error)) = spawn_blocking(move || ahead::set(root, &grant.at)).await {
+        say(format_args!("failed to have more of {at} read ahead: {error}"));
+    }
 }
