@@ -171,7 +171,7 @@ def has_programs(bins):
 
 def inside(path):
     if not os.path.realpath(path).startswith(MODULES + "/"):
-        raise Failure(f"start {path}: it leads out of {MODULES}")
+        raise Failure(f"start {os.path.normpath(path)}: it lies outside of {MODULES}")
 
 
 def started_by(path):
@@ -217,7 +217,10 @@ REASONS = {
     "ENOGIT": "one of its dependencies comes out of a Git repository, not from the registry",
     "128": "one of its dependencies comes out of a Git repository, not from the registry",
 }
-UNREACHABLE = "ENOTFOUND EAI_AGAIN ECONNREFUSED ECONNRESET ETIMEDOUT EHOSTUNREACH ENETUNREACH ERR_SOCKET_TIMEOUT".split()
+UNREACHABLE = (
+    *("EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND"),
+    *("ERR_SOCKET_TIMEOUT", "ETIMEDOUT"),
+)
 
 
 def npm_failure(request, said):

@@ -113,10 +113,6 @@ def choose(package):
     }
 
 
-def file_name(url):
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
-
-
 def rank(name):
     """Made for this Python before any Python, for a newer C library before an older one, with code before without."""
     tags = name.removesuffix(".whl").split("-")

@@ -42,7 +42,6 @@ def run(work):
         # What lies in it has rights of its own.
         os.chmod(SCRATCH, 0o711)
         certificates(request.get("ca"))
-        # In memory are the packages, so the script's own share is kept small.
         with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.GNU_FORMAT) as archive:
             work(request, archive)
         sys.stdout.buffer.flush()
@@ -120,6 +119,10 @@ def credentials(url):
     secret = urllib.parse.unquote(f"{parts.username}:{parts.password or ''}")
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     return plain.geturl(), {"Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
+
+
+def file_name(url):
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 # The archive. Owners and times are the same whoever builds it, and whenever.
