@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "npm_config_omit": "dev",
     "npm_config_fetch_retry_mintimeout": "1000",
     "npm_config_fetch_retry_maxtimeout": "10000",
+    "npm_config_fetch_timeout": "60000",
     # Where node-gyp finds Node's headers; otherwise it would look for them at nodejs.org.
     "npm_config_nodedir": "/usr/local",
     "npm_package_config_node_gyp_nodedir": "/usr/local",
@@ -32,8 +33,8 @@ def npm(request, archive):
     say(f"npm: {len(packages)} packages fetched")
     entrypoint, env = npm_program(request["program"], own, packages)
     tell(archive, entrypoint, env, packages, {"name": own["name"], "version": own["version"]})
-    run_scripts(request, packages)
     shutil.rmtree(SCRATCH + "/npm", ignore_errors=True)
+    run_scripts(request, packages)
     if not os.path.exists(entrypoint[-1]):
         raise Failure(f"find the program of {own['name']}: it has no {entrypoint[-1]}")
     return PREFIX
@@ -102,10 +103,10 @@ def run_scripts(request, packages):
     if not scripts:
         return
     say(f"npm: running the install scripts of {', '.join(scripts)}")
-    env = {**ENVIRONMENT, "npm_config_userconfig": "/dev/null"}
+    env = {**ENVIRONMENT, "npm_config_userconfig": "/dev/null", "npm_config_cache": SCRATCH + "/stranger/npm"}
     seconds = request["script_seconds"]
     command = ["npm", "rebuild", "--prefix", PREFIX, "--foreground-scripts"]
-    status, output, complaints = start(command, env=env, seconds=seconds)
+    status, output, complaints = start_stranger(command, PREFIX, env=env, seconds=seconds)
     if status is None:
         raise Failure(f"run the install scripts of {', '.join(scripts)}: they took over {seconds} s")
     if status != 0:
@@ -170,7 +171,7 @@ def has_programs(bins):
 
 def inside(path):
     if not os.path.realpath(path).startswith(MODULES + "/"):
-        raise Failure(f"start {path}: it leads out of {MODULES}")
+        raise Failure(f"start {os.path.normpath(path)}: it lies outside of {MODULES}")
 
 
 def started_by(path):
@@ -216,7 +217,10 @@ REASONS = {
     "ENOGIT": "one of its dependencies comes out of a Git repository, not from the registry",
     "128": "one of its dependencies comes out of a Git repository, not from the registry",
 }
-UNREACHABLE = "ENOTFOUND EAI_AGAIN ECONNREFUSED ECONNRESET ETIMEDOUT EHOSTUNREACH ENETUNREACH ERR_SOCKET_TIMEOUT".split()
+UNREACHABLE = (
+    *("EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND"),
+    *("ERR_SOCKET_TIMEOUT", "ETIMEDOUT"),
+)
 
 
 def npm_failure(request, said):
@@ -235,6 +239,9 @@ def npm_failure(request, said):
         return f"install {wanted}: {registry} can't be reached ({detail or code})"
     if re.fullmatch(r"E5\d\d", code):
         return f"install {wanted}: {registry} answers {code[1:]}"
+    sums = re.search(r"wanted (\S+) but got (\S+)\. ", said)
+    if code == "EINTEGRITY" and sums:
+        return f"install {wanted}: the integrity of a package is {sums[2]}, not {sums[1]}"
     if code in REASONS:
         return f"install {wanted}: {REASONS[code]} ({detail or code})"
     return f"install {wanted}: {detail or last_lines(said)}"
@@ -243,7 +250,8 @@ def npm_failure(request, said):
 def script_failure(scripts, output, complaints):
     lines = [line.removeprefix("npm error").strip() for line in complaints.splitlines() if "npm error" in line]
     path = next((line for line in lines if line.startswith("path ")), "")
+    code = next((line for line in lines if line.startswith("code ")), "").removeprefix("code ")
     name = path.rpartition("node_modules/")[2] or ", ".join(scripts)
     noise = re.compile(r"npm (error|warn|info)|gyp (info|http)|> ")
     words = [line for line in (output + "\n" + complaints).splitlines() if line.strip() and not noise.match(line)]
-    return f"run the install script of {name}: {last_lines(chr(10).join(words)) or last_lines(complaints)}"
+    return f"run the install script of {name}: {last_lines(chr(10).join(words)) or f'it ended with status {code}'}"

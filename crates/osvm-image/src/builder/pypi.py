@@ -1,13 +1,13 @@
 """Installs a package of PyPI: resolved and told before any of its code has run."""
 
 import configparser
+import glob
 import tomllib
 
 VENV = "/opt/server/venv"
 PYTHON = VENV + "/bin/python"
 # The image's own, which is there when the server runs, too.
 SYSTEM_PYTHON = "/usr/bin/python3"
-UNPRIVILEGED = 65534
 LOCK = SCRATCH + "/pylock.toml"
 UV_CACHE = SCRATCH + "/uv"
 
@@ -20,6 +20,7 @@ UV_ENVIRONMENT = {
     "UV_PYTHON_DOWNLOADS": "never",
     "UV_CACHE_DIR": UV_CACHE,
 }
+STRANGERS_ENVIRONMENT = {**UV_ENVIRONMENT, "UV_CACHE_DIR": SCRATCH + "/stranger/uv"}
 
 
 def pypi(request, archive):
@@ -28,7 +29,7 @@ def pypi(request, archive):
     packages = chosen()
     say(f"pypi: {len(packages)} packages found")
     make_venv()
-    install_locked(request, [package for package in packages if not package["source"]], "--no-build")
+    install_wheels(request, [package for package in packages if not package["source"]])
     own = own_package(request["package"], packages)
     entrypoint = pypi_program(request["program"], own)
     tell(archive, entrypoint, {}, packages, {"name": own["name"], "version": own["version"]})
@@ -52,8 +53,7 @@ def lock(request):
     status, said = resolve(request, "--no-build")
     if status != 0 and needs_build(said):
         say("pypi: resolving again, building what has no wheel")
-        os.chmod(SCRATCH, 0o755)
-        status, said = resolve_unprivileged(request)
+        status, said = resolve(request, run=start_stranger)
     if status != 0:
         raise Failure(pypi_failure(request, said))
     for line in said.splitlines():
@@ -61,30 +61,24 @@ def lock(request):
             say(line)
 
 
-def resolve(request, *options, folder=SCRATCH, **process):
-    wanted = os.path.join(folder, "wanted.txt")
-    with open(wanted, "w", encoding="utf-8") as file:
-        file.write("\n".join([request["package"], *request["with"]]) + "\n")
-    os.chmod(wanted, 0o644)
+def resolve(request, *options, run=start):
+    """The lock file comes on the output: a builder of packages has no right to write one."""
+    wanted = write_readable("wanted.txt", "\n".join([request["package"], *request["with"]]) + "\n")
     command = ["uv", "pip", "compile", wanted, "--python", SYSTEM_PYTHON, "--default-index", request["pypi_index"]]
-    command += ["--quiet", "--format", "pylock.toml", "--output-file", os.path.join(folder, "pylock.toml"), *options]
-    env = {**UV_ENVIRONMENT, **process.pop("env", {})}
-    status, _, said = start(command, env=env, seconds=request["script_seconds"], **process)
-    return status, said
-
-
-def resolve_unprivileged(request):
-    folder = SCRATCH + "/unprivileged"
-    os.makedirs(folder, exist_ok=True)
-    os.chown(folder, UNPRIVILEGED, UNPRIVILEGED)
-    env = {"HOME": folder, "UV_CACHE_DIR": folder + "/uv", "TMPDIR": folder}
-    identity = {"user": UNPRIVILEGED, "group": UNPRIVILEGED, "extra_groups": []}
-    status, said = resolve(request, folder=folder, env=env, cwd=folder, **identity)
+    command += ["--format", "pylock.toml", *options]
+    env = UV_ENVIRONMENT if run is start else STRANGERS_ENVIRONMENT
+    status, output, said = run(command, env=env, seconds=request["script_seconds"])
     if status == 0:
-        with open(LOCK, "w", encoding="utf-8") as file:
-            file.write(read_text(folder + "/pylock.toml"))
-    shutil.rmtree(folder, ignore_errors=True)
+        write_readable("pylock.toml", output)
     return status, said
+
+
+def write_readable(name, text):
+    path = os.path.join(SCRATCH, name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(path, 0o644)
+    return path
 
 
 def needs_build(said):
@@ -119,10 +113,6 @@ def choose(package):
     }
 
 
-def file_name(url):
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
-
-
 def rank(name):
     """Made for this Python before any Python, for a newer C library before an older one, with code before without."""
     tags = name.removesuffix(".whl").split("-")
@@ -134,20 +124,32 @@ def rank(name):
     return exact, abi == "abi3", max(versions, default=0), platform != "any", max(glibc, default=(0, 0)), name
 
 
-def install_locked(request, packages, *options):
-    if not packages:
-        return 0
-    only = SCRATCH + "/pylock.only.toml"
-    with open(only, "w", encoding="utf-8") as file:
-        file.write("".join(locked_text(packages)))
+def install_wheels(request, packages):
+    if packages:
+        command = [*uv_install(request, packages), "--no-build"]
+        check_installed(request, packages, start(command, env=UV_ENVIRONMENT))
+
+
+def build(request, packages):
+    if packages:
+        say(f"pypi: building {names(packages)}")
+        command, seconds = uv_install(request, packages), request["script_seconds"]
+        told = start_stranger(command, VENV, env=STRANGERS_ENVIRONMENT, seconds=seconds)
+        check_installed(request, packages, told)
+
+
+def uv_install(request, packages):
+    only = write_readable("pylock.only.toml", "".join(locked_text(packages)))
     command = ["uv", "pip", "install", "--quiet", "--no-deps", "--python", PYTHON]
-    command += ["--default-index", request["pypi_index"], "--requirements", only, *options]
-    status, _, said = start(command, env=UV_ENVIRONMENT, seconds=request["script_seconds"])
+    return [*command, "--default-index", request["pypi_index"], "--requirements", only]
+
+
+def check_installed(request, packages, told):
+    status, _, said = told
     if status is None:
-        raise Failure(f"install {names(packages)}: it took over {request['script_seconds']} s")
+        raise Failure(f"build {names(packages)}: it took over {request['script_seconds']} s")
     if status != 0:
         raise Failure(pypi_failure(request, said))
-    return len(packages)
 
 
 def locked_text(packages):
@@ -159,12 +161,6 @@ def locked_text(packages):
         yield f"sdist = {file}\n" if package["source"] else f"wheels = [{file}]\n"
 
 
-def build(request, packages):
-    if packages:
-        say(f"pypi: building {names(packages)}")
-        install_locked(request, packages)
-
-
 def names(packages):
     return ", ".join(package["name"] for package in packages)
 
@@ -174,6 +170,9 @@ def make_venv():
     status, _, said = start(command, env=UV_ENVIRONMENT)
     if status != 0:
         raise Failure(f"make {VENV}: {last_lines(said)}")
+    # What shells are given to get into it: a server is started by its path.
+    for path in {*glob.glob(VENV + "/bin/*activate*"), *glob.glob(VENV + "/bin/*.bat")}:
+        os.remove(path)
 
 
 # The program.
@@ -272,26 +271,31 @@ def entry_points(content):
 
 
 def pypi_failure(request, said):
-    wanted, index = request["package"], request["pypi_index"]
-    flat = " ".join(line.strip(" │╰─▶├×") for line in said.splitlines())
-    flat = re.sub(r"\s+", " ", flat).strip()
+    wanted, index = request["package"], credentials(request["pypi_index"])[0]
+    flat = re.sub(r"\s+", " ", said)
     absent = re.search(r"Because (\S+) was not found in the package registry", flat)
+    digest = re.search(r"[Hh]ash mismatch for `?([^`]+)`?", flat)
+    answer = re.search(r"HTTP status \S+ error \((\d+ [^)]+)\)", flat)
     if absent:
-        return f"install {wanted}: {without_secret(index)} has no package {absent[1]}"
-    if re.search(r"client error|connect|dns error|timed out|Failed to fetch", flat) and "HTTP status" not in flat:
-        return f"install {wanted}: {without_secret(index)} can't be reached ({reason(flat)})"
-    if "hash mismatch" in flat.lower():
-        return f"install {wanted}: a file's SHA-256 is not the one that the index tells ({reason(flat)})"
+        return f"install {wanted}: {index} has no package {absent[1]}"
+    if digest:
+        return f"install {wanted}: a file's SHA-256 is not the one that the index tells ({digest[1]})"
     if "No space left" in flat:
         return f"install {wanted}: no space is left in the memory of the builder"
-    return f"install {wanted}: {reason(flat)}"
+    if answer:
+        return f"install {wanted}: {index} answers {answer[1]}"
+    if "client error" in flat or "Failed to fetch" in flat or "timed out" in flat:
+        return f"install {wanted}: {index} can't be reached ({reason(said)})"
+    return f"install {wanted}: {reason(said)}"
 
 
-def reason(flat):
-    """The last part of a chain is the cause."""
-    text = re.sub(r"^(error|No solution found when resolving dependencies): ?", "", flat)
-    return text if len(text) < 600 else "... " + text[-600:]
-
-
-def without_secret(url):
-    return credentials(url)[0]
+def reason(said):
+    """The last of the causes; of a build its last lines, which the builder itself has written."""
+    said = said.partition("\nhint: ")[0]
+    output = re.search(r"\[stderr\]\n(.*)", said, re.DOTALL)
+    if output:
+        return last_lines(output[1])
+    last = re.split(r"(?:^|\n)\s*(?:error|cause|Caused by): ", said)[-1]
+    last = re.sub(r"\s+", " ", last).strip()
+    last = re.sub(r",? we can conclude that your requirements are unsatisfiable\.$", "", last)
+    return last.removeprefix("Because ")

@@ -26,6 +26,8 @@ import zipfile
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # Beside the tree that is handed over: nothing in here reaches the archive.
 SCRATCH = "/var/tmp/osvm"
+# Whom packages' own code runs as.
+STRANGER = 65534
 
 
 class Failure(Exception):
@@ -36,9 +38,10 @@ def run(work):
     """Calls `work(request, archive)`. An archive whose end is missing is one of a script that failed."""
     try:
         request = json.load(sys.stdin)
-        os.makedirs(SCRATCH, mode=0o700, exist_ok=True)
+        os.makedirs(SCRATCH, exist_ok=True)
+        # What lies in it has rights of its own.
+        os.chmod(SCRATCH, 0o711)
         certificates(request.get("ca"))
-        # In memory are the packages, so the script's own share is kept small.
         with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.GNU_FORMAT) as archive:
             work(request, archive)
         sys.stdout.buffer.flush()
@@ -73,7 +76,6 @@ def certificates(more):
         with open(bundle, "w", encoding="utf-8") as file:
             file.write(read_text(CERTIFICATES) + "\n" + more + "\n")
         os.chmod(bundle, 0o644)
-        os.chmod(SCRATCH, 0o755)
     for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"):
         os.environ[name] = bundle
 
@@ -117,6 +119,10 @@ def credentials(url):
     secret = urllib.parse.unquote(f"{parts.username}:{parts.password or ''}")
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     return plain.geturl(), {"Authorization": "Basic " + base64.b64encode(secret.encode()).decode()}
+
+
+def file_name(url):
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
 
 
 # The archive. Owners and times are the same whoever builds it, and whenever.
@@ -184,19 +190,36 @@ def start(command, *, env=None, seconds=None, **options):
         output, complaints = process.communicate(timeout=seconds)
         status = process.returncode
     except subprocess.TimeoutExpired:
-        status = None
-        end_all(process)
-        output, complaints = process.communicate()
-    end_all(process)
-    return status, output.decode(errors="replace"), complaints.decode(errors="replace")
-
-
-def end_all(process):
-    """What a script left running holds the output open, and could change files that are being read."""
+        status, output, complaints = None, b"", b""
+    # What a script left running could change files that are being read.
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+    process.wait()
+    return status, output.decode(errors="replace"), complaints.decode(errors="replace")
+
+
+def start_stranger(command, *trees, env=None, seconds=None):
+    """As `start`, for what runs packages' own code: as a user who owns `trees` and can neither see nor change more."""
+    home = SCRATCH + "/stranger"
+    os.makedirs(home, exist_ok=True)
+    for tree in (home, *trees):
+        give(tree)
+    identity = {"user": STRANGER, "group": STRANGER, "extra_groups": []}
+    env = {**(env or {}), "HOME": home, "TMPDIR": home}
+    told = start(command, env=env, seconds=seconds, cwd=home, **identity)
+    # Also whatever went away from its parents: all that this user may end.
+    start(["/bin/sh", "-c", "kill -9 -1"], **identity)
+    shutil.rmtree(home, ignore_errors=True)
+    return told
+
+
+def give(tree):
+    os.chown(tree, STRANGER, STRANGER)
+    for folder, folders, files in os.walk(tree):
+        for name in folders + files:
+            os.chown(os.path.join(folder, name), STRANGER, STRANGER, follow_symlinks=False)
 
 
 def last_lines(text, count=8):

@@ -73,17 +73,29 @@ fn the_last_complaint_counts() {
     assert_eq!(complaint("fetching b\n"), None);
 }
 
-/// As it is handed to the builder's Python: by its command line, of which the kernel takes 128 KiB an argument.
+/// As they are handed to the builder's Python: by its command line, of which the kernel takes 128 KiB an argument.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the language is asked itself")]
 fn python_takes_the_scripts() {
     for script in [TOOLBOX, INSTALL] {
         assert!(script.len() < 128 << 10, "{} bytes", script.len());
-        let check = "import sys; compile(sys.argv[1], 'script', 'exec')";
-        let checked = Command::new("python3").args(["-c", check, script]).output();
-        let Ok(checked) = checked else {
-            return eprintln!("skipped: python3 is not installed (package python3)");
-        };
-        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        python("import sys; compile(sys.argv[1], 'script', 'exec')", script);
     }
+}
+
+#[test]
+fn the_scripts_pass_their_own_tests() {
+    let all = [TOOLBOX, INSTALL, include_str!("tests.py")].concat();
+    let runs_nothing = all.lines().filter(|line| !line.starts_with("run("));
+    python("import sys; exec(sys.argv[1])", &runs_nothing.collect::<Vec<_>>().join("\n"));
+}
+
+/// Runs a program of Python, of the version that the scripts are written for.
+#[expect(clippy::disallowed_methods, reason = "the language is asked itself")]
+fn python(program: &str, script: &str) {
+    let run = |program: &str| Command::new("python3").args(["-c", program, script]).output();
+    if !run("import tomllib").is_ok_and(|ran| ran.status.success()) {
+        return eprintln!("skipped: there is no python3 of 3.11 or newer (package python3)");
+    }
+    let ran = run(program).unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

@@ -144,7 +144,7 @@ def html_files(content):
     """Mirrors, and indexes in a folder, have only the older page of links."""
     links = re.findall(r'<a\b[^>]*\bhref\s*=\s*["\']([^"\']+)', content.decode(errors="replace"))
     urls = [html.unescape(link).partition("#")[0] for link in links]
-    return {urllib.parse.unquote(url.rpartition("/")[2]): url for url in urls}
+    return {file_name(url): url for url in urls}
 
 
 def opened(package):
