@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::rootfs::fixture;
 use crate::world::{self, World};
 
 /// How long anything may take before the test has failed: `OSVM_TEST_PATIENCE` seconds, or 120.
@@ -60,6 +61,16 @@ impl Osvm {
         let osvm = Self::new();
         for folder in IMAGES {
             link_tree(&stock(fixture).join(folder), &osvm.home().join("images").join(folder));
+        }
+        osvm
+    }
+
+    /// Ready to launch and to install packages.
+    pub(crate) fn for_packages() -> Self {
+        let osvm = Self::new();
+        for folder in IMAGES.into_iter().chain(["layers"]) {
+            let images = fixture("packages").join("images");
+            link_tree(&images.join(folder), &osvm.home().join("images").join(folder));
         }
         osvm
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::hosts::Scene;
@@ -49,17 +49,17 @@ fn mcp_server_fetch_fetches_from_a_granted_host_and_from_no_other() {
 }
 
 /// A registry of npm's in a world, whose name is granted like any other.
-struct Registry {
+pub(crate) struct Registry {
     server: Child,
     folder: TempDir,
     authority: PathBuf,
     world: u32,
 }
 
-const REGISTRY: &str = "https://registry.example.test/";
+pub(crate) const REGISTRY: &str = "https://registry.example.test/";
 
 impl Registry {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
         let [certificate, key] = world.certificate();
@@ -86,10 +86,12 @@ impl Registry {
     }
 
     /// Publishes a package of one file.
-    fn publish(&self, name: &str, dependencies: &serde_json::Value, text: &str) {
+    pub(crate) fn publish(&self, name: &str, about: &Value, text: &str) {
         let package = self.folder.path().join(name);
         fs::create_dir(&package).unwrap();
-        let about = json!({ "name": name, "version": "1.0.0", "dependencies": dependencies });
+        let mut all = json!({ "name": name, "version": "1.0.0" });
+        all.as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
+        let about = all;
         fs::write(package.join("package.json"), about.to_string()).unwrap();
         fs::write(package.join("index.js"), text).unwrap();
         let npm = fixture("tools").join("usr/lib/node_modules/npm/bin/npm-cli.js");
@@ -143,7 +145,8 @@ fn npm_installs_from_a_registry_that_is_granted() {
     };
     let registry = Registry::new(&scene.world);
     registry.publish("words", &json!({}), "module.exports = 'published and installed';");
-    registry.publish("greeting", &json!({ "words": "1" }), "console.log(require('words'));");
+    let needs = json!({ "dependencies": { "words": "1" } });
+    registry.publish("greeting", &needs, "console.log(require('words'));");
     let install = format!(
         "npm install --registry {REGISTRY} --prefix /tmp/app --cafile /tmp/ca.crt --no-audit --no-fund \
          --no-update-notifier greeting && node /tmp/app/node_modules/greeting"

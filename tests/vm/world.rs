@@ -151,8 +151,11 @@ fn write(folder: &TempDir) {
     fs::write(path("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
     fs::write(path("serve.py"), SERVE).unwrap();
     let names = NAMES.map(|(name, address)| format!("address=/{name}/{address}\n")).concat();
+    // Its usual file for that is the host's, and other worlds begin at the same time.
+    let pid = path("dnsmasq.pid");
     let dnsmasq = format!(
-        "no-resolv\nno-hosts\nuser=root\nlisten-address=127.0.0.1\nbind-interfaces\n{names}"
+        "no-resolv\nno-hosts\nuser=root\nlisten-address=127.0.0.1\nbind-interfaces\npid-file={}\n{names}",
+        pid.display()
     );
     fs::write(path("dnsmasq.conf"), dnsmasq).unwrap();
     certificates(folder.path());

@@ -114,6 +114,7 @@ impl Builder {
             self.distribution("build", debian::BUILD).await?,
             self.toolbox(Part::Node).await?,
             self.toolbox(Part::Installers).await?,
+            self.toolbox(Part::Bytecode).await?,
         ];
         self.own_image(INSTALLS_HERE, layers).await
     }
@@ -139,7 +140,8 @@ impl Builder {
             let mut say = |step: &str| say(&format!("base image ({what}): {step}"));
             let work = hold.downloads().map_err(|error| failed(&error))?;
             let made = debian::layer(packages, &work, hold.path(), &mut say);
-            made.map_err(|error| failed(&error))
+            made.map_err(|error| failed(&error))?;
+            hold.forget_downloads().map_err(|error| failed(&error))
         })
         .await?;
         Ok(path)

@@ -82,9 +82,18 @@ pub(crate) fn registries() -> Result<Registries, CliError> {
     let files = Files {
         npmrc: npmrc.as_deref().and_then(written),
         pip: pips.iter().flatten().filter_map(|path| written(path)).collect(),
-        ca: CERTIFICATES.iter().find_map(|path| written(path.as_ref())),
+        ca: certificates(&any),
     };
     Ok(Registries::of(variables, &files))
+}
+
+/// What this host trusts, and what Node is told to trust besides.
+fn certificates(any: &impl Fn(&[&str]) -> Option<String>) -> Option<String> {
+    let own = any(&["SSL_CERT_FILE"]).and_then(|path| written(path.as_ref()));
+    let own = own.or_else(|| CERTIFICATES.iter().find_map(|path| written(path.as_ref())));
+    let more = any(&["NODE_EXTRA_CA_CERTS"]).and_then(|path| written(path.as_ref()));
+    let all: Vec<_> = own.into_iter().chain(more).collect();
+    Some(all.join("\n")).filter(|text| !text.is_empty())
 }
 
 /// Where distributions keep the certificates that they trust.

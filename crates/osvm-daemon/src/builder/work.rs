@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
+use osvm_image::builder::complaint;
 use osvm_image::store::{Draft, Hold};
 use osvm_spec::{Digest, Hosts};
 use serde::Serialize;
@@ -112,8 +113,6 @@ impl<'a> Words<'a> {
     /// Lines that are kept, and the bytes of each.
     const KEPT: usize = 20;
     const LONGEST: usize = 500;
-    /// How a script begins the line that says why it failed.
-    const REASON: &'static str = "error: ";
 
     fn new(say: &'a Say) -> Self {
         Self { say, line: Vec::new(), lines: VecDeque::new() }
@@ -147,7 +146,7 @@ impl<'a> Words<'a> {
         if exit.oom_killed {
             return ApiError::new(ErrorKind::Failed, "the build needed more memory than it has");
         }
-        let reason = self.lines.iter().rev().find_map(|line| line.strip_prefix(Self::REASON));
+        let reason = self.lines.iter().rev().find_map(|line| complaint(line));
         let message = match reason.or(self.lines.back().map(String::as_str)) {
             Some(reason) => format!("failed to {reason}"),
             None => "the build ended without a word".to_owned(),

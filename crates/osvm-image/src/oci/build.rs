@@ -77,7 +77,10 @@ impl Job<'_> {
             let from = files::open(path).map_err(read)?;
             let (limits, progress) = (self.limits, &self.unpacking(0, None));
             let range = Unpack { blob, spool: &mut spool, limits, progress }.run(from)?;
-            merged.add(&Layer { name: &blob.name, spool: &spool, range })?;
+            if !merged.add(&Layer { name: &blob.name, spool: &spool, range })? {
+                let layer = blob.name.clone();
+                return Err(OciError::Layer { layer, source: TarError::Truncated });
+            }
         }
         let what = INSTALLED.into();
         let removed = merged.remove(INSTALLED);

@@ -60,6 +60,12 @@ impl Hold {
         Ok(Draft { file, part: self.part.clone(), target: self.path.clone() })
     }
 
+    /// Once the layer is made.
+    pub fn forget_downloads(&self) -> Result<(), StoreError> {
+        let folder = self.part.with_added_extension("pull");
+        fs::remove_dir_all(&folder).map_err(failed("remove folder", &folder))
+    }
+
     /// Once it is of no more use.
     pub fn remove(self) -> Result<(), StoreError> {
         fs::remove_file(&self.path).map_err(failed("remove layer", &self.path))

@@ -192,6 +192,17 @@ impl Archive {
         Ok(Self { path: path.to_owned(), stat })
     }
 
+    /// Of an archive that is never changed, but may be made anew: it may be linked and moved.
+    fn fixed_fingerprint(&self) -> [u8; 32] {
+        let (name, stat) = (self.path.file_name().unwrap_or_default(), &self.stat);
+        let numbers = [
+            stat.size().to_le_bytes(),
+            stat.mtime().to_le_bytes(),
+            stat.mtime_nsec().to_le_bytes(),
+        ];
+        Sha256::digest([name.as_bytes(), &numbers.concat()].concat()).into()
+    }
+
     fn fingerprint(&self) -> [u8; 32] {
         let stat = &self.stat;
         let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
@@ -231,8 +242,8 @@ impl Look {
             Self::Cpio(archive) | Self::Tar(archive) => archive.fingerprint(),
             Self::Registry(digest) => Sha256::digest(digest.to_string()).into(),
             Self::Stack(layers) => {
-                let prints: Vec<_> = layers.iter().map(Archive::fingerprint).collect();
-                Sha256::digest(prints.concat()).into()
+                let prints: Vec<_> = layers.iter().flat_map(Archive::fixed_fingerprint).collect();
+                Sha256::digest(prints).into()
             }
         })
     }

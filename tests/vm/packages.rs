@@ -1,0 +1,91 @@
+//! Servers that come as packages of npm, from a registry on the loopback: a real one.
+
+use serde_json::json;
+
+use crate::osvm::Osvm;
+use crate::peers::{REGISTRY, Registry};
+use crate::world::World;
+
+/// A server of MCP in one file: `say` tells its arguments, what its dependency says, and what its install script saw.
+const SERVER: &str = r#"#!/usr/bin/env node
+const fs = require('fs'), path = require('path');
+const told = () => JSON.stringify({
+  args: process.argv.slice(2), words: require('words'), uid: process.getuid(),
+  installed: fs.readFileSync(path.join(__dirname, 'installed'), 'utf8').trim(),
+});
+const answers = {
+  initialize: (p) => ({ protocolVersion: p.protocolVersion, capabilities: { tools: {} },
+    serverInfo: { name: 'greeting', version: '1' } }),
+  'tools/list': () => ({ tools: [{ name: 'say', description: 'says', inputSchema: { type: 'object' } }] }),
+  'tools/call': () => ({ content: [{ type: 'text', text: told() }] }),
+};
+require('readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  const { id, method, params } = JSON.parse(line);
+  if (id !== undefined) console.log(JSON.stringify({ jsonrpc: '2.0', id, result: answers[method](params) }));
+});
+"#;
+
+/// Runs where the package is installed: who it is, whether the host's files are there, and whether another host is.
+const SCRIPT: &str = "(id -u; ls /work/main /root/.osvm 2>/dev/null | wc -l; \
+    node -e \"fetch('https://api.example.test/hello').then(() => console.log('reached'), () => console.log('refused'))\") \
+    >installed";
+
+/// A home where the registry of a world is npm's, and what all installs need is there.
+fn scene() -> Option<(World, Registry, Osvm)> {
+    let world = World::new()?;
+    let registry = Registry::new(&world);
+    let authority = world.authority();
+    let osvm = Osvm::for_packages()
+        .within(&world)
+        .env("npm_config_registry", REGISTRY)
+        .env("NODE_EXTRA_CA_CERTS", authority.to_str().unwrap());
+    Some((world, registry, osvm))
+}
+
+#[test]
+fn a_server_is_added_as_its_readme_says_and_runs() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    registry.publish("words", &json!({}), "module.exports = 'of a dependency';");
+    let about = json!({
+        "dependencies": { "words": "^1" }, "bin": { "greeting": "index.js" }, "scripts": { "install": SCRIPT },
+    });
+    registry.publish("greeting", &about, SERVER);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting@1", "--loud"]);
+    let said = osvm.call("greeting", "say", &json!({}));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["args"], json!(["--loud"]));
+    assert_eq!(said["words"], "of a dependency");
+    assert_ne!(said["uid"], 0, "the server has no rights");
+    let installed = said["installed"].as_str().unwrap();
+    assert_eq!(installed, "65534\n0\nrefused", "what the install script saw");
+
+    // What is there is not built again, and nobody prunes it.
+    let shown = osvm.json(&["image", "build", "npm:greeting@1", "--json"]);
+    assert!(shown["used_by"].as_array().unwrap().contains(&json!("greeting")), "{shown}");
+    osvm.ok(&["image", "prune"]);
+    osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
+    osvm.call("greeting", "say", &json!({}));
+}
+
+#[test]
+fn a_package_that_can_not_be_installed_is_not_added_and_says_why() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let bin =
+        json!({ "bin": "index.js", "scripts": { "install": "echo no compiler here >&2; exit 3" } });
+    registry.publish("broken", &bin, SERVER);
+    registry.publish("library", &json!({}), "");
+    for (package, why) in [
+        ("missing-package", "missing-package"),
+        ("library@7", "library"),
+        ("library", "program"),
+        ("broken", "no compiler here"),
+    ] {
+        let ran = osvm.run(&["mcp", "add", "a", "--", "npx", "-y", package]);
+        ran.expect(1).says(&[package.split('@').next().unwrap(), why]);
+    }
+    assert!(!osvm.ok(&["mcp", "list"]).contains("npx"));
+    let layers = std::fs::read_dir(osvm.home().join("images/layers")).unwrap().flatten();
+    let half_made =
+        layers.filter(|entry| entry.file_name().to_string_lossy().starts_with("package-"));
+    assert_eq!(half_made.count(), 0);
+}
