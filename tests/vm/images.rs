@@ -1,8 +1,10 @@
 //! Servers in container images.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -77,4 +79,124 @@ fn a_container_image_that_is_damaged_is_refused_by_name() {
         .says(&[name, "sha256:"]);
     assert!(osvm.vmm_processes().is_empty());
     fs::remove_file(archive).unwrap();
+}
+
+/// The reference implementation of a registry of container images, on the loopback.
+struct Registry {
+    process: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Registry {
+    /// Nothing where it is not installed.
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, config) = (folder.path().join("data"), folder.path().join("config.yml"));
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
+            data.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let Ok(mut process) = command.spawn() else {
+            eprintln!("skipped: docker-registry is not installed");
+            return None;
+        };
+        let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let line = said.find(|line| line.contains("listening on ")).unwrap();
+        let address = line.split("listening on ").nth(1).unwrap();
+        let address = address.split(['"', ' ', ',']).next().unwrap().to_owned();
+        // Who stops reading stops it.
+        std::thread::spawn(move || said.for_each(drop));
+        Some(Self { process, address, _folder: folder })
+    }
+
+    /// One image of one layer.
+    fn push(&self, name: &str, root: &Path, config: &Value) {
+        let layer = root.with_extension("layer");
+        tar(root, &layer);
+        let bytes = fs::read(&layer).unwrap();
+        fs::remove_file(layer).unwrap();
+        let layer = self.blob(name, &bytes);
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        });
+        let config = self.blob(name, config.to_string().as_bytes());
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": with_type(config, "config.v1+json"), "layers": [with_type(layer, "layer.v1.tar")],
+        });
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let path = format!("/v2/{name}/manifests/latest");
+        let answer = self.send("PUT", &path, kind, manifest.to_string().as_bytes());
+        assert!(answer.contains(" 201 "), "{answer}");
+    }
+
+    fn blob(&self, name: &str, bytes: &[u8]) -> Value {
+        let digest = format!("sha256:{}", sum(bytes));
+        let answer = self.send("POST", &format!("/v2/{name}/blobs/uploads/"), "text/plain", b"");
+        let place = answer.lines().find_map(|line| line.strip_prefix("Location: ")).unwrap();
+        let place = place.trim().split_once(&self.address).unwrap().1;
+        let path = format!("{place}&digest={digest}");
+        let answer = self.send("PUT", &path, "application/octet-stream", bytes);
+        assert!(answer.contains(" 201 "), "{answer}");
+        json!({ "digest": digest, "size": bytes.len() })
+    }
+
+    /// One request on a connection of its own; its answer.
+    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+    }
+}
+
+fn with_type(mut blob: Value, kind: &str) -> Value {
+    blob["mediaType"] = json!(format!("application/vnd.oci.image.{kind}"));
+    blob
+}
+
+fn sum(bytes: &[u8]) -> String {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let summed = Command::new("sha256sum").arg(file.path()).output().unwrap().stdout;
+    String::from_utf8_lossy(&summed[..64]).into_owned()
+}
+
+#[test]
+fn an_image_of_a_registry_is_pulled_when_it_is_added_and_runs_without_the_registry() {
+    let Some(registry) = Registry::new() else { return };
+    let root = Rootfs::with_server(MY_SERVER);
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c", MY_SERVER], "Env": ["GREETING=pulled"] });
+    registry.push("mcp/mine", root.path(), &config);
+    let reference = format!("{}/mcp/mine", registry.address);
+
+    let osvm = Osvm::new();
+    let missing = format!("{}/mcp/none", registry.address);
+    osvm.run(&["mcp", "add", "none", "--image", &missing]).expect(1).says(&["no such image"]);
+    osvm.ok(&["mcp", "add", "mine", "--image", &reference]);
+    let digest = osvm.ok(&["image", "pull", &reference]);
+    drop(registry);
+    assert_eq!(osvm.call("mine", "my-tool", &json!({ "a": 1 })), "{\"a\":1}\n");
+    let asked = ["mcp", "microvm", "exec", "mine", "--", "/bin/sh", "-c", "echo $GREETING"];
+    assert_eq!(osvm.ok(&asked), "pulled\n");
+    assert_eq!(osvm.vm("mine")["image"], digest.trim());
 }

@@ -176,7 +176,7 @@ impl Images {
 
     /// Notes that this is a server's image. Paths are absolute.
     pub fn used(&self, image: &ImageRef, user: String, users: &mut Users) {
-        if let Some(digest) = self.of(image) {
+        if let Some(digest) = self.last(image) {
             users.add(digest, user);
         }
     }
@@ -190,8 +190,13 @@ impl Images {
         }
     }
 
-    /// The image that this stood for the last time. Nothing for what was never made here, or is there no more.
+    /// The image that this stood for the last time, if it is here and whole.
     pub fn of(&self, image: &ImageRef) -> Option<Digest> {
+        self.last(image).filter(|digest| self.store.inspect(digest).is_ok())
+    }
+
+    /// Nothing for what was never made here, or is there no more.
+    fn last(&self, image: &ImageRef) -> Option<Digest> {
         match image {
             ImageRef::Digest(digest) => Some(digest.clone()),
             ImageRef::Path(path) => self.store.last(&Source::at(path.as_ref()).ok()?),

@@ -92,7 +92,8 @@ impl Daemon {
             Some(image) => image,
         };
         let digest = images::source(&image).and_then(|source| self.store.last(&source));
-        digest.map(Rootfs::Image).ok_or_else(|| {
+        let kept = digest.filter(|digest| self.store.inspect(digest).is_ok());
+        kept.map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
             let words = osvm_spec::command::join(&[image.to_string()]);
             ApiError::new(ErrorKind::NoSuch, message).hint(format!("osvm image build {words}"))

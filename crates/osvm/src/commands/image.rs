@@ -11,11 +11,12 @@ mod verify;
 use clap::Subcommand;
 use osvm_daemon::api::ApiError;
 use osvm_daemon::images::{Images, ImagesError, Users};
-use osvm_spec::{Config, Digest, ImageRef, Overrides, ServerName};
+use osvm_spec::config::Entry;
+use osvm_spec::{Digest, ImageRef, Isolation};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
-use crate::{daemon, environment};
+use crate::{daemon, environment, images};
 
 /// Make and look at servers' images, and remove what nobody uses
 #[derive(Debug, Subcommand)]
@@ -54,7 +55,7 @@ fn users(images: &Images) -> Result<Users, CliError> {
     images.used(&default, "(default)".to_owned(), &mut users);
     images.used_by_builds(&mut users);
     for server in &config.servers {
-        if let Some(image) = of_server(&config, &server.id)? {
+        if let Some(image) = of_server(server) {
             images.used(&image, server.id.to_string(), &mut users);
         }
     }
@@ -66,10 +67,10 @@ fn users(images: &Images) -> Result<Users, CliError> {
     Ok(users)
 }
 
-/// Nothing where it is the default, or the server may not run.
-fn of_server(config: &Config, name: &ServerName) -> Result<Option<ImageRef>, CliError> {
-    let resolved = environment::resolve(config, name, &Overrides::default())?;
-    Ok(resolved.ok().and_then(|server| server.image))
+/// Nothing where it is the default. A server that may not run now has its image all the same.
+fn of_server(server: &Entry) -> Option<ImageRef> {
+    let runs = Entry { enabled: true, isolation: Isolation::Microvm, ..server.clone() };
+    images::resolve(&runs).ok()?.image
 }
 
 /// Those of a daemon that runs.

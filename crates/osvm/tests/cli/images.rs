@@ -66,6 +66,8 @@ fn what_a_server_uses_is_not_pruned() {
     let (used_digest, unused_digest) =
         (build(&used).trim().to_owned(), build(&unused).trim().to_owned());
     osvm.ok(&["mcp", "add", "files", "--image", used.to_str().unwrap()]);
+    // It may be enabled again.
+    osvm.ok(&["mcp", "disable", "files"]);
     fs::write(osvm.home().join("images/parts/given-up"), [0; 100]).unwrap();
     let told = osvm.json(&["image", "prune", "--dry-run", "--json"]);
     assert_eq!(told["images"], json!([unused_digest]));
