@@ -50,10 +50,12 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
         "dependencies": { "words": "^1" }, "bin": { "greeting": "index.js" }, "scripts": { "install": SCRIPT },
     });
     registry.publish("greeting", &about, SERVER);
-    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting@1", "--loud"]);
+    osvm.run(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting@1", "--loud", "/etc"])
+        .expect(0)
+        .says(&["/etc is a folder of this host", "--mount /etc:/etc"]);
     let said = osvm.call("greeting", "say", &json!({}));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["args"], json!(["--loud"]));
+    assert_eq!(said["args"], json!(["--loud", "/etc"]));
     assert_eq!(said["words"], "of a dependency");
     assert_ne!(said["uid"], 0, "the server has no rights");
     let installed = said["installed"].as_str().unwrap();

@@ -53,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let image = entry.image.iter().filter_map(images::path);
     let folders = entry.folders.iter().map(|folder| &folder.host);
     image.chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
+    warn_of_folders(&entry)?;
     let file = ConfigFile::open()?;
     refuse_taken(&file, &entry.id)?;
     images::ensure_entry(&entry)?;
@@ -146,6 +147,19 @@ fn text(path: &Path) -> Result<String, CliError> {
     let path = environment::absolute(path)?;
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| CliError::usage(format!("path {} is no UTF-8", path.display())))
+}
+
+/// READMEs name folders as arguments; in the VM there are none but those that are lent.
+fn warn_of_folders(entry: &Entry) -> Result<(), CliError> {
+    let server = images::resolve(entry)?;
+    let is_lent = |path: &Path| server.folders.iter().any(|folder| path.starts_with(&folder.guest));
+    let named = server.args.iter().filter(|arg| Path::new(arg).is_absolute());
+    for path in named.filter(|arg| Path::new(arg).is_dir() && !is_lent(Path::new(arg))) {
+        output::warning(format_args!(
+            "{path} is a folder of this host, which the server does not see; --mount {path}:{path} lends it"
+        ));
+    }
+    Ok(())
 }
 
 fn warn_if_missing(path: &str) {
