@@ -74,7 +74,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn build() -> Result<PathBuf> {
     let built = Command::new("cargo").args(["build", "--release", "--package", "osvm"]).status()?;
     ensure!(built.success(), "build the release");
-    Ok("target/release/osvm".into())
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    Ok(target.join("release/osvm"))
 }
 
 /// `launch` to the first MCP reply, against a bare VMM with the same kernel and initramfs to its

@@ -25,6 +25,7 @@ use osvm_spec::packages::{Ecosystem, Install};
 use crate::Home;
 use crate::api::{ApiError, ErrorKind};
 use crate::client::Client;
+use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
 pub use registries::{Files, Registries, Variables};
 use work::Work;
 
@@ -38,11 +39,6 @@ pub struct Builder {
     registries: Registries,
     say: Say,
 }
-
-/// Origins of the images in which others are made.
-pub(crate) const OWN: [&str; 2] = [TOOLS_HERE, INSTALLS_HERE];
-const TOOLS_HERE: &str = "osvm: tools are brought here";
-const INSTALLS_HERE: &str = "osvm: packages are installed here";
 
 /// Changes whenever layers that older versions have made are of no use.
 const RECIPE: &str = "1";
@@ -62,7 +58,7 @@ impl Builder {
 
     /// The package's image. One that is there already will do, unless it is wanted `anew`.
     pub async fn build(&self, install: &Install, anew: bool) -> Result<Digest, ApiError> {
-        let source = Source::Stack(stack(install));
+        let source = Source::Stack(sources::package(install));
         let before = self.store.last(&source);
         let hold = self.hold(&format!("package-{}", source.key())).await?;
         // Whoever held it meanwhile may have built it.
@@ -78,7 +74,7 @@ impl Builder {
         let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let config = Config::new(installed.entrypoint, env);
-        let digest = self.import(Stack { layers, config, ..stack(install) }).await?;
+        let digest = self.import(Stack { layers, config, ..sources::package(install) }).await?;
         hold.remove().map_err(|error| failed(&error))?;
         Ok(digest)
     }
@@ -120,8 +116,7 @@ impl Builder {
     }
 
     async fn own_image(&self, origin: &str, layers: Vec<PathBuf>) -> Result<Digest, ApiError> {
-        let config = Config::default();
-        self.import(Stack { origin: origin.to_owned(), layers, config }).await
+        self.import(Stack { layers, ..sources::stack(origin) }).await
     }
 
     /// Files of packages of the distribution.
@@ -196,20 +191,6 @@ fn name(part: Part) -> &'static str {
         Part::Installers => "installers",
         Part::Bytecode => "bytecode",
     }
-}
-
-/// A package's, as the store knows it, with nothing in it yet.
-pub(crate) fn stack(install: &Install) -> Stack {
-    Stack { origin: install.to_string(), layers: Vec::new(), config: Config::default() }
-}
-
-/// One of [`OWN`], in the same way.
-pub(crate) fn own(origin: &str) -> Source {
-    Source::Stack(Stack {
-        origin: origin.to_owned(),
-        layers: Vec::new(),
-        config: Config::default(),
-    })
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {

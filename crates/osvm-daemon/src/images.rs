@@ -1,5 +1,7 @@
 //! The images of a home, looked at and tidied up; no daemon need run for that.
 
+pub(crate) mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -11,22 +13,11 @@ use osvm_spec::{Digest, ImageRef, Reference};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::Home;
 use crate::api::{ApiError, ErrorKind};
-use crate::{Home, builder};
 
 pub struct Images {
     store: Store,
-}
-
-/// What an image is made from that is not on this host as it is.
-pub(crate) fn source(image: &ImageRef) -> Option<Source> {
-    match image {
-        ImageRef::Registry(reference) => {
-            Some(Source::registry(reference.clone(), Access::default()))
-        }
-        ImageRef::Package(install) => Some(Source::Stack(builder::stack(install))),
-        ImageRef::Path(_) | ImageRef::Digest(_) => None,
-    }
 }
 
 /// One image, as `osvm image` shows it.
@@ -183,8 +174,8 @@ impl Images {
 
     /// Notes the images in which others are made.
     pub fn used_by_builds(&self, users: &mut Users) {
-        for origin in builder::OWN {
-            if let Some(digest) = self.store.last(&builder::own(origin)) {
+        for origin in sources::WORKSHOPS {
+            if let Some(digest) = self.store.last(&Source::Stack(sources::stack(origin))) {
                 users.add(digest, "(builds)".to_owned());
             }
         }
@@ -200,7 +191,7 @@ impl Images {
         match image {
             ImageRef::Digest(digest) => Some(digest.clone()),
             ImageRef::Path(path) => self.store.last(&Source::at(path.as_ref()).ok()?),
-            image => self.store.last(&source(image)?),
+            image => self.store.last(&sources::source(image)?),
         }
     }
 }

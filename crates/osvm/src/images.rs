@@ -110,12 +110,12 @@ fn build(images: &Images, path: &str) -> Result<Digest, CliError> {
 fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
     let what = format!("pulling {reference}");
     let progress = Progress::start(what.clone());
-    let access = environment::registry_access();
+    let access = environment::registries::of_images();
     Ok(images.pull(reference, access, |step| progress.say(format!("{what}: {}", text(step))))?)
 }
 
 fn install_package(install: &Install, anew: bool) -> Result<Digest, CliError> {
-    let (home, registries) = (environment::home()?, environment::registries()?);
+    let (home, registries) = (environment::home()?, environment::registries::of_packages());
     let progress = Arc::new(Progress::start(format!("making the image of {install}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |step: &str| shown.say(step));

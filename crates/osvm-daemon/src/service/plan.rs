@@ -12,7 +12,7 @@ use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
 use crate::home::Home;
-use crate::images;
+use crate::images::sources;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
@@ -91,7 +91,7 @@ impl Daemon {
             Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest)),
             Some(image) => image,
         };
-        let digest = images::source(&image).and_then(|source| self.store.last(&source));
+        let digest = sources::source(&image).and_then(|source| self.store.last(&source));
         let kept = digest.filter(|digest| self.store.inspect(digest).is_ok());
         kept.map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
