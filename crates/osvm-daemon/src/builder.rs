@@ -15,7 +15,6 @@ mod work;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use osvm_fleet::drivers::chain;
 use osvm_image::builder::{INSTALL, InstallRequest, Installed, Part, TOOLBOX, ToolboxRequest};
 use osvm_image::store::Hold;
 use osvm_image::{Config, Progress, Source, Stack, Store, debian};
@@ -23,7 +22,7 @@ use osvm_spec::Digest;
 use osvm_spec::packages::{Ecosystem, Install};
 
 use crate::Home;
-use crate::api::{ApiError, ErrorKind};
+use crate::api::ApiError;
 use crate::client::Client;
 use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
 pub use registries::{Files, Registries, Variables};
@@ -52,7 +51,7 @@ impl Builder {
         registries: Registries,
         say: Say,
     ) -> Result<Self, ApiError> {
-        let store = Store::open(&home.images()).map_err(|error| failed(&error))?;
+        let store = Store::open(&home.images()).map_err(|error| ApiError::failed(&error))?;
         Ok(Self { client, store, registries, say })
     }
 
@@ -75,13 +74,13 @@ impl Builder {
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let config = Config::new(installed.entrypoint, env);
         let digest = self.import(Stack { layers, config, ..sources::package(install) }).await?;
-        hold.remove().map_err(|error| failed(&error))?;
+        hold.remove().map_err(|error| ApiError::failed(&error))?;
         Ok(digest)
     }
 
     /// What the package's own layer is put on.
     async fn layers_below(&self, ecosystem: Ecosystem) -> Result<Vec<PathBuf>, ApiError> {
-        let runtime = self.distribution("runtime", debian::RUNTIME).await?;
+        let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
         let own = match ecosystem {
             Ecosystem::Npm => Part::Node,
             Ecosystem::PyPi => Part::Bytecode,
@@ -93,21 +92,21 @@ impl Builder {
     async fn install(&self, install: &Install, hold: &Hold) -> Result<Installed, ApiError> {
         let image = self.workshop().await?;
         (self.say)(&format!("installing {install}"));
-        let seen = self.registries.seen();
-        let request = InstallRequest::new(install, seen.registries(), SCRIPT_SECONDS);
-        let request = match &seen.npmrc {
+        let registries = self.registries.for_scripts();
+        let request = InstallRequest::new(install, registries, SCRIPT_SECONDS);
+        let request = match self.registries.npmrc() {
             Some(npmrc) => request.with_npmrc(npmrc),
             None => request,
         };
         let work = Work { image, script: INSTALL, hosts: self.registries.hosts()? };
         work.run(&self.client, &request, hold, &self.say).await?;
-        Installed::of(hold.path()).map_err(|error| failed(&error))
+        Installed::of(hold.path()).map_err(|error| ApiError::failed(&error))
     }
 
     /// The image in which packages are installed.
     async fn workshop(&self) -> Result<Digest, ApiError> {
         let layers = vec![
-            self.distribution("build", debian::BUILD).await?,
+            self.distribution("build", [debian::RUNTIME, debian::BUILD].concat()).await?,
             self.toolbox(Part::Node).await?,
             self.toolbox(Part::Installers).await?,
             self.toolbox(Part::Bytecode).await?,
@@ -123,7 +122,7 @@ impl Builder {
     async fn distribution(
         &self,
         what: &str,
-        packages: &'static [&str],
+        packages: Vec<&'static str>,
     ) -> Result<PathBuf, ApiError> {
         let hold = self.hold(&format!("debian-{what}-{RECIPE}")).await?;
         let path = hold.path().to_owned();
@@ -133,10 +132,10 @@ impl Builder {
         let (say, what) = (Arc::clone(&self.say), what.to_owned());
         self.blocking(move |_| {
             let mut say = |step: &str| say(&format!("base image ({what}): {step}"));
-            let work = hold.downloads().map_err(|error| failed(&error))?;
-            let made = debian::layer(packages, &work, hold.path(), &mut say);
-            made.map_err(|error| failed(&error))?;
-            hold.forget_downloads().map_err(|error| failed(&error))
+            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
+            let made = debian::layer(&packages, &work, hold.path(), &mut say);
+            made.map_err(|error| ApiError::failed(&error))?;
+            hold.forget_downloads().map_err(|error| ApiError::failed(&error))
         })
         .await?;
         Ok(path)
@@ -147,10 +146,10 @@ impl Builder {
         let hold = self.hold(&format!("toolbox-{}-{RECIPE}", name(part))).await?;
         let path = hold.path().to_owned();
         if !path.exists() {
-            let runtime = self.distribution("runtime", debian::RUNTIME).await?;
+            let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
             let image = self.own_image(TOOLS_HERE, vec![runtime]).await?;
-            let (seen, arch) = (self.registries.seen(), std::env::consts::ARCH);
-            let request = ToolboxRequest { part, arch, registries: seen.registries() };
+            let (arch, registries) = (std::env::consts::ARCH, self.registries.for_scripts());
+            let request = ToolboxRequest { part, arch, registries };
             let work = Work { image, script: TOOLBOX, hosts: self.registries.hosts()? };
             work.run(&self.client, &request, &hold, &self.say).await?;
         }
@@ -165,14 +164,19 @@ impl Builder {
             }
         };
         let imported = move |store: &Store| store.import(&Source::Stack(stack), &mut tell);
-        self.blocking(move |store| Ok(imported(store).map_err(|error| failed(&error))?.digest))
-            .await
+        self.blocking(move |store| {
+            Ok(imported(store).map_err(|error| ApiError::failed(&error))?.digest)
+        })
+        .await
     }
 
     async fn hold(&self, name: &str) -> Result<Hold, ApiError> {
         let (name, say) = (name.to_owned(), Arc::clone(&self.say));
         let waiting = move || say("waiting for another build");
-        self.blocking(move |store| store.hold(&name, waiting).map_err(|error| failed(&error))).await
+        self.blocking(move |store| {
+            store.hold(&name, waiting).map_err(|error| ApiError::failed(&error))
+        })
+        .await
     }
 
     async fn blocking<T: Send + 'static>(
@@ -181,7 +185,7 @@ impl Builder {
     ) -> Result<T, ApiError> {
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || work(&store)).await;
-        done.unwrap_or_else(|error| Err(failed(&error)))
+        done.unwrap_or_else(|error| Err(ApiError::failed(&error)))
     }
 }
 
@@ -191,8 +195,4 @@ fn name(part: Part) -> &'static str {
         Part::Installers => "installers",
         Part::Bytecode => "bytecode",
     }
-}
-
-fn failed(error: &(dyn std::error::Error + 'static)) -> ApiError {
-    ApiError::new(ErrorKind::Failed, format!("failed to {}", chain(error)))
 }

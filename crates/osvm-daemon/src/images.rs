@@ -5,7 +5,6 @@ pub(crate) mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use osvm_fleet::drivers;
 pub use osvm_image::Progress as Step;
 pub use osvm_image::oci::{Access, Proxies};
 use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
@@ -70,10 +69,7 @@ impl From<ImagesError> for ApiError {
             ImagesError::NoSuch(_) => ErrorKind::NoSuch,
             ImagesError::Several { .. } => ErrorKind::Usage,
             ImagesError::Store(_) | ImagesError::Import(_) => {
-                return Self::new(
-                    ErrorKind::Failed,
-                    format!("failed to {}", drivers::chain(&error)),
-                );
+                return Self::failed(&error);
             }
         };
         Self::new(kind, error.to_string()).hint("osvm image list")
@@ -82,7 +78,11 @@ impl From<ImagesError> for ApiError {
 
 impl Images {
     pub fn open(home: &Home) -> Result<Self, ImagesError> {
-        Ok(Self { store: Store::open(&home.images())? })
+        Ok(Self::in_store(Store::open(&home.images())?))
+    }
+
+    pub(crate) fn in_store(store: Store) -> Self {
+        Self { store }
     }
 
     /// The image of what is at `path`; made if it is not there, or what it is made from has changed.

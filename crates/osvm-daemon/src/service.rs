@@ -38,6 +38,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::{self, Info, path};
 use crate::home::Home;
 use crate::host::Host;
+use crate::images::Images;
 use crate::payload;
 use answer::Answer;
 use greet::McpGreeter;
@@ -79,7 +80,7 @@ pub(crate) struct Daemon {
     fleet: Arc<Fleet<McpGreeter>>,
     idle_stop: Option<Duration>,
     recordings: Recordings,
-    store: Store,
+    images: Images,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -165,7 +166,8 @@ impl Daemon {
         let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
         let (home, host) = (home.clone(), host.clone());
         let recordings = Recordings::default();
-        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, store })
+        let images = Images::in_store(store);
+        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, images })
     }
 }
 

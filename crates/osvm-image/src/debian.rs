@@ -37,15 +37,8 @@ pub const RUNTIME: &[&str] = &[
     "tzdata",
 ];
 
-/// What packages are built with; all of [`RUNTIME`] is among it.
+/// What packages are built with, beside [`RUNTIME`].
 pub const BUILD: &[&str] = &[
-    "python3",
-    "ca-certificates",
-    "git",
-    "libgcc-s1",
-    "libstdc++6",
-    "libatomic1",
-    "tzdata",
     // Compilers and make, for packages that bring nothing for this machine.
     "build-essential",
     // Builds of larger libraries are led by scripts in it.

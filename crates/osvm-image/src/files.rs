@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
@@ -33,6 +33,16 @@ pub(crate) fn write_whole(
     let mut temporary = NamedTempFile::new_in(folder)?;
     write(temporary.as_file_mut())?;
     persist(temporary, path)
+}
+
+/// Held until the file is dropped. `waiting` is called before a wait for whoever holds it.
+pub(crate) fn lock(path: &Path, waiting: impl FnOnce()) -> io::Result<File> {
+    let file = File::create(path)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        waiting();
+        flock(&file, FlockOperation::LockExclusive)?;
+    }
+    Ok(file)
 }
 
 /// Syncs a finished file that will never change again, and moves it from `part` to `path`.

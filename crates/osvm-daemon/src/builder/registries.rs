@@ -6,31 +6,17 @@ use osvm_spec::{HostRule, Hosts};
 
 use crate::api::{ApiError, ErrorKind};
 
-/// The registries of the user's own configuration, or the public ones.
-#[derive(Debug, Clone, Default)]
+/// The registries of the user's own configuration, or the public ones, as a guest sees them.
+#[derive(Debug, Clone)]
 pub struct Registries {
     /// URL of npm's registry.
-    pub npm: Option<String>,
-    /// URL of PyPI's simple index.
-    pub pypi: Option<String>,
-    /// Lines of an `.npmrc` that name registries of scopes, and hold tokens.
-    pub npmrc: Option<String>,
-    /// Certificates that this host trusts, as PEM.
-    pub ca: Option<String>,
-}
-
-/// The same, where the host's loopback has another name.
-pub(super) struct Seen {
     npm: String,
+    /// URL of PyPI's simple index.
     pypi: String,
-    pub(super) npmrc: Option<String>,
+    /// Lines of an `.npmrc` that name registries of scopes, and hold tokens.
+    npmrc: Option<String>,
+    /// Certificates that this host trusts, as PEM.
     ca: Option<String>,
-}
-
-impl Seen {
-    pub(super) fn registries(&self) -> builder::Registries<'_> {
-        builder::Registries { npm: &self.npm, pypi: &self.pypi, ca: self.ca.as_deref() }
-    }
 }
 
 const NPM: &str = "https://registry.npmjs.org/";
@@ -60,40 +46,32 @@ impl Registries {
         let lines = || files.npmrc.iter().flat_map(|text| text.lines()).map(str::trim);
         let kept: Vec<_> = lines().filter(|line| is_of_registry(line)).collect();
         let pip = files.pip.iter().find_map(|text| setting(text.lines(), "index-url"));
+        let npm = variables.npm.or_else(|| setting(lines(), "registry"));
+        let npmrc = Some(kept.join("\n")).filter(|text| !text.is_empty());
         Self {
-            npm: variables.npm.or_else(|| setting(lines(), "registry")),
-            pypi: variables.pypi.or(pip),
-            npmrc: Some(kept.join("\n")).filter(|text| !text.is_empty()),
+            npm: in_guest(npm.as_deref().unwrap_or(NPM)),
+            pypi: in_guest(variables.pypi.or(pip).as_deref().unwrap_or(PYPI)),
+            npmrc: npmrc.as_deref().map(in_guest),
             ca: files.ca.clone(),
         }
     }
 
-    /// As a guest sees them.
-    pub(super) fn seen(&self) -> Seen {
-        Seen {
-            npm: in_guest(self.npm()),
-            pypi: in_guest(self.pypi()),
-            npmrc: self.npmrc.as_deref().map(in_guest),
-            ca: self.ca.clone(),
-        }
+    pub(super) fn for_scripts(&self) -> builder::Registries<'_> {
+        builder::Registries { npm: &self.npm, pypi: &self.pypi, ca: self.ca.as_deref() }
+    }
+
+    pub(super) fn npmrc(&self) -> Option<&str> {
+        self.npmrc.as_deref()
     }
 
     /// What a build may reach: these, and nothing else.
     pub(super) fn hosts(&self) -> Result<Hosts, ApiError> {
         let files = format!("https://{PYPI_FILES}/");
-        let all = [self.npm(), self.pypi(), &files].into_iter().chain(self.scoped());
+        let all = [self.npm.as_str(), &self.pypi, &files].into_iter().chain(self.scoped());
         let rules = all.map(rule).collect::<Result<Vec<_>, _>>()?;
         // Networks have mirrors of their own, also under the public names.
         let (allow, allow_private) = rules.into_iter().partition(is_self);
         Ok(Hosts { allow, allow_private })
-    }
-
-    fn npm(&self) -> &str {
-        self.npm.as_deref().unwrap_or(NPM)
-    }
-
-    fn pypi(&self) -> &str {
-        self.pypi.as_deref().unwrap_or(PYPI)
     }
 
     /// `@scope:registry=URL`
@@ -118,11 +96,10 @@ fn setting<'a>(lines: impl Iterator<Item = &'a str>, key: &str) -> Option<String
 }
 
 fn is_self(rule: &HostRule) -> bool {
-    rule.to_string().starts_with(HostRule::SELF)
+    rule.host.has_name(HostRule::SELF)
 }
 
 fn rule(url: &str) -> Result<HostRule, ApiError> {
-    let url = in_guest(url);
     let wrong = || ApiError::new(ErrorKind::Usage, format!("registry {url} has no address"));
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let host = uri.host().ok_or_else(wrong)?;
@@ -153,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_public_registries_are_granted_and_nothing_else() {
-        let (allow, private) = shown(&Registries::default());
+        let public = Registries::of(Variables::default(), &Files::default());
+        let (allow, private) = shown(&public);
         assert_eq!(
             private,
             ["registry.npmjs.org:443", "pypi.org:443", "files.pythonhosted.org:443"]
@@ -163,18 +141,16 @@ mod tests {
 
     #[test]
     fn the_users_own_take_their_places_also_on_the_loopback() {
-        let own = Registries {
+        let variables = Variables {
             npm: Some("http://localhost:4873/".to_owned()),
             pypi: Some("https://mirror.corp/simple".to_owned()),
-            npmrc: Some(
-                "@a:registry=http://npm.corp:8080/\n//npm.corp:8080/:_authToken=x".to_owned(),
-            ),
-            ca: None,
         };
+        let npmrc = "@a:registry=http://npm.corp:8080/\n//npm.corp:8080/:_authToken=x".to_owned();
+        let own = Registries::of(variables, &Files { npmrc: Some(npmrc), ..Files::default() });
         let (allow, private) = shown(&own);
         assert_eq!(allow, ["host.osvm.internal:4873"]);
         assert_eq!(private, ["mirror.corp:443", "files.pythonhosted.org:443", "npm.corp:8080"]);
-        assert_eq!(own.seen().npm, "http://host.osvm.internal:4873/");
+        assert_eq!(own.for_scripts().npm, "http://host.osvm.internal:4873/");
     }
 
     #[test]
@@ -184,18 +160,16 @@ mod tests {
         let pip = "[global]\nindex-url = https://c/simple\n".to_owned();
         let files = Files { npmrc: Some(npmrc.to_owned()), pip: vec![pip], ca: None };
         let read = Registries::of(Variables::default(), &files);
-        assert_eq!(
-            (read.npm.as_deref(), read.pypi.as_deref()),
-            (Some("https://a/"), Some("https://c/simple"))
-        );
+        assert_eq!((read.npm.as_str(), read.pypi.as_str()), ("https://a/", "https://c/simple"));
         assert_eq!(read.npmrc.as_deref(), Some("@s:registry=https://b/\n//b/:_authToken=t"));
         let stronger = Variables { npm: Some("https://d/".to_owned()), pypi: None };
-        assert_eq!(Registries::of(stronger, &files).npm.as_deref(), Some("https://d/"));
+        assert_eq!(Registries::of(stronger, &files).npm, "https://d/");
     }
 
     #[test]
     fn what_is_no_url_is_refused() {
-        let wrong = Registries { npm: Some("not a url".to_owned()), ..Registries::default() };
+        let variables = Variables { npm: Some("not a url".to_owned()), pypi: None };
+        let wrong = Registries::of(variables, &Files::default());
         assert!(wrong.hosts().is_err());
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{Say, failed};
+use super::Say;
 use crate::api::{ApiError, ErrorKind, WorkRequest};
 use crate::client::{Client, Upgraded};
 use crate::stream::{ExecExit, ExecFrame, MAX_PAYLOAD};
@@ -41,7 +41,7 @@ impl Work {
         say: &Say,
     ) -> Result<(), ApiError> {
         let input = serde_json::to_vec(request).expect("a request is plain data");
-        let mut draft = hold.draft().map_err(|error| failed(&error))?;
+        let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
         let argv = ["python3", "-c", self.script].map(str::to_owned).to_vec();
         let (memory_mb, vcpus) = (MEMORY_MB, VCPUS);
         let work = WorkRequest { image: self.image, argv, memory_mb, vcpus, hosts: self.hosts };
@@ -50,7 +50,7 @@ impl Work {
         let ended = timeout(LIMIT, converse(stream, &input, &mut draft, &mut words)).await;
         let exit = ended.map_err(|_| took_too_long())??;
         match exit.code {
-            Some(0) => draft.finish().map_err(|error| failed(&error)),
+            Some(0) => draft.finish().map_err(|error| ApiError::failed(&error)),
             _ => Err(words.last(&exit)),
         }
     }
@@ -91,7 +91,7 @@ async fn receive(
                     let message = format!("what was installed has over {} GiB", MAX_LAYER >> 30);
                     return Err(ApiError::new(ErrorKind::Failed, message));
                 }
-                draft.file().write_all(&bytes).map_err(|error| failed(&error))?;
+                draft.file().write_all(&bytes).map_err(|error| ApiError::failed(&error))?;
             }
             Ok(Some(ExecFrame::Stderr(bytes))) => words.hear(&bytes),
             Ok(Some(ExecFrame::Exit(exit))) => return Ok(exit),

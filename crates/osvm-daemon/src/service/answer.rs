@@ -1,8 +1,11 @@
 //! Answers and refusals: JSON bodies, and the status and kind that go with each failure.
 
+use std::error::Error;
+
 use axum::Json;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use osvm_fleet::drivers;
 use osvm_fleet::state::{Cause, CauseKind};
 use osvm_mcp::McpError;
 use osvm_spec::ServerName;
@@ -30,6 +33,11 @@ pub(super) fn no_vm(name: &ServerName) -> ApiError {
 impl ApiError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Something failed, with everything that led to it.
+    pub(crate) fn failed(error: &(dyn Error + 'static)) -> Self {
+        Self::new(ErrorKind::Failed, format!("failed to {}", drivers::chain(error)))
     }
 
     #[must_use]

@@ -2,22 +2,27 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
-use osvm_spec::config::Microvm;
 use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName};
 
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
 use crate::home::Home;
-use crate::images::sources;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
     pub(super) fn resolve(&self, name: &ServerName, over: &Overrides) -> Result<Server, ApiError> {
-        let config = read(&self.home)?;
+        self.resolve_in(&self.config()?, name, over)
+    }
+
+    pub(super) fn resolve_in(
+        &self,
+        config: &Config,
+        name: &ServerName,
+        over: &Overrides,
+    ) -> Result<Server, ApiError> {
         let places = Places { home: self.host.user_home.as_deref(), base: self.home.root() };
         config.resolve(name, over, &places).map_err(|refusal| {
             let kind = match refusal {
@@ -91,9 +96,7 @@ impl Daemon {
             Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest)),
             Some(image) => image,
         };
-        let digest = sources::source(&image).and_then(|source| self.store.last(&source));
-        let kept = digest.filter(|digest| self.store.inspect(digest).is_ok());
-        kept.map(Rootfs::Image).ok_or_else(|| {
+        self.images.of(&image).map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
             let words = osvm_spec::command::join(&[image.to_string()]);
             ApiError::new(ErrorKind::NoSuch, message).hint(format!("osvm image build {words}"))
@@ -102,13 +105,6 @@ impl Daemon {
 
     pub(super) fn config(&self) -> Result<Config, ApiError> {
         read(&self.home)
-    }
-
-    /// The configured one, or the one that setup left.
-    pub(super) fn kernel(&self, microvm: &Microvm) -> PathBuf {
-        let places = Places { home: self.host.user_home.as_deref(), base: self.home.root() };
-        let configured = microvm.kernel_path.as_ref().map(|path| places.expand(path));
-        configured.unwrap_or_else(|| self.home.default_kernel())
     }
 }
 

@@ -1,18 +1,13 @@
 //! `POST /v1/work`: one command in a VM of its own, which ends with it.
 
-use std::time::Duration;
-
 use axum::extract::{Request, State};
 use axum::response::Response;
-use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
-use osvm_spec::{Resources, Secrets};
+use osvm_fleet::{Plan, Purpose, StartedBy};
+use osvm_spec::{Config, ImageRef, Overrides, Secrets};
 
 use super::run::accept;
 use super::{Daemon, Shared, exec};
-use crate::api::{ApiError, ErrorKind, WorkRequest};
-
-/// From the launch to the agent's answer.
-const START: Duration = Duration::from_secs(120);
+use crate::api::{ApiError, WorkRequest};
 
 pub(super) async fn start(State(daemon): Shared, request: Request) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<WorkRequest>(request).await?;
@@ -29,30 +24,20 @@ pub(super) async fn start(State(daemon): Shared, request: Request) -> Result<Res
 }
 
 impl Daemon {
+    /// What holds for every VM, and for no server: one of the same name is another matter.
     fn worker(&self, request: WorkRequest) -> Result<Plan, ApiError> {
-        let resources = Resources::new(request.memory_mb, request.vcpus)
-            .map_err(|error| ApiError::new(ErrorKind::Usage, error.to_string()))?;
-        let microvm = self.config()?.microvm;
-        Ok(Plan {
-            name: "build".parse().expect("it is a name"),
-            purpose: Purpose::Work,
-            resources,
-            hypervisor: microvm.hypervisor,
-            cpu_template: microvm.cpu_template,
-            kernel: self.kernel(&microvm),
-            rootfs: Rootfs::Image(request.image),
-            command: Vec::new(),
-            args: Vec::new(),
-            env: Vec::new(),
-            secrets: Secrets::default(),
+        let config = Config { servers: Vec::new(), ..self.config()? };
+        let over = Overrides {
+            memory_mb: Some(request.memory_mb),
+            vcpus: Some(request.vcpus),
+            image: Some(ImageRef::Digest(request.image)),
             hosts: request.hosts,
-            folders: Vec::new(),
             // The VM is the user's for as long as it lives, and packages install as root does.
             user: Some("root".to_owned()),
-            working_dir: None,
-            start_timeout: START,
-            started_by: StartedBy::Auto,
-            record: false,
-        })
+            ..Overrides::default()
+        };
+        let server = self.resolve_in(&config, &"build".parse().expect("it is a name"), &over)?;
+        let plan = self.plan(server, Secrets::default(), StartedBy::Auto)?;
+        Ok(Plan { purpose: Purpose::Work, ..plan })
     }
 }

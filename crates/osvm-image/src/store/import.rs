@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -68,8 +67,6 @@ impl Known {
     }
 }
 
-/// Of what osvm puts together itself.
-static LIMITS: Limits = Limits::USUAL;
 /// After that long a source that has changed just now is looked at again.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -141,13 +138,7 @@ impl Store {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<File, ImportError> {
         let path = self.root.join("locks").join(source.key());
-        let file = File::create(&path).map_err(keeping(&path))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            progress(Progress::Waiting);
-            let locked = flock(&file, FlockOperation::LockExclusive);
-            locked.map_err(|errno| keeping(&path)(errno.into()))?;
-        }
-        Ok(file)
+        files::lock(&path, || progress(Progress::Waiting)).map_err(keeping(&path))
     }
 
     /// Fills `blob`, the file at `part`, and gives it its place among the images.
@@ -229,7 +220,7 @@ impl Store {
     }
 
     fn plain_job<'a>(&'a self, tell: &'a dyn Fn(Progress)) -> Job<'a> {
-        let (architecture, limits) = (oci::ARCHITECTURE, &LIMITS);
+        let (architecture, limits) = (oci::ARCHITECTURE, &Limits::USUAL);
         Job { architecture, name: None, limits, folder: &self.root, tell }
     }
 

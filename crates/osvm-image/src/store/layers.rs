@@ -4,8 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{Store, StoreError};
 use crate::files;
 
@@ -29,13 +27,7 @@ impl Store {
     /// Waits until nobody else makes the layer of this name, which is a file name. `waiting` is called before a wait.
     pub fn hold(&self, name: &str, waiting: impl FnOnce()) -> Result<Hold, StoreError> {
         let lock = self.root.join("locks").join(name);
-        let failed = |source| StoreError::File { act: "lock", path: lock.clone(), source };
-        let file = File::create(&lock).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            waiting();
-            let locked = flock(&file, FlockOperation::LockExclusive);
-            locked.map_err(|errno| failed(errno.into()))?;
-        }
+        let file = files::lock(&lock, waiting).map_err(failed("lock", &lock))?;
         let (path, part) = (self.root.join("layers").join(name), self.parts().join(name));
         Ok(Hold { path, part, _lock: file })
     }
