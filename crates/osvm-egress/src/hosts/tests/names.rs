@@ -50,6 +50,29 @@ fn is_pending<F: Future>(future: F) -> bool {
 
 #[tokio::test]
 #[ignore = "started by the test that makes its network"]
+async fn a_name_with_more_addresses_than_a_packet_holds_is_asked_for_over_tcp() {
+    const ADDRESSES: &[&str] = &[
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.0.3",
+        "10.0.0.4",
+        "10.0.0.5",
+        "10.0.0.6",
+        "10.0.0.7",
+        "10.0.0.8",
+        "203.0.113.7",
+    ];
+    let net = Net::new(&[("large.example", ADDRESSES)]).await;
+    let listener = listen("203.0.113.7:5000").await;
+    let rules = allow(&["large.example:5000"]);
+    let guest = connect(&net, &rules, "large.example", 5000).await.unwrap();
+    accepted(&listener).await;
+    drop(guest);
+    net.close().await;
+}
+
+#[tokio::test]
+#[ignore = "started by the test that makes its network"]
 async fn of_a_names_addresses_those_that_may_be_are_tried_in_their_order() {
     let net = Net::new(&[(
         "mixed.example",

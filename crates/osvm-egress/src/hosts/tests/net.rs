@@ -12,6 +12,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType};
 use osvm_spec::Hosts;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::super::{Relay, control};
@@ -19,6 +20,9 @@ use super::{FOLDER, IDLE, INSIDE, PROXY};
 
 /// Longest that anything may take that must happen.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Of the test's name server.
+const MOST_IN_A_PACKET: usize = 8;
 
 /// Names and their addresses.
 pub(super) type Zone = &'static [(&'static str, &'static [&'static str])];
@@ -49,6 +53,7 @@ impl Net {
         fs::write(folder.path().join("hosts"), "203.0.113.7 listed.example\n").unwrap();
         let socket = UdpSocket::bind("127.0.0.1:53").await.unwrap();
         tokio::spawn(answer(socket, zone));
+        tokio::spawn(answer_in_full(listen("127.0.0.1:53").await, zone));
 
         let (ours, theirs) = control().unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -111,30 +116,53 @@ impl Net {
     }
 }
 
-/// Answers by the zone; what is not there does not exist.
+/// Answers by the zone; of a name with more addresses than a packet is meant to hold, that there are more.
 async fn answer(socket: UdpSocket, zone: Zone) {
-    let zone: HashMap<_, _> = zone.iter().copied().collect();
     let mut bytes = [0; 1500];
     loop {
         let (length, from) = socket.recv_from(&mut bytes).await.unwrap();
-        let asked = Message::from_vec(&bytes[..length]).unwrap();
-        let query = asked.queries[0].clone();
-        let name = query.name().to_ascii();
-        let mut told = Message::response(asked.metadata.id, asked.metadata.op_code);
-        match zone.get(name.trim_end_matches('.')) {
-            None => told.metadata.response_code = ResponseCode::NXDomain,
-            Some(addresses) => {
-                let all = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
-                let ours = all.filter(|one| one.is_ipv4() == (query.query_type() == RecordType::A));
-                for address in ours {
-                    let data = RData::from(address);
-                    told.add_answer(Record::from_rdata(query.name().clone(), 60, data));
-                }
-            }
+        let mut told = told(&bytes[..length], zone);
+        if told.answers.len() > MOST_IN_A_PACKET {
+            told = told.truncate();
         }
-        told.add_query(query);
         socket.send_to(&told.to_vec().unwrap(), from).await.unwrap();
     }
+}
+
+/// The same over TCP: each message after its length (RFC 1035, 4.2.2).
+async fn answer_in_full(listener: TcpListener, zone: Zone) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while let Ok(length) = stream.read_u16().await {
+            let mut asked = vec![0; length.into()];
+            stream.read_exact(&mut asked).await.unwrap();
+            let told = told(&asked, zone).to_vec().unwrap();
+            stream.write_u16(told.len().try_into().unwrap()).await.unwrap();
+            stream.write_all(&told).await.unwrap();
+        }
+    }
+}
+
+/// The zone's answer to a question; what is not there does not exist.
+fn told(asked: &[u8], zone: Zone) -> Message {
+    let zone: HashMap<_, _> = zone.iter().copied().collect();
+    let asked = Message::from_vec(asked).unwrap();
+    let query = asked.queries[0].clone();
+    let name = query.name().to_ascii();
+    let mut told = Message::response(asked.metadata.id, asked.metadata.op_code);
+    match zone.get(name.trim_end_matches('.')) {
+        None => told.metadata.response_code = ResponseCode::NXDomain,
+        Some(addresses) => {
+            let all = addresses.iter().map(|text| text.parse::<IpAddr>().unwrap());
+            let ours = all.filter(|one| one.is_ipv4() == (query.query_type() == RecordType::A));
+            for address in ours {
+                let data = RData::from(address);
+                told.add_answer(Record::from_rdata(query.name().clone(), 60, data));
+            }
+        }
+    }
+    told.add_query(query);
+    told
 }
 
 pub(super) async fn listen(address: &str) -> TcpListener {
