@@ -7,6 +7,7 @@ mod ask;
 
 pub(super) use answer::{Answer, Attributes, Entry, Listed, Listing, Opened, Owner};
 pub(super) use ask::{Ask, Letter, Malformed, OpenFlags, SetAttributes, When};
+pub(super) use init::NO_OPEN_SUPPORT;
 
 /// The node that a lent folder is itself.
 pub(super) const ROOT: u64 = 1;
@@ -29,6 +30,9 @@ mod init {
     const DO_READDIRPLUS: u32 = 1 << 13;
     const READDIRPLUS_AUTO: u32 = 1 << 14;
     const ASYNC_DIO: u32 = 1 << 15;
+    /// A file may be read without having been opened: whoever answers OPEN with ENOSYS is never asked again, nor
+    /// told of the end.
+    pub(crate) const NO_OPEN_SUPPORT: u32 = 1 << 17;
     const PARALLEL_DIROPS: u32 = 1 << 18;
     const MAX_PAGES: u32 = 1 << 22;
     const CACHE_SYMLINKS: u32 = 1 << 23;

@@ -47,9 +47,13 @@ impl Guard {
         }
     }
 
+    pub(super) fn is_read_only(&self) -> bool {
+        self.access == Access::Ro
+    }
+
     /// Anything that leaves traces.
     pub(super) fn may_change_anything(&self) -> Verdict {
-        refuse(self.access == Access::Ro)
+        refuse(self.is_read_only())
     }
 
     /// Its content, mode, times and attributes.

@@ -12,6 +12,7 @@ mod list;
 mod names;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock};
 
 use osvm_spec::Access;
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::folder::Folder;
-use super::fuse::{Answer, Ask, Attributes, Entry, Letter, Malformed, Owner};
+use super::fuse::{Answer, Ask, Attributes, Entry, Letter, Malformed, NO_OPEN_SUPPORT, Owner};
 use super::guard::Guard;
 use super::nodes::{Handles, Most, Nodes, locked};
 
@@ -41,6 +42,8 @@ pub(crate) struct Lent {
     /// `/proc/self/fd`.
     descriptors: OwnedFd,
     owner: Mutex<Owner>,
+    /// The guest reads without opening.
+    opens_nothing: AtomicBool,
     /// Held alone while a name is judged and moved, together by whatever else changes names.
     names: RwLock<()>,
 }
@@ -58,6 +61,7 @@ impl Lent {
             handles: Handles::new((room / 4) as usize),
             descriptors: folder.descriptors,
             owner: Mutex::new(Owner { host_uid, uid: host_uid, gid: host_uid }),
+            opens_nothing: AtomicBool::new(false),
             names: RwLock::new(()),
         })
     }
@@ -98,13 +102,13 @@ impl Lent {
             Ask::Open(flags) => self.open(node, flags),
             Ask::OpenFolder => self.open_folder(node),
             Ask::Create { name, flags, mode } => self.create(node, name, flags, mode),
-            Ask::Read { handle, offset, size } => self.read(handle, offset, size),
+            Ask::Read { handle, offset, size } => self.read((node, handle), offset, size),
             Ask::Write { handle, offset, data } => self.write(handle, offset, data),
             Ask::List { handle, offset, size, with_entries } => {
                 self.list(node, handle, (offset, size), with_entries)
             }
             Ask::Release { handle } => Ok(self.release(handle)),
-            Ask::Sync { handle, data_only } => self.sync(handle, data_only),
+            Ask::Sync { handle, data_only } => self.sync((node, handle), data_only),
             Ask::Statistics => self.statistics(node),
             Ask::GetAttribute { name, size } => self.get_attribute(node, name, size),
             Ask::SetAttribute { name, value, flags } => {
@@ -116,7 +120,7 @@ impl Lent {
             Ask::Allocate { handle, offset, length, mode } => {
                 self.allocate(handle, (offset, length), mode)
             }
-            Ask::Seek { handle, offset, is_hole } => self.seek(handle, offset, is_hole),
+            Ask::Seek { handle, offset, is_hole } => self.seek((node, handle), offset, is_hole),
             Ask::Copy { from, to, length } => self.copy(from, to, length),
         }
     }
@@ -125,6 +129,8 @@ impl Lent {
     fn begin(&self, version: (u32, u32), readahead: u32, flags: u32) -> Result<Answer, Errno> {
         self.nodes.clear();
         self.handles.clear();
+        let opens_nothing = self.guard.is_read_only() && flags & NO_OPEN_SUPPORT != 0;
+        self.opens_nothing.store(opens_nothing, Ordering::SeqCst);
         Answer::init(version, readahead, flags)
     }
 
@@ -142,7 +148,8 @@ impl Lent {
     }
 
     fn shown<'a>(&self, stat: &'a Stat) -> Attributes<'a> {
-        Attributes { stat, owner: *locked(&self.owner) }
+        let is_passing = self.opens_nothing() && !contents::has_settled(stat);
+        Attributes { stat, owner: *locked(&self.owner), is_passing }
     }
 
     fn entry<'a>(&self, (node, stat): &'a (u64, Stat)) -> Entry<'a> {

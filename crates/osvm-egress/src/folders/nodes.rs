@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::found::Found;
 use super::fuse::ROOT;
 use super::zone::Zone;
-pub(super) use handles::Handles;
+pub(super) use handles::{Handle, Handles};
 use known::Known;
 
 /// How deep below what is held a node is found again.

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -267,11 +268,11 @@ fn what_is_lent_for_reading_is_not_changed_in_any_way() {
     let folder = number(&peer.ask(call::OPENDIR, sub, &fields(&[temporary, 0])).unwrap());
     let write =
         |handle: u64| [&handle.to_ne_bytes()[..], &[0; 8], &fields(&[1]), &[0; 20], b"x"].concat();
-    assert_eq!(peer.ask(call::WRITE, sub, &write(folder)), error(Errno::BADF));
+    assert_eq!(peer.ask(call::WRITE, sub, &write(folder)), error(Errno::ROFS));
     let read = peer.open(file, OFlags::RDONLY.bits() as i32).unwrap();
-    assert_eq!(peer.ask(call::WRITE, file, &write(read)), error(Errno::BADF));
+    assert_eq!(peer.ask(call::WRITE, file, &write(read)), error(Errno::ROFS));
     let allocate = [&read.to_ne_bytes()[..], &[0; 8], &100_u64.to_ne_bytes(), &[0; 8]].concat();
-    assert_eq!(peer.ask(call::FALLOCATE, file, &allocate), error(Errno::BADF));
+    assert_eq!(peer.ask(call::FALLOCATE, file, &allocate), error(Errno::ROFS));
     for valid in [1_u8, 2, 4, 8, 16, 32, 0x48, 0xb0] {
         let mut set = vec![0; 88];
         set[0] = valid;
@@ -313,7 +314,8 @@ fn a_kernel_finds_what_is_lent_for_reading_as_it_was() {
         assert_eq!(done.unwrap_err().raw_os_error(), Some(Errno::ROFS.raw_os_error()));
     };
     read_only(fs::write(&file, "other"));
-    read_only(File::options().append(true).open(&file).map(drop));
+    let mut opened = File::options().append(true).open(&file).unwrap();
+    read_only(opened.write_all(b"more"));
     read_only(fs::remove_file(&file));
     read_only(fs::rename(&file, mounted.folder().join("x")));
     read_only(fs::hard_link(&file, mounted.folder().join("x")));

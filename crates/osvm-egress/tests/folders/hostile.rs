@@ -102,13 +102,33 @@ fn what_is_not_known_is_answered_so() {
 #[test]
 fn a_new_mount_knows_nothing_of_the_one_before() {
     let share =
-        Share::lend_prepared(Access::Ro, |folder| fs::write(folder.join("file"), "").unwrap());
+        Share::lend_prepared(Access::Rw, |folder| fs::write(folder.join("file"), "").unwrap());
     let mut peer = Peer::of(&share);
     let file = peer.look_up(ROOT, "file").unwrap();
     let handle = peer.open(file, 0).unwrap();
     peer.ask(call::INIT, 0, &fields(&[7, 40, 0, u32::MAX])).unwrap();
     assert_eq!(peer.open(file, 0), Err(Errno::STALE.raw_os_error()));
     assert_eq!(peer.read(file, handle, 1), Err(Errno::BADF.raw_os_error()));
+}
+
+#[test]
+fn what_is_lent_for_reading_is_read_without_being_opened_by_a_kernel_that_can() {
+    const NO_OPEN_SUPPORT: u32 = 1 << 17;
+    let share =
+        Share::lend_prepared(Access::Ro, |folder| fs::write(folder.join("file"), "text").unwrap());
+    let mut peer = Peer::of(&share);
+    let mut file = peer.look_up(ROOT, "file").unwrap();
+    assert_eq!(
+        peer.read(file, 0, 9),
+        Err(Errno::BADF.raw_os_error()),
+        "it did not say that it can"
+    );
+    peer.ask(call::INIT, 0, &fields(&[7, 40, 0, NO_OPEN_SUPPORT])).unwrap();
+    file = peer.look_up(ROOT, "file").unwrap();
+    assert_eq!(peer.open(file, 0), Err(Errno::NOSYS.raw_os_error()));
+    assert_eq!(peer.read(file, 0, 9).unwrap(), b"text");
+    assert_eq!(peer.read(file, 77, 9), Err(Errno::BADF.raw_os_error()));
+    assert_eq!(peer.read(ROOT, 0, 9), Err(Errno::ISDIR.raw_os_error()));
 }
 
 /// Each round asks for more than fits, and sees nothing of it.

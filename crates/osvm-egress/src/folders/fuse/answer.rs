@@ -36,6 +36,10 @@ pub(crate) struct Owner {
 pub(crate) struct Attributes<'a> {
     pub(crate) stat: &'a Stat,
     pub(crate) owner: Owner,
+    /// What changes the file next may leave its times as they are. A guest that has not opened the file knows by its
+    /// time of change alone that what it has read holds no more: so that time is told a nanosecond off until it can
+    /// be relied upon, when the guest finds another and reads anew.
+    pub(crate) is_passing: bool,
 }
 
 /// A node that a name leads to, counted as looked up.
@@ -177,7 +181,8 @@ impl Answer {
         numbered.with_attributes(&entry.attributes)
     }
 
-    fn with_attributes(self, Attributes { stat, owner }: &Attributes<'_>) -> Self {
+    fn with_attributes(self, attributes: &Attributes<'_>) -> Self {
+        let Attributes { stat, owner, is_passing } = attributes;
         let (uid, gid) = owner.of(stat);
         self.u64(stat.st_ino)
             .u64(stat.st_size as u64)
@@ -186,7 +191,7 @@ impl Answer {
             .u64(stat.st_mtime as u64)
             .u64(stat.st_ctime as u64)
             .u32(stat.st_atime_nsec as u32)
-            .u32(stat.st_mtime_nsec as u32)
+            .u32(stat.st_mtime_nsec as u32 ^ u32::from(*is_passing))
             .u32(stat.st_ctime_nsec as u32)
             .u32(stat.st_mode)
             .u32(stat.st_nlink as u32)

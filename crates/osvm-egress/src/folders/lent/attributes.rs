@@ -23,7 +23,7 @@ const PROGRAMS: &[u8] = b"user.";
 
 impl Lent {
     pub(super) fn attributes(&self, node: u64, handle: Option<u64>) -> Result<Answer, Errno> {
-        let stat = match handle {
+        let stat = match handle.filter(|&handle| handle != 0 || !self.opens_nothing()) {
             Some(handle) => fstat(&*self.handles.get(handle)?)?,
             None => fstat(&self.nodes.get(node)?)?,
         };

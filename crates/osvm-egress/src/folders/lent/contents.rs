@@ -1,6 +1,8 @@
 //! Contents: files opened, read, written, and what else is done by a handle.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use rustix::buffer::spare_capacity;
@@ -14,24 +16,24 @@ use super::Lent;
 use super::names::place;
 use crate::folders::found::Found;
 use crate::folders::fuse::{Answer, MAX_BODY, OpenFlags, Opened};
-use crate::folders::nodes::{Held, Version};
+use crate::folders::nodes::{Handle, Held, Version};
 
 /// After so long, a file's next change has another time than its last: the coarsest times, FAT's, are even
 /// seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
 impl Lent {
+    /// Where nothing is written, files are read without being opened, which saves the guest half of what a small
+    /// file costs.
     pub(super) fn open(&self, node: u64, flags: OpenFlags) -> Result<Answer, Errno> {
+        if self.opens_nothing() {
+            return Err(Errno::NOSYS);
+        }
         Ok(Answer::opened(&self.opened(&self.nodes.get(node)?, flags)?))
     }
 
-    /// Only files: what is a device to the host, or somebody's pipe, is not opened, whatever it is to the guest.
     fn opened(&self, node: &Held, flags: OpenFlags) -> Result<Opened, Errno> {
-        match node.kind {
-            FileType::RegularFile => {}
-            FileType::Directory => return Err(Errno::ISDIR),
-            _ => return Err(Errno::ACCESS),
-        }
+        require_file(node)?;
         if flags.writes() {
             self.guard.may_write(node.zone())?;
         }
@@ -39,6 +41,20 @@ impl Lent {
         let stat = fstat(&file)?;
         let keep_cache = node.opened(Version::of(&stat), has_settled(&stat));
         Ok(Opened { handle: self.handles.add(file, node.clone())?, keep_cache })
+    }
+
+    pub(super) fn opens_nothing(&self) -> bool {
+        self.opens_nothing.load(Ordering::SeqCst)
+    }
+
+    /// What the guest has opened, or a file that it reads without.
+    fn handle(&self, (node, number): (u64, u64)) -> Result<Arc<Handle>, Errno> {
+        if number != 0 || !self.opens_nothing() {
+            return self.handles.get(number);
+        }
+        let node = self.nodes.get(node)?;
+        require_file(&node)?;
+        Ok(Arc::new(Handle::new(self.reopen(&node, OFlags::RDONLY)?, node)))
     }
 
     pub(super) fn open_folder(&self, node: u64) -> Result<Answer, Errno> {
@@ -101,8 +117,8 @@ impl Lent {
     }
 
     /// Short only where the file ends: the guest takes what is missing for its end.
-    pub(super) fn read(&self, handle: u64, offset: u64, size: u32) -> Result<Answer, Errno> {
-        let file = self.handles.get(handle)?;
+    pub(super) fn read(&self, file: (u64, u64), offset: u64, size: u32) -> Result<Answer, Errno> {
+        let file = self.handle(file)?;
         Answer::filled(size, |bytes, end| {
             let start = bytes.len();
             while bytes.len() < end {
@@ -119,6 +135,7 @@ impl Lent {
     }
 
     pub(super) fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<Answer, Errno> {
+        self.guard.may_change_anything()?;
         let file = self.handles.get(handle)?;
         let mut written = 0;
         while written < data.len() {
@@ -134,8 +151,8 @@ impl Lent {
         Ok(Answer::size(written as u32))
     }
 
-    pub(super) fn sync(&self, handle: u64, data_only: bool) -> Result<Answer, Errno> {
-        let file = self.handles.get(handle)?;
+    pub(super) fn sync(&self, file: (u64, u64), data_only: bool) -> Result<Answer, Errno> {
+        let file = self.handle(file)?;
         let synced = if data_only { fdatasync(&*file) } else { fsync(&*file) };
         synced.map(|()| Answer::empty())
     }
@@ -146,13 +163,19 @@ impl Lent {
         (offset, length): (u64, u64),
         mode: FallocateFlags,
     ) -> Result<Answer, Errno> {
+        self.guard.may_change_anything()?;
         fallocate(&*self.handles.get(handle)?, mode, offset, length)?;
         Ok(Answer::empty())
     }
 
-    pub(super) fn seek(&self, handle: u64, offset: u64, is_hole: bool) -> Result<Answer, Errno> {
+    pub(super) fn seek(
+        &self,
+        file: (u64, u64),
+        offset: u64,
+        is_hole: bool,
+    ) -> Result<Answer, Errno> {
         let to = if is_hole { SeekFrom::Hole(offset) } else { SeekFrom::Data(offset) };
-        Ok(Answer::offset(seek(&*self.handles.get(handle)?, to)?))
+        Ok(Answer::offset(seek(&*self.handle(file)?, to)?))
     }
 
     /// A part at a time: a worker is not kept for longer than by a write.
@@ -163,6 +186,7 @@ impl Lent {
         length: u64,
     ) -> Result<Answer, Errno> {
         const MOST: u64 = 64 * MAX_BODY as u64;
+        self.guard.may_change_anything()?;
         let (from, to) = (self.handles.get(from)?, self.handles.get(to)?);
         let length = length.min(MOST) as usize;
         let (from_at, to_at) = (Some(&mut from_offset), Some(&mut to_offset));
@@ -171,7 +195,17 @@ impl Lent {
     }
 }
 
-fn has_settled(stat: &Stat) -> bool {
+/// What is a device to the host, or somebody's pipe, is not opened, whatever it is to the guest.
+fn require_file(node: &Held) -> Result<(), Errno> {
+    match node.kind {
+        FileType::RegularFile => Ok(()),
+        FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::ACCESS),
+    }
+}
+
+/// Whether whatever changes the file from now on changes its times too.
+pub(super) fn has_settled(stat: &Stat) -> bool {
     let changed = Duration::new(stat.st_ctime.max(0) as u64, 0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(changed) > SETTLED

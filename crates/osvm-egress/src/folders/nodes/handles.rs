@@ -18,6 +18,12 @@ pub(crate) struct Handle {
     pub(crate) listing: Mutex<()>,
 }
 
+impl Handle {
+    pub(crate) fn new(file: OwnedFd, node: Held) -> Self {
+        Self { file, _node: node, listing: Mutex::default() }
+    }
+}
+
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -51,8 +57,7 @@ impl Handles {
             return Err(Errno::NFILE);
         }
         open.last += 1;
-        let handle = Handle { file, _node: node, listing: Mutex::default() };
-        open.by_number.insert(open.last, Arc::new(handle));
+        open.by_number.insert(open.last, Arc::new(Handle::new(file, node)));
         Ok(open.last)
     }
 

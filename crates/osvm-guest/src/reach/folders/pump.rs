@@ -28,6 +28,9 @@ use crate::talk::{StreamError, Talk};
 /// Pause before the next stream.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes of messages that are sent together, and the last one on top.
+const TOGETHER: usize = 16 << 10;
+
 /// Bytes of messages that get no reply, and may be kept for want of one.
 const STALE: usize = MAX_KEPT / 4 * 3;
 
@@ -205,19 +208,26 @@ async fn take(requests: &mut Requests<'_>, boxes: &Boxes) -> Broken {
     }
 }
 
+/// What was put meanwhile goes together: a call for each message would be most of what a small one costs.
 async fn send(stream: &mut (impl AsyncWrite + Unpin), boxes: &Boxes) -> Broken {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
-        if let Some((header, message)) = boxes.lock().post.next() {
-            buffer.extend(header);
-            buffer.extend(message);
-        }
+        fill(&mut buffer, &mut boxes.lock().post);
         if buffer.is_empty() {
             boxes.put.notified().await;
         } else if write(stream, &buffer).await.is_err() {
             return Broken::HungUp;
         }
+    }
+}
+
+fn fill(buffer: &mut Vec<u8>, post: &mut Post) {
+    while buffer.len() < TOGETHER
+        && let Some((header, message)) = post.next()
+    {
+        buffer.extend(header);
+        buffer.extend(message);
     }
 }
 
