@@ -28,6 +28,7 @@ mod input;
 mod interrupts;
 mod isolation;
 mod jail;
+mod lock;
 mod packages;
 mod peers;
 mod record;

@@ -70,6 +70,38 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
 }
 
 #[test]
+fn an_update_is_used_once_it_was_accepted_and_not_before() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    let server = SERVER.replace("require('words')", "'first'");
+    registry.publish("greeting", &about, &server);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting"]);
+    let lock = std::fs::read_to_string(osvm.home().join("osvm.lock")).unwrap();
+    assert!(lock.contains("[servers.greeting.tools.say]"), "add has started it: {lock}");
+    assert!(lock.contains("npm:greeting") && lock.contains("sha512-"), "{lock}");
+    let said = |osvm: &Osvm| {
+        let said: serde_json::Value =
+            serde_json::from_str(&osvm.call("greeting", "say", &json!({}))).unwrap();
+        said["words"].as_str().unwrap().to_owned()
+    };
+
+    let server =
+        server.replace("'first'", "'second'").replace("'says'", "'says, and tells others'");
+    let mut newer = about;
+    newer["version"] = json!("1.1.0");
+    registry.publish("greeting", &newer, &server);
+    let update = osvm.run(&["mcp", "update", "greeting"]).expect(6);
+    for shown in ["npm:greeting changed", "+ 1.1.0", "tells others"] {
+        assert!(update.stdout.contains(shown), "{shown}: {update:?}");
+    }
+    osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
+    assert_eq!(said(&osvm), "first", "it runs from what was accepted");
+    osvm.ok(&["mcp", "accept", "greeting", "--yes"]);
+    osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
+    assert_eq!(said(&osvm), "second");
+}
+
+#[test]
 fn a_package_that_can_not_be_installed_is_not_added_and_says_why() {
     let Some((_world, registry, osvm)) = scene() else { return };
     let bin =

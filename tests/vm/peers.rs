@@ -88,7 +88,7 @@ impl Registry {
     /// Publishes a package of one file.
     pub(crate) fn publish(&self, name: &str, about: &Value, text: &str) {
         let package = self.folder.path().join(name);
-        fs::create_dir(&package).unwrap();
+        fs::create_dir_all(&package).unwrap();
         let mut all = json!({ "name": name, "version": "1.0.0" });
         all.as_object_mut().unwrap().extend(about.as_object().unwrap().clone());
         let about = all;

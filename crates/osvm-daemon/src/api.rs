@@ -21,6 +21,7 @@ pub mod path {
     pub const EXEC: &str = "/vms/{name}/exec";
     pub const CALL: &str = "/servers/{name}/call";
     pub const LIST: &str = "/servers/{name}/list";
+    pub const LOOK: &str = "/servers/{name}/look";
     pub const RUN: &str = "/servers/{name}/run";
     pub const WORK: &str = "/work";
 }
@@ -190,6 +191,18 @@ pub struct ListAnswer {
     pub items: Vec<Box<RawValue>>,
 }
 
+/// `POST /v1/servers/{name}/look`: all its tools, from a VM of its own, whatever was accepted of it. Answered by a
+/// [`ListAnswer`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LookRequest {
+    /// An image of the store, in place of the server's.
+    pub image: Digest,
+    /// With no host, no secret's value and an empty folder in place of each.
+    pub confined: bool,
+    #[serde(default, skip_serializing_if = "Secrets::is_empty")]
+    pub secrets: Secrets,
+}
+
 /// `POST /v1/servers/{name}/run`, upgraded: a session of the client's own. The body is this.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RunRequest {
@@ -291,6 +304,7 @@ mod tests {
             path::EXEC,
             path::CALL,
             path::LIST,
+            path::LOOK,
             path::RUN,
             path::WORK,
         ];

@@ -72,7 +72,8 @@ impl Builder {
         let layers = self.layers_below(install.ecosystem).await?;
         let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let config = Config::new(installed.entrypoint, env);
+        let packages = installed.pins(install.ecosystem);
+        let config = Config::new(installed.entrypoint, env).with_packages(packages);
         let digest = self.import(Stack { layers, config, ..sources::package(install) }).await?;
         hold.remove().map_err(|error| ApiError::failed(&error))?;
         Ok(digest)

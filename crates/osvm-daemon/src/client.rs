@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::api::{
     ApiError, CallAnswer, CallRequest, ErrorKind, ExecRequest, Info, LaunchEvent, LaunchRequest,
-    ListAnswer, ListRequest, LogsQuery, ROOT, RunRequest, VmStatus, WorkRequest,
+    ListAnswer, ListRequest, LogsQuery, LookRequest, ROOT, RunRequest, VmStatus, WorkRequest,
 };
 use crate::home::Home;
 
@@ -101,6 +101,10 @@ impl Client {
 
     pub async fn list(&self, name: &ServerName, request: &ListRequest) -> Result<ListAnswer> {
         self.ask("POST", &format!("/servers/{name}/list"), request).await
+    }
+
+    pub async fn look(&self, name: &ServerName, request: &LookRequest) -> Result<ListAnswer> {
+        self.ask("POST", &format!("/servers/{name}/look"), request).await
     }
 
     /// A session of the caller's own with the server: raw bytes in both directions.

@@ -27,6 +27,11 @@ impl Home {
         self.root.join("isolation_config.toml")
     }
 
+    /// What was accepted of each server.
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("osvm.lock")
+    }
+
     /// Folder of the socket and the lock; mode 0700.
     pub fn run(&self) -> PathBuf {
         self.root.join("run")

@@ -8,12 +8,14 @@ use std::path::Path;
 pub use osvm_image::Progress as Step;
 pub use osvm_image::oci::{Access, Proxies};
 use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
-use osvm_spec::{Digest, ImageRef, Reference};
+use osvm_spec::lock::Pin;
+use osvm_spec::{Digest, ImageRef, Reference, Server};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::Home;
 use crate::api::{ApiError, ErrorKind};
+use crate::lock::{LockFile, LockFileError};
 
 pub struct Images {
     store: Store,
@@ -36,6 +38,9 @@ pub struct ImageInfo {
     pub env: Vec<String>,
     pub user: Option<String>,
     pub working_dir: Option<String>,
+    /// Which osvm has installed in it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub packages: BTreeSet<Pin>,
     /// Servers and VMs.
     pub used_by: Vec<String>,
 }
@@ -186,6 +191,17 @@ impl Images {
         self.last(image).filter(|digest| self.store.inspect(digest).is_ok())
     }
 
+    /// The image that the user has accepted of a server, if it is here and whole.
+    pub fn accepted(
+        &self,
+        lock: &LockFile,
+        server: &Server,
+    ) -> Result<Option<Digest>, LockFileError> {
+        let locked = if server.locked { lock.of_server(&server.name)? } else { None };
+        let image = locked.map(|locked| locked.image);
+        Ok(image.filter(|digest| self.store.inspect(digest).is_ok()))
+    }
+
     /// Nothing for what was never made here, or is there no more.
     fn last(&self, image: &ImageRef) -> Option<Digest> {
         match image {
@@ -198,7 +214,10 @@ impl Images {
 
 impl Users {
     pub fn add(&mut self, digest: Digest, user: String) {
-        self.0.entry(digest).or_default().push(user);
+        let users = self.0.entry(digest).or_default();
+        if !users.contains(&user) {
+            users.push(user);
+        }
     }
 }
 
@@ -217,6 +236,7 @@ fn info(image: Image, users: &Users) -> ImageInfo {
         env: image.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         user: image.user,
         working_dir: image.workdir,
+        packages: image.packages,
         used_by,
         digest: image.digest,
     }

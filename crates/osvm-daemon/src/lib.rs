@@ -2,7 +2,7 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`], [`doctor`] and [`images`]: what works without a daemon. [`builder`]: what needs its VMs.
+//! - [`setup`], [`doctor`], [`images`] and [`lock`]: what works without a daemon. [`builder`]: what needs its VMs.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -12,12 +12,14 @@ pub mod doctor;
 mod home;
 mod host;
 pub mod images;
+pub mod lock;
 mod payload;
 pub mod policy;
 mod service;
 pub mod setup;
 pub mod shim;
 pub mod stream;
+pub mod text_file;
 
 pub use home::Home;
 pub use host::Host;

@@ -1,10 +1,12 @@
 //! The daemon itself: one per home, behind a socket that only its user may use.
 
+mod accepted;
 mod answer;
 mod exec;
 mod greet;
 mod guest;
 mod logs;
+mod look;
 mod peer;
 mod plan;
 mod record;
@@ -39,7 +41,9 @@ use crate::api::{self, Info, path};
 use crate::home::Home;
 use crate::host::Host;
 use crate::images::Images;
+use crate::lock::LockFile;
 use crate::payload;
+use accepted::Accepted;
 use answer::Answer;
 use greet::McpGreeter;
 use record::Recordings;
@@ -81,6 +85,7 @@ pub(crate) struct Daemon {
     idle_stop: Option<Duration>,
     recordings: Recordings,
     images: Images,
+    greeter: McpGreeter,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -130,6 +135,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route(path::EXEC, post(exec::start))
         .route(path::CALL, post(servers::call))
         .route(path::LIST, post(servers::list))
+        .route(path::LOOK, post(look::look))
         .route(path::RUN, post(run::start))
         .route(path::WORK, post(work::start));
     Router::new()
@@ -163,11 +169,13 @@ impl Daemon {
         };
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
         let preparer = Preparer::new(store.clone(), assembler);
-        let fleet = Fleet::open(settings, drivers, preparer, McpGreeter).await;
+        let accepted = Arc::new(Accepted { lock: LockFile::of(home), store: store.clone() });
+        let greeter = McpGreeter(Arc::clone(&accepted));
+        let fleet = Fleet::open(settings, drivers, preparer, greeter.clone()).await;
         let (home, host) = (home.clone(), host.clone());
         let recordings = Recordings::default();
         let images = Images::in_store(store);
-        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, images })
+        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, images, greeter })
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the fleet asks of whoever speaks MCP: to prove that a server process answers.
+//! What the fleet asks of whoever speaks MCP: whether an image may be started, and to prove that a server process
+//! answers.
 //!
 //! The fleet knows no MCP. It starts the server, hands its pipes over, and calls the VM ready when
 //! a conversation comes back.
@@ -6,7 +7,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use osvm_image::Image;
+use osvm_spec::Digest;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::plan::Plan;
+use crate::state::Cause;
 
 /// A server process's standard streams; standard error goes to a log and is not among them.
 pub struct Pipes {
@@ -16,12 +22,27 @@ pub struct Pipes {
 
 /// Why no conversation came about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GreetError {
-    /// What the server did instead of answering.
-    pub message: String,
-    pub timed_out: bool,
-    /// The server ended at the usual greeting, and may understand the other one when started anew.
-    pub try_other: bool,
+pub enum GreetError {
+    Unanswered {
+        /// What the server did instead of answering.
+        message: String,
+        timed_out: bool,
+        /// The server ended at the usual greeting, and may understand the other one when started anew.
+        try_other: bool,
+    },
+    /// It answered, and is not to be used.
+    Unwelcome(Cause),
+}
+
+/// Which server is greeted, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Meeting<'a> {
+    pub plan: &'a Plan,
+    /// What its VM runs from.
+    pub image: &'a Digest,
+    pub greeting: Greeting,
+    /// Longest that it may take.
+    pub limit: Duration,
 }
 
 /// How a fresh server process is spoken to first.
@@ -36,16 +57,18 @@ pub enum Greeting {
 pub trait Greeter: Send + Sync + 'static {
     type Conversation: Send + Sync + 'static;
 
-    /// Speaks to a fresh server process until it has answered, at most for `limit`.
+    /// Whether a VM may start from this image. Blocks.
+    fn admit(&self, plan: &Plan, image: &Image) -> Result<(), Cause>;
+
+    /// Speaks to a fresh server process until it has answered.
     fn greet(
         &self,
         pipes: Pipes,
-        greeting: Greeting,
-        limit: Duration,
+        meeting: Meeting<'_>,
     ) -> impl Future<Output = Result<Self::Conversation, GreetError>> + Send;
 
-    /// Goes on with a server process that answered an earlier daemon, from that daemon's note.
-    fn resume(&self, pipes: Pipes, note: &str) -> Result<Self::Conversation, GreetError>;
+    /// Goes on with a server process that answered an earlier daemon, from that daemon's note; or says why not.
+    fn resume(&self, pipes: Pipes, note: &str) -> Result<Self::Conversation, String>;
 
     /// What [`Self::resume`] must know of a conversation.
     fn note(&self, conversation: &Self::Conversation) -> String;

@@ -29,7 +29,7 @@ pub mod state;
 mod vm;
 
 pub use fleet::{Fleet, Launch, Settings};
-pub use greeter::{GreetError, Greeter, Greeting, Pipes};
+pub use greeter::{GreetError, Greeter, Greeting, Meeting, Pipes};
 pub use id::VmId;
 pub use plan::{Plan, Purpose, Rootfs, StartedBy};
 pub use prepare::Preparer;

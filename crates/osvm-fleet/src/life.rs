@@ -133,7 +133,9 @@ impl<G: Greeter> Life<G> {
         let work = tokio::task::spawn_blocking(move || {
             // Before there is an image to build, which may take long.
             folders::may_all_be_lent(&plan.folders, workshop.settings.own())?;
-            workshop.preparer.prepare(&plan)
+            let prepared = workshop.preparer.prepare(&plan)?;
+            workshop.greeter.admit(&plan, &prepared.image)?;
+            Ok::<_, Cause>(prepared)
         });
         Ok(work.await.map_err(|error| bug(&error))??)
     }
@@ -424,7 +426,7 @@ fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) 
     Facts {
         vmm: format!("{} {}", driver.name(), driver.version()),
         accelerator: driver.accelerator().to_owned(),
-        image: image.digest.to_string(),
+        image: image.digest.clone(),
         command,
         env: image.env.iter().chain(&plan.env).cloned().collect(),
         user: plan.user.clone().or_else(|| image.user.clone()),

@@ -39,6 +39,9 @@ pub struct Plan {
     /// From the launch to the first MCP reply.
     pub start_timeout: Duration,
     pub started_by: StartedBy,
+    /// Under which name the user has accepted its image and its tools; none where anything will do.
+    #[serde(default)]
+    pub locked: Option<ServerName>,
     /// What the server tries beyond its grants is noted.
     #[serde(default)]
     pub record: bool,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use osvm_spec::Secrets;
+use osvm_spec::{Digest, Secrets};
 use osvm_vmm::jail::Standing;
 use osvm_vmm::{Process, Running};
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ pub struct Facts {
     pub vmm: String,
     pub accelerator: String,
     /// Digest of the image.
-    pub image: String,
+    pub image: Digest,
     pub command: Vec<String>,
     pub env: Vec<(String, String)>,
     pub user: Option<String>,

@@ -9,9 +9,10 @@
 //! Everything that comes back is hostile: a package's own code has run beside the script. What a package
 //! is ([`Installed`]) is told before that, in the archive's first entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use osvm_spec::lock::Pin;
 use osvm_spec::packages::{Ecosystem, Install, Program};
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +162,17 @@ impl Installed {
     /// Of the bytes of [`INSTALLED`], which are hostile.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
+    }
+
+    /// What the lock holds of it. A package that came inside of another one is that one's.
+    pub fn pins(&self, ecosystem: Ecosystem) -> BTreeSet<Pin> {
+        let pin = |package: &InstalledPackage| Pin {
+            name: format!("{}:{}", ecosystem.as_str(), package.name),
+            version: package.version.clone(),
+            integrity: package.integrity.clone(),
+        };
+        let own = self.packages.iter().filter(|package| !package.integrity.is_empty());
+        own.map(pin).collect()
     }
 
     /// Of an archive that [`INSTALL`] has written.

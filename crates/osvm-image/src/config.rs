@@ -1,6 +1,9 @@
 //! What an image says of itself: the keys of an OCI image configuration's `config` object, in a
 //! file at the image's root.
 
+use std::collections::BTreeSet;
+
+use osvm_spec::lock::Pin;
 use serde::{Deserialize, Serialize};
 
 /// Where a folder or an archive may hold it.
@@ -19,12 +22,20 @@ pub struct Config {
     env: Option<Vec<String>>,
     user: Option<String>,
     working_dir: Option<String>,
+    /// Which packages are in it, and where from: what osvm itself has installed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    packages: BTreeSet<Pin>,
 }
 
 impl Config {
     /// Of an image that says nothing but how its server is started.
     pub fn new(entrypoint: Vec<String>, env: Vec<String>) -> Self {
         Self { entrypoint: Some(entrypoint), env: Some(env), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn with_packages(self, packages: BTreeSet<Pin>) -> Self {
+        Self { packages, ..self }
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
@@ -52,6 +63,10 @@ impl Config {
 
     pub(crate) fn working_dir(&self) -> Option<String> {
         self.working_dir.clone().filter(|folder| !folder.is_empty())
+    }
+
+    pub(crate) fn packages(&self) -> &BTreeSet<Pin> {
+        &self.packages
     }
 }
 

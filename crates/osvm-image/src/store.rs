@@ -18,10 +18,12 @@ mod meta;
 mod source;
 mod unused;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use osvm_spec::lock::Pin;
 use thiserror::Error;
 
 pub use import::{ImportError, Progress};
@@ -56,6 +58,8 @@ pub struct Image {
     pub manifest: Option<Digest>,
     /// As container images call it.
     pub architecture: Option<String>,
+    /// Which osvm has installed.
+    pub packages: BTreeSet<Pin>,
 }
 
 /// The bytes of an image, and how a guest gets them.

@@ -60,6 +60,9 @@ pub struct Entry {
     pub isolation: Isolation,
     #[serde(skip_serializing_if = "is_true")]
     pub enabled: bool,
+    /// Whether what it is made of, and its tools, must be what the user has accepted; only of an image of its own.
+    #[serde(skip_serializing_if = "is_true")]
+    pub locked: bool,
     /// Program and arguments; empty for the image's entrypoint. What runs a package is that package's image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -167,6 +170,7 @@ impl Entry {
             url: Url::default(),
             isolation: Isolation::default(),
             enabled: true,
+            locked: true,
             command: Vec::new(),
             image: None,
             kernel: None,

@@ -25,6 +25,9 @@ pub struct Server {
     pub title: String,
     /// Whether the configuration has it; a VM can be launched under any name.
     pub registered: bool,
+    /// Whether it starts only as the user has accepted it: it is registered with an image of its own, and nothing else
+    /// was asked for instead.
+    pub locked: bool,
     /// Never [`Isolation::None`].
     pub isolation: Isolation,
     /// Tools that are kept apart otherwise than the server, or reach other hosts.
@@ -136,12 +139,17 @@ impl Config {
         };
         let program =
             program.lower().map_err(|why| Refusal::Package { name: name.clone(), why })?;
+        let is_as_registered = over.image.is_none() && over.command.is_none();
         let default = || Some(ImageRef::at(&places.expand(self.microvm.rootfs_path.as_ref()?)));
         let env = program.env.into_iter().chain(entry.env).chain(over.env.clone());
         Ok(Server {
             title: entry.name.unwrap_or_else(|| name.to_string()),
             name: entry.id,
             registered: registered.is_some(),
+            locked: entry.locked
+                && registered.is_some()
+                && is_as_registered
+                && program.image.is_some(),
             isolation: entry.isolation,
             tools: entry.tools.into_iter().map(apart).collect(),
             resources,
@@ -286,6 +294,22 @@ mod tests {
         let both = flag.or(variable);
         assert_eq!((memory(&both, file), both.vcpus), (600, Some(2)));
         assert_eq!(resolve(file, &Overrides::default()).unwrap().resources.vcpus(), 3);
+    }
+
+    #[test]
+    fn what_is_registered_with_an_image_of_its_own_is_locked_unless_it_says_otherwise() {
+        let server = "[[servers]]\nid = \"s\"\n";
+        let locked = |more: &str, over: &Overrides| {
+            resolve(&format!("{server}{more}"), over).unwrap().locked
+        };
+        let usual = Overrides::default();
+        assert!(locked("image = \"/x\"", &usual));
+        assert!(locked("command = [\"npx\", \"-y\", \"a\"]", &usual));
+        assert!(!locked("image = \"/x\"\nlocked = false", &usual));
+        assert!(!locked("command = [\"/bin/a\"]", &usual), "it has no image of its own");
+        let other = Overrides { image: Some("/y".parse().unwrap()), ..Overrides::default() };
+        assert!(!locked("image = \"/x\"", &other));
+        assert!(!resolve("", &other).unwrap().locked, "it is not registered");
     }
 
     #[test]

@@ -1,37 +1,27 @@
-//! The configuration file on disk: read whole, changed under a lock, replaced at once.
+//! The configuration file on disk.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-
-use osvm_daemon::Home;
+use osvm_daemon::text_file::{TextFile, TextFileError};
 use osvm_spec::edit::EditError;
 use osvm_spec::{Config, ConfigError, ServerName};
-use rustix::fs::{FlockOperation, flock};
-use tempfile::NamedTempFile;
 
 use crate::environment;
 use crate::error::{CliError, Kind};
 
-pub(crate) struct ConfigFile {
-    home: Home,
-    path: PathBuf,
-}
+pub(crate) struct ConfigFile(TextFile);
 
 impl ConfigFile {
     pub(crate) fn open() -> Result<Self, CliError> {
-        let home = environment::home()?;
-        Ok(Self { path: home.config(), home })
+        let path = environment::home()?.config();
+        Ok(Self(TextFile::new(path, "isolation_config.lock")))
     }
 
     /// How messages call the file.
     pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+        self.0.path().display().to_string()
     }
 
     pub(crate) fn read(&self) -> Result<Config, CliError> {
-        Config::parse(&self.text()?, &self.name()).map_err(CliError::from)
+        Config::parse(&self.0.text()?, &self.name()).map_err(CliError::from)
     }
 
     /// Replaces the text by what `change` makes of it. Edits wait for each other.
@@ -39,47 +29,7 @@ impl ConfigFile {
         &self,
         change: impl FnOnce(&str, &str) -> Result<String, EditError>,
     ) -> Result<(), CliError> {
-        self.make_folder().map_err(|error| self.failed("make folder of", &error))?;
-        let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
-        let text = change(&self.text()?, &self.name())?;
-        self.replace(&text).map_err(|error| self.failed("write", &error))
-    }
-
-    /// The file's text; a file that is not there is empty.
-    fn text(&self) -> Result<String, CliError> {
-        match fs::read_to_string(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            other => other.map_err(|error| self.failed("read", &error)),
-        }
-    }
-
-    fn make_folder(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.home.root())
-    }
-
-    /// Held until the file is dropped. The lock is beside the file because the file is replaced.
-    fn lock(&self) -> io::Result<File> {
-        let path = self.path.with_extension("lock");
-        let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
-    }
-
-    /// A link to the file stays a link, and the file keeps its mode.
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let mode = fs::metadata(&target).map_or(0o600, |old| old.permissions().mode());
-        let folder = target.parent().unwrap_or(Path::new("/"));
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(&target)?;
-        Ok(())
-    }
-
-    fn failed(&self, act: &str, error: &io::Error) -> CliError {
-        CliError::failed(format!("can't {act} {}: {error}", self.name()))
+        self.0.edit(|text| change(text, &self.name()).map_err(CliError::from))
     }
 }
 
@@ -89,6 +39,12 @@ pub(crate) fn no_such(name: &ServerName, nearest: Option<&ServerName>) -> CliErr
     match nearest {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error.hint("osvm mcp list"),
+    }
+}
+
+impl From<TextFileError> for CliError {
+    fn from(error: TextFileError) -> Self {
+        Self::failed(error.to_string())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::output::size;
 use crate::progress::Progress;
-use crate::{daemon, environment};
+use crate::{acceptance, daemon, environment};
 
 /// What a flag says; its paths are seen from the current folder.
 pub(crate) fn reference(text: &str) -> Result<ImageRef, String> {
@@ -55,7 +55,7 @@ pub(crate) fn path(image: &ImageRef) -> Option<&String> {
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
     match environment::resolve(&config, name, over)? {
-        Ok(server) => ensure_image(server.image),
+        Ok(server) => ensure_image(&server),
         // What may not run is told by whoever is asked to run it.
         Err(_) => Ok(()),
     }
@@ -63,7 +63,7 @@ pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError
 
 /// The same for a server that is not registered yet.
 pub(crate) fn ensure_entry(entry: &Entry) -> Result<(), CliError> {
-    ensure_image(resolve(entry)?.image)
+    ensure_image(&resolve(entry)?)
 }
 
 /// What a server would be if it were registered.
@@ -78,17 +78,22 @@ pub(crate) fn resolve(entry: &Entry) -> Result<Server, CliError> {
     })
 }
 
-fn ensure_image(image: Option<ImageRef>) -> Result<(), CliError> {
-    match image {
-        Some(image @ (ImageRef::Registry(_) | ImageRef::Package(_))) => {
-            let images = Images::open(&environment::home()?)?;
-            match images.of(&image) {
-                Some(_) => Ok(()),
-                None => make(&images, &image, false).map(drop),
-            }
-        }
-        _ => Ok(()),
+/// The one that was accepted will do, whatever its reference stands for by now.
+fn ensure_image(server: &Server) -> Result<(), CliError> {
+    let Some(image) = server.image.as_ref().filter(|image| is_brought(image)) else {
+        return Ok(());
+    };
+    let images = Images::open(&environment::home()?)?;
+    let accepted = images.accepted(&acceptance::lock_file()?, server)?;
+    match accepted.or_else(|| images.of(image)) {
+        Some(_) => Ok(()),
+        None => make(&images, image, false).map(drop),
     }
+}
+
+/// The daemon makes images of paths by itself, as it starts them.
+pub(crate) fn is_brought(image: &ImageRef) -> bool {
+    matches!(image, ImageRef::Registry(_) | ImageRef::Package(_))
 }
 
 /// The image that this stands for; made again if it is wanted `anew`.

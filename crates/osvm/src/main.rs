@@ -1,6 +1,7 @@
 //! The `osvm` command: arguments, output, exit codes. What it does is done by the daemon.
 #![forbid(unsafe_code)]
 
+mod acceptance;
 mod cli;
 mod commands;
 mod config_file;
@@ -12,6 +13,7 @@ mod output;
 mod progress;
 mod secrets;
 mod table;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -1,12 +1,18 @@
 //! Proves for the fleet that a server answers: by holding an MCP conversation with it.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
-use osvm_fleet::{GreetError, Greeter, Greeting, Pipes};
+use osvm_fleet::state::Cause;
+use osvm_fleet::{GreetError, Greeter, Greeting, Meeting, Pipes, Plan};
+use osvm_image::Image;
 use osvm_mcp::{Client, ClientInfo, Limits, McpError, ServerInfo};
 
-/// Meets servers as the client that `osvm mcp call` speaks through.
-pub(crate) struct McpGreeter;
+use super::accepted::Accepted;
+
+/// Meets servers as the client that `osvm mcp call` speaks through, and has them be as they were accepted.
+#[derive(Clone)]
+pub(crate) struct McpGreeter(pub(super) Arc<Accepted>);
 
 impl Greeter for McpGreeter {
     type Conversation = Client;
@@ -16,23 +22,31 @@ impl Greeter for McpGreeter {
     async fn greet(
         &self,
         Pipes { stdin, stdout }: Pipes,
-        greeting: Greeting,
-        limit: Duration,
+        meeting: Meeting<'_>,
     ) -> Result<Client, GreetError> {
+        let (start, limit) = (Instant::now(), meeting.limit);
         let limits = Limits { handshake: limit, ..Limits::default() };
-        let met = match greeting {
+        let met = match meeting.greeting {
             Greeting::Usual => Client::connect(stdout, stdin, myself(), limits).await,
             Greeting::Other => Client::connect_modern(stdout, stdin, myself(), limits).await,
         };
-        met.map_err(|error| refusal(&error))
+        let client = met.map_err(|error| unanswered(&error))?;
+        if meeting.plan.locked.is_some() {
+            let listed = client.list_tools(limit.saturating_sub(start.elapsed())).await;
+            let listed = listed.map_err(|error| unanswered(&error))?;
+            let checked = self.0.tools(meeting.plan, meeting.image, &listed);
+            checked.map_err(GreetError::Unwelcome)?;
+        }
+        Ok(client)
     }
 
-    fn resume(&self, pipes: Pipes, note: &str) -> Result<Client, GreetError> {
-        let server: ServerInfo = serde_json::from_str(note).map_err(|error| GreetError {
-            message: format!("the note about it can't be read: {error}"),
-            timed_out: false,
-            try_other: false,
-        })?;
+    fn admit(&self, plan: &Plan, image: &Image) -> Result<(), Cause> {
+        self.0.image(plan, image)
+    }
+
+    fn resume(&self, pipes: Pipes, note: &str) -> Result<Client, String> {
+        let server: ServerInfo = serde_json::from_str(note)
+            .map_err(|error| format!("the note about it can't be read: {error}"))?;
         let limits = Limits::default();
         Ok(Client::resume(pipes.stdout, pipes.stdin, myself(), server, limits, beyond_any_id()))
     }
@@ -61,8 +75,8 @@ fn beyond_any_id() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or_default()
 }
 
-fn refusal(error: &McpError) -> GreetError {
-    GreetError {
+fn unanswered(error: &McpError) -> GreetError {
+    GreetError::Unanswered {
         message: error.to_string(),
         timed_out: matches!(error, McpError::Timeout { .. }),
         try_other: matches!(error, McpError::Refused(_)),

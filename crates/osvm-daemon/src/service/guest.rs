@@ -66,8 +66,12 @@ impl Daemon {
 
 impl Guest {
     /// The MCP conversation with the VM's server.
-    pub(super) async fn client(&self, limit: Duration) -> Result<Arc<Client>, ApiError> {
-        Ok(self.vm.converse(&McpGreeter, limit).await?)
+    pub(super) async fn client(
+        &self,
+        greeter: &McpGreeter,
+        limit: Duration,
+    ) -> Result<Arc<Client>, ApiError> {
+        Ok(self.vm.converse(greeter, limit).await?)
     }
 }
 

@@ -66,13 +66,15 @@ impl Daemon {
             let message = format!("server {} was not given its secret {}", server.name, rule.name);
             return Err(ApiError::new(ErrorKind::Usage, message));
         }
+        let rootfs = self.rootfs(&server)?;
         Ok(Plan {
+            locked: server.locked.then(|| server.name.clone()),
             name: server.name,
             resources: server.resources,
             hypervisor: server.hypervisor,
             cpu_template: server.cpu_template,
             kernel: server.kernel.unwrap_or_else(|| self.home.default_kernel()),
-            rootfs: self.rootfs(server.image)?,
+            rootfs,
             purpose: Purpose::Serve,
             command: server.command,
             args: server.args,
@@ -88,15 +90,18 @@ impl Daemon {
         })
     }
 
-    /// What is not on this host must have been brought before: the daemon has no network.
-    fn rootfs(&self, image: Option<ImageRef>) -> Result<Rootfs, ApiError> {
-        let image = match image {
+    /// What is not on this host must have been brought before: the daemon has no network. What was accepted is kept
+    /// to, whatever has been made of the same reference since.
+    fn rootfs(&self, server: &Server) -> Result<Rootfs, ApiError> {
+        let image = match &server.image {
             None => return Ok(Rootfs::Path(self.home.default_rootfs())),
             Some(ImageRef::Path(path)) => return Ok(Rootfs::Path(path.into())),
-            Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest)),
+            Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest.clone())),
             Some(image) => image,
         };
-        self.images.of(&image).map(Rootfs::Image).ok_or_else(|| {
+        let accepted = self.images.accepted(&self.greeter.0.lock, server);
+        let accepted = accepted.map_err(|error| ApiError::failed(&error))?;
+        accepted.or_else(|| self.images.of(image)).map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
             let words = osvm_spec::command::join(&[image.to_string()]);
             ApiError::new(ErrorKind::NoSuch, message).hint(format!("osvm image build {words}"))

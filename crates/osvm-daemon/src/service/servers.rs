@@ -18,7 +18,7 @@ pub(super) async fn call(
     let (guest, server) =
         daemon.guest(&name, &request.overrides, request.secrets, Some(&request.tool)).await?;
     let limit = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
-    let client = guest.client(server.launch_timeout).await?;
+    let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
     let called = client.call_tool(&request.tool, &request.arguments, limit).await;
     daemon.recordings.hear(&guest.vm.plan.name, || match &called {
         Ok(outcome) => outcome.result.get().to_owned(),
@@ -35,7 +35,7 @@ pub(super) async fn list(
     Json(request): Json<ListRequest>,
 ) -> Answer<ListAnswer> {
     let (guest, server) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
-    let client = guest.client(server.launch_timeout).await?;
+    let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
     let items = listing(&client, request.what, server.call_timeout).await?;
     answer::json(ListAnswer { items: items.into_iter().map(|item| item.raw).collect() })
 }

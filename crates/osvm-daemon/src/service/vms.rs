@@ -130,7 +130,7 @@ impl Daemon {
             },
             demo: command.first().is_some_and(|program| program == payload::DEMO_PATH),
             command,
-            image: facts.as_ref().map(|facts| facts.image.clone()).unwrap_or_default(),
+            image: facts.as_ref().map(|facts| facts.image.to_string()).unwrap_or_default(),
             server: vm.current().map(|client| identity(&client)),
             timings: timings(vm.timings()),
             run_dir: facts.map(|facts| facts.run_dir).unwrap_or_default(),

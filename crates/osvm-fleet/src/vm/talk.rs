@@ -14,7 +14,7 @@ use super::{Facts, Vm};
 use crate::agent::{Agent, AgentError, Exited, Output, Session, Stdin};
 use crate::diary::Diary;
 use crate::drivers::chain;
-use crate::greeter::{GreetError, Greeter, Greeting, Pipes};
+use crate::greeter::{GreetError, Greeter, Greeting, Meeting, Pipes};
 use crate::id::random;
 use crate::logs::CappedLog;
 use crate::state::{Cause, CauseKind};
@@ -66,7 +66,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
             self.close(outdated).await;
         }
         let mut met = self.meet(greeter, Greeting::Usual, limit).await?;
-        if met.as_ref().is_err_and(|unfit| unfit.error.try_other) {
+        if met.as_ref().is_err_and(Unfit::may_understand_another) {
             met = self.meet(greeter, Greeting::Other, limit).await?;
         }
         match met {
@@ -96,7 +96,9 @@ impl<C: Send + Sync + 'static> Vm<C> {
         let secrets = self.secrets();
         let server = self.start_server_with(&secrets).await?;
         let (session, ending) = (server.session, server.exit.clone());
-        Ok(match greeter.greet(server.into_pipes(), greeting, limit).await {
+        let image = &self.running_facts()?.image;
+        let meeting = Meeting { plan: &self.plan, image, greeting, limit };
+        Ok(match greeter.greet(server.into_pipes(), meeting).await {
             Ok(conversation) => {
                 let (conversation, secrets) = (Arc::new(conversation), Some(secrets));
                 Ok((Talk { session, conversation, secrets }, ending))
@@ -192,8 +194,8 @@ impl<C: Send + Sync + 'static> Vm<C> {
         }
         let server = self.tend(resumed.session, &self.running_facts()?);
         let ending = server.ending();
-        let conversation = greeter.resume(server.into_pipes(), note).map_err(|error| {
-            Cause::new(CauseKind::Server, format!("can't go on with the server: {}", error.message))
+        let conversation = greeter.resume(server.into_pipes(), note).map_err(|why| {
+            Cause::new(CauseKind::Server, format!("can't go on with the server: {why}"))
         })?;
         self.watch(greeter.ended(&conversation), session, ending);
         let conversation = Arc::new(conversation);
@@ -240,17 +242,27 @@ impl<C: Send + Sync + 'static> Vm<C> {
 
     /// Why a server did not answer: by its end and its last words, where it has any.
     async fn explain(&self, Unfit { error, ending, .. }: Unfit) -> Cause {
+        let (said, timed_out) = match error {
+            GreetError::Unanswered { message, timed_out, .. } => (message, timed_out),
+            GreetError::Unwelcome(cause) => return cause,
+        };
         let exit = tokio::time::timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
-        let kind = if error.timed_out { CauseKind::Deadline } else { CauseKind::Server };
+        let kind = if timed_out { CauseKind::Deadline } else { CauseKind::Server };
         let mut message = match exit {
             Some(exit) => format!("the server {exit} before it answered MCP"),
-            None => error.message,
+            None => said,
         };
         if let Some(words) = self.facts().and_then(|facts| last_line(&server_log(&facts.run_dir))) {
             message.push_str(&format!("; its last words: {words}"));
         }
         let name = &self.plan.name;
         Cause::new(kind, message).hint(format!("osvm mcp microvm logs {name} --source server"))
+    }
+}
+
+impl Unfit {
+    fn may_understand_another(&self) -> bool {
+        matches!(self.error, GreetError::Unanswered { try_other: true, .. })
     }
 }
 

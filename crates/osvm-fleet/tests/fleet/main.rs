@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_fleet::drivers::Drivers;
-use osvm_fleet::state::{CauseKind, State};
+use osvm_fleet::state::{Cause, CauseKind, State};
 use osvm_fleet::{
-    Fleet, GreetError, Greeter, Greeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
+    Fleet, GreetError, Greeter, Meeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
     StartedBy,
 };
-use osvm_image::Store;
 use osvm_image::base::{self, File};
 use osvm_image::initramfs::Assembler;
+use osvm_image::{Image, Store};
 use osvm_spec::{Hosts, Hypervisor, Resources, Secrets};
 use osvm_vmm::Stream;
 use osvm_vmm::fake::{Fake, Fault, Guest};
@@ -71,6 +71,7 @@ impl Trial {
             working_dir: None,
             start_timeout: Duration::from_secs(20),
             started_by: StartedBy::Auto,
+            locked: None,
             record: false,
         }
     }
@@ -105,25 +106,27 @@ struct Spoken(watch::Sender<Option<String>>);
 impl Greeter for Echo {
     type Conversation = Spoken;
 
-    async fn greet(
-        &self,
-        pipes: Pipes,
-        _greeting: Greeting,
-        limit: Duration,
-    ) -> Result<Spoken, GreetError> {
+    fn admit(&self, plan: &Plan, _: &Image) -> Result<(), Cause> {
+        match &plan.locked {
+            Some(name) => Err(Cause::new(CauseKind::Refused, format!("{name} is another"))),
+            None => Ok(()),
+        }
+    }
+
+    async fn greet(&self, pipes: Pipes, meeting: Meeting<'_>) -> Result<Spoken, GreetError> {
         let Pipes { mut stdin, stdout } = pipes;
         let answer = async {
             stdin.write_all(b"hello\n").await.ok()?;
             BufReader::new(stdout).lines().next_line().await.ok()?
         };
-        match tokio::time::timeout(limit, answer).await {
+        match tokio::time::timeout(meeting.limit, answer).await {
             Ok(Some(line)) if line == "hello" => Ok(Spoken(watch::Sender::new(None))),
-            Ok(other) => Err(unfit(&format!("{other:?}"))),
-            Err(_) => Err(GreetError { timed_out: true, ..unfit("silence") }),
+            Ok(other) => Err(unfit(&format!("{other:?}"), false)),
+            Err(_) => Err(unfit("silence", true)),
         }
     }
 
-    fn resume(&self, _pipes: Pipes, note: &str) -> Result<Spoken, GreetError> {
+    fn resume(&self, _pipes: Pipes, note: &str) -> Result<Spoken, String> {
         assert_eq!(note, "met");
         Ok(Spoken(watch::Sender::new(None)))
     }
@@ -142,8 +145,8 @@ impl Greeter for Echo {
     }
 }
 
-fn unfit(message: &str) -> GreetError {
-    GreetError { message: message.to_owned(), timed_out: false, try_other: false }
+fn unfit(message: &str, timed_out: bool) -> GreetError {
+    GreetError::Unanswered { message: message.to_owned(), timed_out, try_other: false }
 }
 
 /// The guest: answers what a launch asks, and runs "servers" that return their input.

@@ -1,9 +1,11 @@
 //! What is kept about an image beside its bytes.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use osvm_spec::lock::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, Image, Root, StoreError};
@@ -27,6 +29,8 @@ pub(super) struct Meta {
     manifest: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     architecture: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    packages: BTreeSet<Pin>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -54,6 +58,7 @@ impl Meta {
             env: config.env(),
             user: config.user(),
             workdir: config.working_dir(),
+            packages: config.packages().clone(),
             manifest,
             architecture,
         }
@@ -96,6 +101,7 @@ impl Meta {
             workdir: self.workdir,
             manifest: self.manifest,
             architecture: self.architecture,
+            packages: self.packages,
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) const SERVER_KEYS: &[&str] = &[
     "secrets",
     "allow",
     "allow_private",
+    "locked",
     "mount",
     "tools",
 ];
@@ -123,6 +124,7 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         url: section.checked("url", section.text("url")?, |text| url(&text))?.unwrap_or_default(),
         isolation,
         enabled: section.flag("enabled")?.unwrap_or(true),
+        locked: section.flag("locked")?.unwrap_or(true),
         command: section.command("command")?.unwrap_or_default(),
         image: section.parsed("image")?,
         kernel: section.text("kernel")?,

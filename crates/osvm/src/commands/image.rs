@@ -11,6 +11,7 @@ mod verify;
 use clap::Subcommand;
 use osvm_daemon::api::ApiError;
 use osvm_daemon::images::{Images, ImagesError, Users};
+use osvm_daemon::lock::LockFile;
 use osvm_spec::config::Entry;
 use osvm_spec::{Digest, ImageRef, Isolation};
 
@@ -58,6 +59,9 @@ fn users(images: &Images) -> Result<Users, CliError> {
         if let Some(image) = of_server(server) {
             images.used(&image, server.id.to_string(), &mut users);
         }
+    }
+    for (name, locked) in &LockFile::of(&home).read()?.servers {
+        users.add(locked.image.clone(), name.to_string());
     }
     for vm in vms(&home)? {
         if let Ok(digest) = vm.image.parse::<Digest>() {

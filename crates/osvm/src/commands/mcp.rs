@@ -1,5 +1,6 @@
 //! `osvm mcp`: servers.
 
+mod accept;
 mod add;
 mod answer;
 mod call;
@@ -15,6 +16,7 @@ mod resources;
 mod run;
 mod show;
 mod tools;
+mod update;
 mod vm_options;
 
 use clap::Subcommand;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Add(add::Args),
     List(list::Args),
     Show(show::Args),
+    Accept(accept::Args),
+    Update(update::Args),
     Remove(remove::Args),
     Enable(enable::Args),
     Disable(disable::Args),
@@ -45,6 +49,8 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Add(args) => add::run(args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Accept(args) => accept::run(&args),
+        Command::Update(args) => update::run(&args),
         Command::Remove(args) => remove::run(&args),
         Command::Enable(args) => enable::run(&args),
         Command::Disable(args) => disable::run(&args),

@@ -9,12 +9,13 @@ use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
-use crate::{environment, images, output};
+use crate::{acceptance, environment, images, output};
 
 /// Register a server
 ///
 /// Writes the server to the configuration file, which keeps its comments. A package or an image of a registry is
-/// brought first, packages in a microVM that reaches their registries and nothing else. The server is not started.
+/// brought first, packages in a microVM that reaches their registries and nothing else; its server is then started, and
+/// its tools are noted in osvm.lock: what changes later is refused until it is accepted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -58,6 +59,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     refuse_taken(&file, &entry.id)?;
     images::ensure_entry(&entry)?;
     file.edit(|text, name| edit::add(text, name, &entry))?;
+    acceptance::begin(&entry)?;
     if json {
         return output::json(&entry.shown());
     }

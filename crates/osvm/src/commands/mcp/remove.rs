@@ -5,7 +5,7 @@ use osvm_spec::{ServerName, edit};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
-use crate::{daemon, environment, output};
+use crate::{acceptance, daemon, environment, output};
 
 /// Take a server off the register
 ///
@@ -18,6 +18,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     ConfigFile::open()?.edit(|text, file| edit::remove(text, file, &args.name))?;
+    acceptance::forget(&args.name)?;
     output::line(format_args!("removed {}", args.name))?;
     warn_if_running(&args.name)
 }

@@ -1,11 +1,12 @@
 //! `osvm mcp show`
 
 use osvm_spec::config::Entry;
+use osvm_spec::lock::Tools;
 use osvm_spec::{Hosts, ServerName, command};
 
 use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
-use crate::output;
+use crate::{acceptance, output};
 
 /// Show what is registered about a server
 #[derive(Debug, clap::Args)]
@@ -23,8 +24,19 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         config.server(&args.name).ok_or_else(|| no_such(&args.name, config.nearest(&args.name)))?;
     match args.json {
         true => output::json(&server.shown()),
-        false => output::text(&text(&server.shown())),
+        false => output::text(&(text(&server.shown()) + &accepted(&args.name)?)),
     }
+}
+
+/// What of the server was accepted.
+fn accepted(name: &ServerName) -> Result<String, CliError> {
+    let Some(locked) = acceptance::lock_file()?.of_server(name)? else { return Ok(String::new()) };
+    let tools = match &locked.tools {
+        Tools::Pending => "tools pending".to_owned(),
+        Tools::Known(tools) => format!("{} tools", tools.len()),
+    };
+    let packages = locked.packages.len();
+    Ok(line("accepted", &format!("{}, {packages} packages, {tools}", locked.image)))
 }
 
 pub(super) fn state(server: &Entry) -> &'static str {
