@@ -8,6 +8,7 @@ mod bench;
 mod cache;
 mod kernel;
 mod lab;
+mod servers;
 mod tidy;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ enum Chore {
     Bench(bench::Args),
     Kernel(kernel::Args),
     Lab(lab::Args),
+    Servers(servers::Args),
     Tidy(tidy::Args),
 }
 
@@ -41,6 +43,7 @@ impl Chore {
             Self::Bench(args) => bench::run(args)?,
             Self::Kernel(args) => kernel::run(args)?,
             Self::Lab(args) => return lab::run(args),
+            Self::Servers(args) => servers::run(args)?,
             Self::Tidy(args) => tidy::run(args)?,
         }
         Ok(ExitCode::SUCCESS)
