@@ -27,6 +27,12 @@ impl Config {
         Self { entrypoint: Some(entrypoint), env: Some(env), ..Self::default() }
     }
 
+    /// The same, started in this folder of the image.
+    #[must_use]
+    pub fn within(self, folder: &str) -> Self {
+        Self { working_dir: Some(folder.to_owned()), ..self }
+    }
+
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
