@@ -2,11 +2,12 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`], [`doctor`] and [`images`]: what works without a daemon. [`builder`]: what needs its VMs.
+//! - [`setup`], [`doctor`], [`images`] and [`bundles`]: what works without a daemon. [`builder`]: what needs its VMs.
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod builder;
+pub mod bundles;
 pub mod client;
 pub mod doctor;
 mod home;
