@@ -1,12 +1,13 @@
 //! Images that a command names or needs: read, made, brought.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use osvm_daemon::api::ApiError;
 use osvm_daemon::builder::{Builder, Say};
+use osvm_daemon::bundles::is_bundle;
 use osvm_daemon::images::{Images, Step};
 use osvm_spec::config::Entry;
-use osvm_spec::packages::Install;
 use osvm_spec::{Config, Digest, ImageRef, Overrides, Reference, Server, ServerName};
 
 use crate::config_file::ConfigFile;
@@ -51,6 +52,11 @@ pub(crate) fn path(image: &ImageRef) -> Option<&String> {
     }
 }
 
+/// Of a bundle alone.
+pub(crate) fn bundle(image: &ImageRef) -> Option<&Path> {
+    path(image).map(Path::new).filter(|path| is_bundle(path))
+}
+
 /// Makes or brings the image of a server that is about to be started, unless it is here.
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
@@ -80,7 +86,7 @@ pub(crate) fn resolve(entry: &Entry) -> Result<Server, CliError> {
 
 fn ensure_image(image: Option<ImageRef>) -> Result<(), CliError> {
     match image {
-        Some(image @ (ImageRef::Registry(_) | ImageRef::Package(_))) => {
+        Some(image) if is_brought(&image) => {
             let images = Images::open(&environment::home()?)?;
             match images.of(&image) {
                 Some(_) => Ok(()),
@@ -91,12 +97,28 @@ fn ensure_image(image: Option<ImageRef>) -> Result<(), CliError> {
     }
 }
 
+/// The daemon makes images of other paths by itself, as it starts them.
+fn is_brought(image: &ImageRef) -> bool {
+    match image {
+        ImageRef::Registry(_) | ImageRef::Package(_) => true,
+        ImageRef::Path(_) => bundle(image).is_some(),
+        ImageRef::Digest(_) => false,
+    }
+}
+
 /// The image that this stands for; made again if it is wanted `anew`.
 pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Digest, CliError> {
     match image {
+        ImageRef::Path(path) if is_bundle(path.as_ref()) => {
+            let path = PathBuf::from(path);
+            with_builder(image, async move |builder| builder.bundle(&path, anew).await)
+        }
         ImageRef::Path(path) => build(images, path),
         ImageRef::Registry(reference) => pull(images, reference),
-        ImageRef::Package(install) => install_package(install, anew),
+        ImageRef::Package(install) => {
+            let install = install.clone();
+            with_builder(image, async move |builder| builder.build(&install, anew).await)
+        }
         ImageRef::Digest(digest) => Ok(images.find(&digest.to_string())?),
     }
 }
@@ -114,16 +136,17 @@ fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
     Ok(images.pull(reference, access, |step| progress.say(format!("{what}: {}", text(step))))?)
 }
 
-fn install_package(install: &Install, anew: bool) -> Result<Digest, CliError> {
+fn with_builder(
+    image: &ImageRef,
+    build: impl AsyncFnOnce(Builder) -> Result<Digest, ApiError>,
+) -> Result<Digest, CliError> {
     let (home, registries) = (environment::home()?, environment::registries::of_packages());
-    let progress = Arc::new(Progress::start(format!("making the image of {install}")));
+    let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |step: &str| shown.say(step));
-    let install = install.clone();
-    daemon::with(async move |client| {
-        let builder = Builder::new(&home, client, registries, say)?;
-        Ok(builder.build(&install, anew).await?)
-    })
+    daemon::with(
+        async move |client| Ok(build(Builder::new(&home, client, registries, say)?).await?),
+    )
 }
 
 fn text(step: Step) -> String {

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod secrets;
 mod table;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     cli::main()
