@@ -58,6 +58,7 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
 const SETTINGS: &str = r#"{
     "token": {"type": "string", "title": "Token", "description": "d", "sensitive": true, "required": true},
     "level": {"type": "number", "title": "Level", "description": "d", "default": 3, "min": 1, "max": 5},
+    "list": {"type": "file", "title": "List", "description": "d"},
     "place": {"type": "directory", "title": "Place", "description": "d", "required": true}}"#;
 
 /// A bundle in a folder that goes with it.
@@ -107,20 +108,25 @@ fn a_bundle_of_python_is_given_its_settings_and_its_secret_stays_in_a_file_of_it
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("note"), "from the host").unwrap();
     let config = json!({
-        "command": "python", "args": ["${__dirname}/server/main.py", "${user_config.place}/note", "${HOME}"],
+        "command": "python", "args": ["${__dirname}/server/main.py", "${user_config.place}/note", "${user_config.list}", "${HOME}"],
         "env": { "PYTHONPATH": "${__dirname}/server/lib", "TOKEN": "${user_config.token}", "LEVEL": "${user_config.level}" },
     });
     let files = [("server/main.py", PYTHON), ("server/lib/words.py", "WORDS = 'bundled'\n")];
     let bundle = Bundle::new("python", &config, SETTINGS, &files);
     let setting = format!("place={}", place.path().display());
-    let added = add(&osvm, &bundle, &["--set", "token=hunter2", "--set", &setting]).expect(0);
+    let other = tempfile::tempdir().unwrap();
+    let list = other.path().join("list").display().to_string();
+    fs::write(&list, "a file alone").unwrap();
+    let file = format!("list={list}");
+    let set = ["--set", "token=hunter2", "--set", &setting, "--set", &file];
+    let added = add(&osvm, &bundle, &set).expect(0);
     let lent = place.path().to_str().unwrap();
     assert!(added.stdout.contains(&format!("--mount {lent}:{lent}:rw")), "{added:?}");
 
     let said = tell(&osvm);
     let note = format!("{lent}/note");
-    assert_eq!(said["args"], json!([note, "/work"]));
-    assert_eq!(said["files"], json!({ (note): "from the host" }));
+    assert_eq!(said["args"], json!([note, list, "/work"]));
+    assert_eq!(said["files"], json!({ (note): "from the host", (list): "a file alone" }));
     assert_eq!((&said["token"], &said["level"]), (&json!("hunter2"), &json!("3")));
     assert_eq!((&said["cwd"], &said["words"]), (&json!("/mcpb"), &json!("bundled")));
     assert_ne!(said["uid"], 0);

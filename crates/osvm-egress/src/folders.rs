@@ -1,4 +1,4 @@
-//! Folders of the host that are lent to a guest: a FUSE server for one folder, in a process and a jail of its
+//! Folders of the host that are lent to a guest: a FUSE server for one folder, or one file, in a process and a jail of its
 //! own, whose only way in is the stream it is spoken to on.
 //!
 //! - [`Folder`]: what is opened before the process is confined.
@@ -24,5 +24,17 @@ mod nodes;
 mod serve;
 mod zone;
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::FileType;
+
 pub use folder::{Folder, HoldError};
 pub use serve::{ServeError, serve};
+use zone::Zone;
+
+/// Whether a file of the host's at this path makes programs of the host's run code.
+pub fn runs_code(file: &Path) -> bool {
+    let below = |zone: Zone, name: &std::ffi::OsStr| zone.below(name.as_bytes());
+    file.iter().fold(Zone::Plain, below).for_kind(FileType::RegularFile) == Zone::Protected
+}

@@ -42,7 +42,7 @@ pub(crate) struct VmOptions {
     /// The same for a host on a private network
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_private: Vec<HostRule>,
-    /// Folder that the server is lent, read-only unless said otherwise; may be repeated
+    /// Folder or file that the server is lent, read-only unless said otherwise; may be repeated
     #[arg(long, value_name = "HOST:GUEST[:ro|:rw|:rw-all]")]
     pub(crate) mount: Vec<FolderRule>,
     /// User the server runs as inside the VM: a name or a number
