@@ -123,6 +123,10 @@ impl Store {
     }
 
     pub(super) fn known(&self, source: &Source, look: &Look) -> Option<Image> {
+        // Whoever brings layers of it wants it made of them.
+        if matches!(source, Source::Bundle(bundled) if !bundled.stack.layers.is_empty()) {
+            return None;
+        }
         let known = Known::read(&self.source_record(source))?;
         let same = known.fingerprint == look.fingerprint();
         same.then(|| self.inspect(&known.digest).ok())?

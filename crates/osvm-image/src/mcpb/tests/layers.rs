@@ -86,6 +86,10 @@ impl Scene {
     }
 
     fn import(&self, between: impl FnOnce()) -> Result<Image, ImportError> {
+        self.import_as("n 1", between)
+    }
+
+    fn import_as(&self, origin: &str, between: impl FnOnce()) -> Result<Image, ImportError> {
         let mut bundled = Bundled::at(&self.path()).unwrap();
         let layer = self.folder.path().join("layer");
         let mut out = fs::File::create(&layer).unwrap();
@@ -94,8 +98,7 @@ impl Scene {
         bundle.write_layer(self.folder.path(), &mut out).unwrap();
         between();
         let config = Config::new(vec!["/mcpb/s".to_owned()], Vec::new()).within("/mcpb");
-        let origin = bundle.manifest().label();
-        bundled.stack = Stack { origin, layers: vec![layer], config };
+        bundled.stack = Stack { origin: origin.to_owned(), layers: vec![layer], config };
         self.store.import(&Source::Bundle(bundled), &mut |_: Progress| {})
     }
 }
@@ -105,8 +108,13 @@ fn a_bundles_image_is_current_until_the_file_changes() {
     let scene = Scene::new();
     assert_eq!(scene.store.current(&scene.now()), None);
     let image = scene.import(|| {}).unwrap();
-    assert_eq!((image.origin.as_str(), image.workdir.as_deref()), ("n 1", Some("/mcpb")));
+    assert_eq!(image.workdir.as_deref(), Some("/mcpb"));
     assert_eq!(scene.store.current(&scene.now()), Some(image.digest.clone()));
+    // New layers make a new image, whether or not the file is new.
+    scene.store.remove(&image.digest).unwrap();
+    assert_eq!(scene.import(|| {}).unwrap(), image);
+    let other = scene.import_as("another origin", || {}).unwrap();
+    assert_eq!((other.digest, other.origin.as_str()), (image.digest.clone(), "another origin"));
     scene.write("another");
     assert_eq!(scene.store.current(&scene.now()), None);
     assert_eq!(scene.store.last(&scene.now()), Some(image.digest.clone()));
