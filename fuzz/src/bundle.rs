@@ -40,7 +40,7 @@ fn starting(manifest: &Manifest) {
     for given in [BTreeMap::new(), given] {
         let Ok(start) = manifest.start(&GUEST, &given) else { continue };
         assert!(!start.command.is_empty());
-        assert!(start.mounts.iter().all(|mount| !mount.path.contains(':')));
+        assert!(start.mounts.iter().all(|mount| !mount.contains(':')));
         assert!(start.secrets.iter().all(|secret| !start.env.contains_key(&secret.variable)));
     }
 }

@@ -7,8 +7,7 @@ use osvm_image::mcpb::{Bundle, BundleError, Limits, ManifestError};
 
 use crate::api::{ApiError, ErrorKind};
 pub use osvm_image::mcpb::{
-    GUEST, Kind, Manifest, Mount, Secret, Setting, SettingError, SettingKind, Start, StartError,
-    is_bundle,
+    GUEST, Kind, Manifest, Secret, Setting, SettingKind, Start, StartError, is_bundle,
 };
 
 /// What the bundle at `path` says of itself.

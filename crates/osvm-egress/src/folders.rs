@@ -24,17 +24,6 @@ mod nodes;
 mod serve;
 mod zone;
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use rustix::fs::FileType;
-
 pub use folder::{Folder, HoldError};
 pub use serve::{ServeError, serve};
-use zone::Zone;
-
-/// Whether a file of the host's at this path makes programs of the host's run code.
-pub fn runs_code(file: &Path) -> bool {
-    let below = |zone: Zone, name: &std::ffi::OsStr| zone.below(name.as_bytes());
-    file.iter().fold(Zone::Plain, below).for_kind(FileType::RegularFile) == Zone::Protected
-}
+pub use zone::runs_code;

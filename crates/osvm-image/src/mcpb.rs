@@ -7,11 +7,6 @@
 //!
 //! Everything in a bundle is a stranger's: the table is checked as a whole before a byte is unpacked.
 
-use std::io::Read;
-use std::path::Path;
-
-use crate::files;
-
 mod bundle;
 mod entries;
 mod error;
@@ -22,12 +17,16 @@ mod start;
 mod substitute;
 mod unpack;
 
+use std::io::Read;
+use std::path::Path;
+
+use crate::files;
 pub use bundle::{Bundle, Limits};
 pub use error::{BundleError, ManifestError, SettingError, StartError};
 pub use layer::GUEST;
 pub use manifest::{Compatibility, Kind, Manifest, Version};
 pub use settings::{Setting, SettingKind};
-pub use start::{Guest, Mount, Secret, Start};
+pub use start::{Guest, Secret, Start};
 
 /// Whether it is called a bundle, or is a zip, which nothing else that images are made from is.
 pub fn is_bundle(path: &Path) -> bool {

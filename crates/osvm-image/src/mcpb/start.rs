@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use osvm_spec::config::is_variable;
 
 use super::manifest::Manifest;
-use super::settings::{Setting, SettingKind};
+use super::settings::Setting;
 use super::substitute::{Part, only_setting, parts, setting};
 use super::{SettingError, StartError};
 
@@ -36,7 +36,8 @@ pub struct Start {
     pub working_dir: String,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<Secret>,
-    pub mounts: Vec<Mount>,
+    /// Folders and files of the host's that the server is lent: absolute paths, the same in the guest.
+    pub mounts: Vec<String>,
 }
 
 /// A variable whose value comes from elsewhere each time.
@@ -47,17 +48,6 @@ pub struct Secret {
     /// The setting that it is.
     pub key: String,
     pub required: bool,
-}
-
-/// Something of the host's that the server is lent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// The setting that asked for it.
-    pub key: String,
-    /// As given, on the host and in the guest.
-    pub path: String,
-    /// A folder, or one file alone.
-    pub is_folder: bool,
 }
 
 impl Manifest {
@@ -112,7 +102,7 @@ struct Values<'m> {
     manifest: &'m Manifest,
     guest: &'m Guest<'m>,
     of: BTreeMap<&'m str, Vec<String>>,
-    mounts: Vec<Mount>,
+    mounts: Vec<String>,
 }
 
 type Environment = (BTreeMap<String, String>, Vec<Secret>);
@@ -137,10 +127,7 @@ impl<'m> Values<'m> {
         }
         let values = if given.is_empty() { setting.default() } else { given.to_vec() };
         if setting.is_path() {
-            let is_folder = setting.kind == SettingKind::Directory;
-            let mount =
-                |path: &String| Mount { key: key.to_owned(), path: path.clone(), is_folder };
-            self.mounts.extend(values.iter().map(mount));
+            self.mounts.extend_from_slice(&values);
         }
         self.of.insert(key, values);
         Ok(())

@@ -53,8 +53,7 @@ fn the_packed_bundle_starts_with_what_its_user_gave() {
     assert_eq!(start.env, BTreeMap::from([("DATA".into(), "/opt/bundle/data".into())]));
     let secret = Secret { variable: "TOKEN".into(), key: "token".into(), required: false };
     assert_eq!(start.secrets, [secret]);
-    let mount = |path: &str| Mount { key: "folders".into(), path: path.into(), is_folder: true };
-    assert_eq!(start.mounts, [mount("/a"), mount("/b")]);
+    assert_eq!(start.mounts, ["/a", "/b"]);
 }
 
 #[test]
@@ -173,7 +172,7 @@ fn several_values_are_several_arguments_and_nothing_else() {
 fn a_file_has_its_path_in_the_guest_too() {
     let start = start(&with("file", ""), &[("k", &["/data/my.db"])]).unwrap();
     assert_eq!(start.command, ["c", "/data/my.db"]);
-    assert!(!start.mounts[0].is_folder);
+    assert_eq!(start.mounts, ["/data/my.db"]);
     let odd = super::starts::start(&with("file", ""), &[("k", &["/a:b"])]);
     assert_eq!(odd, Err(SettingError::Colon("k".into()).into()));
 }

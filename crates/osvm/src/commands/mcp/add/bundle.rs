@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use osvm_daemon::bundles::{self, GUEST, Manifest, Mount, Secret, Setting, Start, StartError};
+use osvm_daemon::bundles::{self, GUEST, Manifest, Secret, Setting, Start, StartError};
 use osvm_spec::config::Entry;
 use osvm_spec::{Access, FolderRule, FolderRuleError, SecretRule, SecretRuleError, Source};
 
@@ -28,7 +28,7 @@ pub(super) fn lower(entry: Entry, set: Vec<(String, String)>) -> Result<Lowered,
             let mut given = Given::sorted(&manifest, set)?;
             settings::complete(&manifest, &mut given)?;
             let start = manifest.start(&GUEST, &given.open).map_err(|error| refused(&error))?;
-            configured(entry, &manifest, start, &given)
+            configured(entry, &manifest, start, &mut given)
         }
         None if set.is_empty() => Ok(Lowered { entry, secrets: Vec::new(), lent: Vec::new() }),
         None => Err(CliError::usage("--set is for bundles, and the server is none")
@@ -41,7 +41,7 @@ fn configured(
     entry: Entry,
     manifest: &Manifest,
     start: Start,
-    given: &Given,
+    given: &mut Given,
 ) -> Result<Lowered, CliError> {
     let Start { command, env, secrets, mounts, .. } = start;
     let title = manifest.title.clone();
@@ -57,11 +57,11 @@ fn configured(
 }
 
 /// Mounts what settings name, unless it lies in what is mounted there anyway.
-fn lend(folders: &mut Vec<FolderRule>, mut mounts: Vec<Mount>) -> Result<Vec<String>, CliError> {
+fn lend(folders: &mut Vec<FolderRule>, mut mounts: Vec<String>) -> Result<Vec<String>, CliError> {
     // What holds others comes before them.
-    mounts.sort_by(|a, b| a.path.cmp(&b.path));
+    mounts.sort();
     let mut lent = Vec::new();
-    for Mount { path, .. } in mounts {
+    for path in mounts {
         let is_lent = |folder: &FolderRule| Path::new(&path).starts_with(&folder.guest);
         if !folders.iter().any(is_lent) {
             let rule = FolderRule { host: path.clone(), guest: path.clone(), access: Access::Ro };
@@ -79,11 +79,10 @@ fn give(
     rules: &mut Vec<SecretRule>,
     secrets: &[Secret],
     manifest: &Manifest,
-    given: &Given,
+    given: &mut Given,
 ) -> Result<Vec<(String, String)>, CliError> {
     let mut kept = Vec::new();
     for Secret { variable, key, required } in secrets {
-        let setting = &manifest.settings[key];
         if rules.iter().any(|rule| rule.name == *variable) {
             continue;
         } else if let Some(value) = given.secret(key) {
@@ -93,7 +92,9 @@ fn give(
         } else if !required {
             output::warning(format_args!("{variable} is not given; --set {key}=VALUE gives it"));
         } else if terminal::is_attended() {
-            kept.push((variable.clone(), ask(setting)?));
+            let value = ask(&manifest.settings[key])?;
+            given.secret.insert(key.clone(), value.clone());
+            kept.push((variable.clone(), value));
         } else {
             output::warning(format_args!(
                 "{variable} comes from the environment, where it is not set; --set {key}=VALUE keeps a value of it"

@@ -14,7 +14,7 @@ use crate::{environment, output, terminal};
 pub(super) struct Given {
     /// Paths are absolute.
     pub(super) open: BTreeMap<String, Vec<String>>,
-    secret: BTreeMap<String, String>,
+    pub(super) secret: BTreeMap<String, String>,
 }
 
 /// `KEY=VALUE`. The value may be a secret, so no error repeats it.
