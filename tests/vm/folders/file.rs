@@ -1,7 +1,7 @@
 //! Single files, lent to a server.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::guest::{Attempt, Guest, picture, refused};
 use crate::osvm::eventually;
@@ -21,6 +21,12 @@ fn a_file_is_lent_alone_and_written_only_where_that_was_said() {
     let (read, written) = (folder.path().join("settings.json"), folder.path().join("notes.md"));
     fs::write(&read, "as it was").unwrap();
     fs::write(&written, "one\n").unwrap();
+    // Where root runs osvm, a file's server is its owner, whose folder it need not be.
+    if rustix::process::getuid().is_root() {
+        chown(&read, Some(4321), Some(4321)).unwrap();
+        fs::set_permissions(&read, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    }
     let guest = Guest::lent(&[(&read, "/work/settings:ro"), (&written, "/data/deep/notes.md:rw")]);
     assert_eq!(guest.ok("cat /work/settings /data/deep/notes.md"), "as it wasone");
     // What lies beside them is the guest's own.
