@@ -2,6 +2,7 @@
 
 mod contents;
 mod escapes;
+mod file;
 mod lending;
 mod life;
 mod protected;

@@ -1,14 +1,17 @@
-//! Images of packages. They are installed in microVMs: what strangers' install scripts do, they do there.
+//! Images of packages and bundles. They are installed in microVMs: what strangers' install scripts do, they do there.
 //!
 //! ```text
 //! distribution's packages ── unpacked, not run ──> runtime layer, build layer
 //! runtime ─────────────────────────────── VM ────> node layer, installers layer
 //! build + node + installers ───────────── VM ────> package layer
 //! runtime + node + package ──────────────────────> image
+//! runtime + node + bundle ── unpacked, not run ──> image
 //! ```
 //!
-//! All but the last two are made once, for all packages.
+//! All but the last three are made once, for all packages. A bundle whose dependencies uv installs has a layer more,
+//! made in a VM as a package's is.
 
+mod bundle;
 mod registries;
 mod work;
 
@@ -69,23 +72,24 @@ impl Builder {
         }
         let installed = self.install(install, &hold).await?;
         (self.say)("writing the disk");
-        let layers = self.layers_below(install.ecosystem).await?;
+        let own = match install.ecosystem {
+            Ecosystem::Npm => Part::Node,
+            Ecosystem::PyPi => Part::Bytecode,
+        };
+        let layers = self.layers_below(own).await?;
         let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let packages = installed.pins(install.ecosystem);
         let config = Config::new(installed.entrypoint, env).with_packages(packages);
-        let digest = self.import(Stack { layers, config, ..sources::package(install) }).await?;
+        let stack = Stack { layers, config, ..sources::package(install) };
+        let digest = self.import(Source::Stack(stack)).await?;
         hold.remove().map_err(|error| ApiError::failed(&error))?;
         Ok(digest)
     }
 
-    /// What the package's own layer is put on.
-    async fn layers_below(&self, ecosystem: Ecosystem) -> Result<Vec<PathBuf>, ApiError> {
+    /// What a server's own layer is put on.
+    async fn layers_below(&self, own: Part) -> Result<Vec<PathBuf>, ApiError> {
         let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
-        let own = match ecosystem {
-            Ecosystem::Npm => Part::Node,
-            Ecosystem::PyPi => Part::Bytecode,
-        };
         Ok(vec![runtime, self.toolbox(own).await?])
     }
 
@@ -116,7 +120,7 @@ impl Builder {
     }
 
     async fn own_image(&self, origin: &str, layers: Vec<PathBuf>) -> Result<Digest, ApiError> {
-        self.import(Stack { layers, ..sources::stack(origin) }).await
+        self.import(Source::Stack(Stack { layers, ..sources::stack(origin) })).await
     }
 
     /// Files of packages of the distribution.
@@ -157,14 +161,14 @@ impl Builder {
         Ok(path)
     }
 
-    async fn import(&self, stack: Stack) -> Result<Digest, ApiError> {
+    async fn import(&self, source: Source) -> Result<Digest, ApiError> {
         let say = Arc::clone(&self.say);
         let mut tell = move |step| {
             if step == Progress::Waiting {
                 say("waiting for another build of it");
             }
         };
-        let imported = move |store: &Store| store.import(&Source::Stack(stack), &mut tell);
+        let mut imported = move |store: &Store| store.import(&source, &mut tell);
         self.blocking(move |store| {
             Ok(imported(store).map_err(|error| ApiError::failed(&error))?.digest)
         })

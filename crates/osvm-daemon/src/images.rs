@@ -186,8 +186,11 @@ impl Images {
         }
     }
 
-    /// The image that this stood for the last time, if it is here and whole.
+    /// The image that this stood for the last time, if it is here and whole. A bundle that has changed since has none.
     pub fn of(&self, image: &ImageRef) -> Option<Digest> {
+        if let Some(bundled) = sources::bundle(image) {
+            return self.store.current(&Source::Bundle(bundled));
+        }
         self.last(image).filter(|digest| self.store.inspect(digest).is_ok())
     }
 
@@ -206,6 +209,9 @@ impl Images {
     fn last(&self, image: &ImageRef) -> Option<Digest> {
         match image {
             ImageRef::Digest(digest) => Some(digest.clone()),
+            ImageRef::Path(_) if let Some(bundled) = sources::bundle(image) => {
+                self.store.last(&Source::Bundle(bundled))
+            }
             ImageRef::Path(path) => self.store.last(&Source::at(path.as_ref()).ok()?),
             image => self.store.last(&sources::source(image)?),
         }

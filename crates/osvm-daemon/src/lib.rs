@@ -2,11 +2,13 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`], [`doctor`], [`images`] and [`lock`]: what works without a daemon. [`builder`]: what needs its VMs.
+//! - [`setup`], [`doctor`], [`images`], [`bundles`] and [`lock`]: what works without a daemon. [`builder`]: what needs
+//!   its VMs.
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod builder;
+pub mod bundles;
 pub mod client;
 pub mod doctor;
 mod home;

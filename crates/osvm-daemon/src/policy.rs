@@ -39,7 +39,7 @@ pub struct HostNeed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderNeed {
     pub rule: FolderRule,
-    /// Whether the host has the folder. If not, the rule's left side is a guess that must be mended.
+    /// Whether the host has the folder, or file. If not, the rule's left side is a guess that must be mended.
     pub exists: bool,
     pub reason: String,
 }
@@ -58,6 +58,8 @@ pub struct VariableNeed {
 pub enum OnHost {
     Nothing,
     Folder,
+    File,
+    /// What is not lent.
     Other,
 }
 

@@ -39,7 +39,8 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 
 fn own(args: &[OsString], given: Vec<OwnedFd>) -> ExitCode {
     match args {
-        [word, access] if word == folders::WORD => folders::serve(access, given),
+        [word, access] if word == folders::WORD => folders::serve(access, None, given),
+        [word, access, file] if word == folders::WORD => folders::serve(access, Some(file), given),
         _ => ExitCode::FAILURE,
     }
 }

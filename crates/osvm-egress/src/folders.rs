@@ -1,4 +1,4 @@
-//! Folders of the host that are lent to a guest: a FUSE server for one folder, in a process and a jail of its
+//! Folders of the host that are lent to a guest: a FUSE server for one folder, or one file, in a process and a jail of its
 //! own, whose only way in is the stream it is spoken to on.
 //!
 //! - [`Folder`]: what is opened before the process is confined.
@@ -26,3 +26,4 @@ mod zone;
 
 pub use folder::{Folder, HoldError};
 pub use serve::{ServeError, serve};
+pub use zone::runs_code;

@@ -1,4 +1,4 @@
-//! Folders of the host's that a VM is lent: each served by a process of its own, in a jail that holds nothing else.
+//! Folders and single files of the host's that a VM is lent: each served by a process of its own, in a jail that holds nothing else.
 //! It ends with the VM's VMM, and outlives the daemon: the guest's files stay open.
 
 use std::ffi::OsStr;
@@ -27,13 +27,15 @@ pub const WORD: &str = "folder";
 /// How long a server whose VMM has ended may take to follow.
 const FOLLOW: Duration = Duration::from_secs(2);
 
-/// What osvm does in the jail of a folder, which is its current one: serves it until the VMM has ended.
-pub fn serve(access: &OsStr, given: Vec<OwnedFd>) -> ExitCode {
+/// What osvm does in the jail of a folder, which is its current one: serves it, or the file of that name in it, until the
+/// VMM has ended.
+pub fn serve(access: &OsStr, file: Option<&OsStr>, given: Vec<OwnedFd>) -> ExitCode {
     let access = access.to_str().and_then(|text| text.parse().ok());
     let (Some(access), Ok([listener, until])) = (access, <[OwnedFd; 2]>::try_from(given)) else {
         return ExitCode::FAILURE;
     };
-    match serve_current(&listener.into(), access, &until) {
+    let lent = file.unwrap_or(OsStr::new("."));
+    match serve_lent(lent, &listener.into(), access, &until) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let _ = writeln!(io::stderr(), "a lent folder: failed to {why}");
@@ -42,10 +44,15 @@ pub fn serve(access: &OsStr, given: Vec<OwnedFd>) -> ExitCode {
     }
 }
 
-fn serve_current(listener: &UnixListener, access: Access, until: &OwnedFd) -> Result<(), String> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(".", flags, Mode::empty());
-    let folder = folder.map_err(|errno| format!("open the folder: {errno}"))?;
+fn serve_lent(
+    lent: &OsStr,
+    listener: &UnixListener,
+    access: Access,
+    until: &OwnedFd,
+) -> Result<(), String> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(lent, flags, Mode::empty());
+    let folder = folder.map_err(|errno| format!("open what is lent: {errno}"))?;
     let folder = folders::Folder::hold(folder).map_err(|error| error.to_string())?;
     folders::serve(listener, folder, access, until).map_err(|error| error.to_string())
 }
@@ -85,7 +92,10 @@ impl Lender<'_> {
             is_read_only: folder.access == Access::Ro,
             log: log.map_err(|error| failed(&error))?,
         };
-        let args = vec![WORD.into(), folder.access.to_string().into()];
+        let mut args = vec![WORD.into(), folder.access.to_string().into()];
+        if host.is_file() {
+            args.extend(host.file_name().map(OsStr::to_owned));
+        }
         self.jail.serve_folder(share, args, give).await.map_err(|error| failed(&error))
     }
 
@@ -133,11 +143,15 @@ pub(crate) fn may_all_be_lent(folders: &[Folder], own: Own<'_>) -> Result<(), Ca
 /// do anything.
 fn may_be_lent(written: &Path, access: Access, own: Own<'_>) -> Result<PathBuf, Cause> {
     let shown = written.display();
-    let refuse = |kind, why: &str| Cause::new(kind, format!("folder {shown} can't be lent: {why}"));
+    let refuse = |kind, why: &str| Cause::new(kind, format!("{shown} can't be lent: {why}"));
     let folder = fs::canonicalize(written)
         .map_err(|error| refuse(CauseKind::Request, &error.to_string()))?;
-    if !folder.is_dir() {
-        return Err(refuse(CauseKind::Request, "it is no folder"));
+    if !folder.is_dir() && !folder.is_file() {
+        return Err(refuse(CauseKind::Request, "it is neither a folder nor a file"));
+    }
+    if access == Access::Rw && folder.is_file() && folders::runs_code(&folder) {
+        return Err(refuse(CauseKind::Refused, "what is in it makes this host run code")
+            .hint("lend it with :ro, or with :rw-all if that is meant"));
     }
     let names = folder.iter().filter_map(|name| name.to_str());
     if let Some(name) = names.into_iter().find(|name| access == Access::Rw && RUNS.contains(name)) {
@@ -264,16 +278,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_is_no_folder_is_named() {
+    fn a_file_is_lent_unless_the_host_runs_code_by_it() {
         let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(
-            may_be_lent(&file, Access::Ro, none())
-                .unwrap_err()
-                .to_string()
-                .contains("it is no folder")
-        );
+        let may = |name: &str, access| {
+            let file = place.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "").unwrap();
+            may_be_lent(&file, access, none()).map(drop)
+        };
+        assert!(may("file", Access::Rw).is_ok());
+        for name in [".envrc", "sub/.git", "mirror.git/config", ".git/index", ".vscode/a"] {
+            assert_eq!(may(name, Access::Rw).unwrap_err().kind, CauseKind::Refused, "{name}");
+            let written = place.path().join(name);
+            assert!(may_be_lent(&written, Access::Ro, none()).is_ok(), "{name}");
+            assert!(may_be_lent(&written, Access::RwAll, none()).is_ok(), "{name}");
+            fs::remove_dir_all(place.path().join(".git")).ok();
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_or_is_neither_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let device = may_be_lent(Path::new("/dev/null"), Access::Ro, none()).unwrap_err();
+        assert!(device.to_string().contains("it is neither a folder nor a file"), "{device}");
         let missing =
             may_be_lent(&place.path().join("none"), Access::Ro, none()).unwrap_err().to_string();
         assert!(missing.contains("none can't be lent: No such file"), "{missing}");

@@ -192,7 +192,10 @@ impl<G: Greeter> Life<G> {
         agent.prepare(self.identity()).await.map_err(|error| agent_cause(&error))?;
         self.open_ways(&link)?;
         if let Some(grants) = reach::grants(&self.vm.plan, self.user().as_ref()) {
-            agent.grant(grants).await.map_err(|error| agent_cause(&error))?;
+            agent
+                .grant(grants, reach::files(&self.vm.plan))
+                .await
+                .map_err(|error| agent_cause(&error))?;
         }
         self.vm.set_agent(agent);
         self.vm.set_timings(|t| t.agent = Some(self.vm.launched.elapsed()));

@@ -35,6 +35,12 @@ pub(crate) fn grants(plan: &Plan, user: Option<&String>) -> Option<Grants> {
     (!ports(plan).is_empty()).then_some(grants)
 }
 
+/// Numbers of those folders that are files.
+pub(crate) fn files(plan: &Plan) -> Vec<u32> {
+    let numbered = (0..).zip(&plan.folders);
+    numbered.filter(|(_, folder)| folder.host.is_file()).map(|(number, _)| number).collect()
+}
+
 fn host(rule: &osvm_spec::HostRule) -> HostGrant {
     HostGrant { host: rule.host.to_string(), ports: rule.ports() }
 }

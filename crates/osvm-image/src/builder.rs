@@ -1,4 +1,4 @@
-//! What runs inside of the builder, the microVM that images of npm's and PyPI's packages are made in: two
+//! What runs inside of the builder, the microVM that images of npm's and PyPI's packages are made in: three
 //! scripts for its Python, what they are asked, and what they answer.
 //!
 //! ```text
@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use osvm_spec::lock::Pin;
 use osvm_spec::packages::{Ecosystem, Install, Program};
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,17 @@ pub const INSTALL: &str = concat!(
     include_str!("builder/pypi.py"),
     include_str!("builder/install.py"),
 );
+
+/// Installs what a bundle's project needs: see [`BundleRequest`]. Needs the same layers.
+pub const BUNDLE: &str = concat!(
+    include_str!("builder/stream.py"),
+    include_str!("builder/compile.py"),
+    include_str!("builder/pypi.py"),
+    include_str!("builder/bundle.py"),
+);
+
+/// Longest layer of a bundle that [`BUNDLE`] is asked about: those of uv bring no libraries.
+pub const MAX_BUNDLE: u64 = 64 << 20;
 
 /// The first entry of what [`INSTALL`] writes: an [`Installed`]. No part of the image.
 pub const INSTALLED: &str = "installed.json";
@@ -117,6 +130,29 @@ impl<'a> InstallRequest<'a> {
     #[must_use]
     pub fn with_npmrc(self, text: &'a str) -> Self {
         Self { npmrc: Some(text).filter(|_| self.ecosystem == Ecosystem::Npm.as_str()), ..self }
+    }
+}
+
+/// What [`BUNDLE`] is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BundleRequest<'a> {
+    /// What people call it.
+    package: &'a str,
+    /// The bundle's own layer, in Base64.
+    layer: String,
+    #[serde(flatten)]
+    registries: Registries<'a>,
+    script_seconds: u32,
+}
+
+impl<'a> BundleRequest<'a> {
+    pub fn new(
+        package: &'a str,
+        layer: &[u8],
+        registries: Registries<'a>,
+        script_seconds: u32,
+    ) -> Self {
+        Self { package, layer: BASE64_STANDARD.encode(layer), registries, script_seconds }
     }
 }
 

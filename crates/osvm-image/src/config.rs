@@ -33,6 +33,12 @@ impl Config {
         Self { entrypoint: Some(entrypoint), env: Some(env), ..Self::default() }
     }
 
+    /// The same, started in this folder of the image.
+    #[must_use]
+    pub fn within(self, folder: &str) -> Self {
+        Self { working_dir: Some(folder.to_owned()), ..self }
+    }
+
     #[must_use]
     pub fn with_packages(self, packages: BTreeSet<Pin>) -> Self {
         Self { packages, ..self }

@@ -28,5 +28,6 @@ pub mod store;
 
 pub use config::Config;
 pub use store::{
-    Digest, Image, ImportError, Local, Progress, Remote, Root, Source, Stack, Store, StoreError,
+    Bundled, Digest, Image, ImportError, Local, Progress, Remote, Root, Source, Stack, Store,
+    StoreError,
 };

@@ -29,7 +29,7 @@ use thiserror::Error;
 pub use import::{ImportError, Progress};
 pub use layers::{Draft, Hold};
 pub use osvm_spec::{Digest, DigestError};
-pub use source::{Local, Remote, Source, Stack};
+pub use source::{Bundled, Local, Remote, Source, Stack};
 
 use crate::files;
 use meta::Meta;

@@ -1,4 +1,4 @@
-//! A folder of the host's that a server is lent, as users write it: `HOST:GUEST[:ro|:rw|:rw-all]`.
+//! A folder of the host's, or a single file, that a server is lent, as users write it: `HOST:GUEST[:ro|:rw|:rw-all]`.
 
 use std::fmt;
 use std::str::FromStr;

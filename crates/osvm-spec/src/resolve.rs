@@ -63,7 +63,7 @@ pub struct Apart {
     pub hosts: Option<Hosts>,
 }
 
-/// A folder of the host's that the server is lent.
+/// A folder of the host's, or a single file, that the server is lent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     pub host: PathBuf,

@@ -36,7 +36,7 @@ pub struct HostGrant {
     pub ports: Vec<u16>,
 }
 
-/// A folder of the host's. Its number is its place in [`Grants::folders`].
+/// A folder of the host's, or a file: see [`GrantWithFiles`](crate::message::Request::GrantWithFiles). Its number is its place in [`Grants::folders`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderGrant {
     /// Absolute path in the guest; made where it is not there.

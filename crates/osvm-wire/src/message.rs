@@ -41,6 +41,8 @@ pub enum Request {
     PowerOff,
     /// Make hosts and folders reachable: after [`Self::Prepare`], before any session.
     Grant(Grants),
+    /// The same, where some of the folders are single files: those with these numbers.
+    GrantWithFiles { grants: Grants, files: Vec<u32> },
 }
 
 /// The answer to a [`Request`].

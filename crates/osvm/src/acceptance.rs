@@ -18,6 +18,8 @@ pub(crate) fn lock_file() -> Result<LockFile, CliError> {
 /// Of a server that was registered just now, if strangers have made it: what it consists of, and, as far as it can be
 /// started, its tools. It is registered however that ends.
 pub(crate) fn begin(entry: &Entry) -> Result<(), CliError> {
+    // Of another of that name, which was taken off the register by hand.
+    forget(&entry.id)?;
     let server = images::resolve(entry)?;
     let image = server.image.as_ref().filter(|image| server.locked && images::is_brought(image));
     let images = Images::open(&environment::home()?)?;

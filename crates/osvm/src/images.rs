@@ -1,12 +1,13 @@
 //! Images that a command names or needs: read, made, brought.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use osvm_daemon::api::ApiError;
 use osvm_daemon::builder::{Builder, Say};
+use osvm_daemon::bundles::is_bundle;
 use osvm_daemon::images::{Images, Step};
 use osvm_spec::config::Entry;
-use osvm_spec::packages::Install;
 use osvm_spec::{Config, Digest, ImageRef, Overrides, Reference, Server, ServerName};
 
 use crate::config_file::ConfigFile;
@@ -51,11 +52,23 @@ pub(crate) fn path(image: &ImageRef) -> Option<&String> {
     }
 }
 
+/// Of a bundle alone.
+pub(crate) fn bundle(image: &ImageRef) -> Option<&Path> {
+    path(image).map(Path::new).filter(|path| is_bundle(path))
+}
+
 /// Makes or brings the image of a server that is about to be started, unless it is here.
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
     match environment::resolve(&config, name, over)? {
-        Ok(server) => ensure_image(&server),
+        Ok(server) => {
+            // The one that was accepted will do, whatever its reference stands for by now.
+            let images = Images::open(&environment::home()?)?;
+            match images.accepted(&acceptance::lock_file()?, &server)? {
+                Some(_) => Ok(()),
+                None => ensure_image(server.image.as_ref()),
+            }
+        }
         // What may not run is told by whoever is asked to run it.
         Err(_) => Ok(()),
     }
@@ -63,7 +76,7 @@ pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError
 
 /// The same for a server that is not registered yet.
 pub(crate) fn ensure_entry(entry: &Entry) -> Result<(), CliError> {
-    ensure_image(&resolve(entry)?)
+    ensure_image(resolve(entry)?.image.as_ref())
 }
 
 /// What a server would be if it were registered.
@@ -78,30 +91,37 @@ pub(crate) fn resolve(entry: &Entry) -> Result<Server, CliError> {
     })
 }
 
-/// The one that was accepted will do, whatever its reference stands for by now.
-fn ensure_image(server: &Server) -> Result<(), CliError> {
-    let Some(image) = server.image.as_ref().filter(|image| is_brought(image)) else {
-        return Ok(());
-    };
+fn ensure_image(image: Option<&ImageRef>) -> Result<(), CliError> {
+    let Some(image) = image.filter(|image| is_brought(image)) else { return Ok(()) };
     let images = Images::open(&environment::home()?)?;
-    let accepted = images.accepted(&acceptance::lock_file()?, server)?;
-    match accepted.or_else(|| images.of(image)) {
+    match images.of(image) {
         Some(_) => Ok(()),
         None => make(&images, image, false).map(drop),
     }
 }
 
-/// The daemon makes images of paths by itself, as it starts them.
+/// The daemon makes images of other paths by itself, as it starts them.
 pub(crate) fn is_brought(image: &ImageRef) -> bool {
-    matches!(image, ImageRef::Registry(_) | ImageRef::Package(_))
+    match image {
+        ImageRef::Registry(_) | ImageRef::Package(_) => true,
+        ImageRef::Path(_) => bundle(image).is_some(),
+        ImageRef::Digest(_) => false,
+    }
 }
 
 /// The image that this stands for; made again if it is wanted `anew`.
 pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Digest, CliError> {
     match image {
+        ImageRef::Path(path) if is_bundle(path.as_ref()) => {
+            let path = PathBuf::from(path);
+            with_builder(image, async move |builder| builder.bundle(&path, anew).await)
+        }
         ImageRef::Path(path) => build(images, path),
         ImageRef::Registry(reference) => pull(images, reference),
-        ImageRef::Package(install) => install_package(install, anew),
+        ImageRef::Package(install) => {
+            let install = install.clone();
+            with_builder(image, async move |builder| builder.build(&install, anew).await)
+        }
         ImageRef::Digest(digest) => Ok(images.find(&digest.to_string())?),
     }
 }
@@ -119,16 +139,17 @@ fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
     Ok(images.pull(reference, access, |step| progress.say(format!("{what}: {}", text(step))))?)
 }
 
-fn install_package(install: &Install, anew: bool) -> Result<Digest, CliError> {
+fn with_builder(
+    image: &ImageRef,
+    build: impl AsyncFnOnce(Builder) -> Result<Digest, ApiError>,
+) -> Result<Digest, CliError> {
     let (home, registries) = (environment::home()?, environment::registries::of_packages());
-    let progress = Arc::new(Progress::start(format!("making the image of {install}")));
+    let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |step: &str| shown.say(step));
-    let install = install.clone();
-    daemon::with(async move |client| {
-        let builder = Builder::new(&home, client, registries, say)?;
-        Ok(builder.build(&install, anew).await?)
-    })
+    daemon::with(
+        async move |client| Ok(build(Builder::new(&home, client, registries, say)?).await?),
+    )
 }
 
 fn text(step: Step) -> String {

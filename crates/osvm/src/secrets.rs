@@ -2,6 +2,7 @@
 //! its socket, and nowhere else.
 
 mod keyring;
+pub(crate) mod store;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -20,7 +20,8 @@ fn osvms_own_files_and_what_is_no_folder_are_not_lent() {
         (text(&place.path().join("link")), 6, own),
         ("/".to_owned(), 6, own),
         (text(&place.path().join("none")), 1, "No such file or directory"),
-        (text(&place.path().join("hello.txt")), 1, "it is no folder"),
+        ("/dev/null".to_owned(), 1, "it is neither a folder nor a file"),
+        (text(&osvm.home().join("rootfs/mcp-server.cpio")), 6, own),
     ];
     for (folder, code, why) in cases {
         let mount = format!("{folder}:/work:rw");

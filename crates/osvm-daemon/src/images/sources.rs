@@ -1,7 +1,7 @@
 //! What images are made from that are not on this host as they are, as the store knows them.
 
 use osvm_image::oci::Access;
-use osvm_image::{Config, Source, Stack};
+use osvm_image::{Bundled, Config, Source, Stack, mcpb};
 use osvm_spec::ImageRef;
 use osvm_spec::packages::Install;
 
@@ -18,6 +18,14 @@ pub(crate) fn source(image: &ImageRef) -> Option<Source> {
         }
         ImageRef::Package(install) => Some(Source::Stack(package(install))),
         ImageRef::Path(_) | ImageRef::Digest(_) => None,
+    }
+}
+
+/// A bundle as it is now, with no layer in it yet.
+pub(crate) fn bundle(image: &ImageRef) -> Option<Bundled> {
+    match image {
+        ImageRef::Path(path) if mcpb::is_bundle(path.as_ref()) => Bundled::at(path.as_ref()).ok(),
+        _ => None,
     }
 }
 

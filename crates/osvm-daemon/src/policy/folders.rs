@@ -5,7 +5,7 @@
 //! Nothing counts below the system's own folders, or where interpreters look for modules, nor what programs look for in
 //! hidden folders (`~/.config`) when the host has no such thing.
 //!
-//! A missing file is covered by its folder, a missing folder by itself. A folder inside another is covered by that.
+//! A missing file is covered by its folder, or by itself where its folder is there; a missing folder by itself. A folder inside another is covered by that.
 //! More than [`FEW`] with the same missing ancestor are covered by the folder that they have in common, which is at
 //! most that ancestor.
 
@@ -73,9 +73,9 @@ pub(super) fn add(
                 let folder = parts[..length].to_vec();
                 needs.entry(folder).or_insert_with(|| Need::new(&tried)).add(&tried);
             }
-            Place::Beyond => policy
-                .beyond
-                .push(format!("{} is no folder, and only folders are lent", tried.path)),
+            Place::Beyond => {
+                policy.beyond.push(format!("{} is neither a folder nor a file", tried.path));
+            }
             Place::Nowhere => {}
         }
     }
@@ -104,12 +104,13 @@ fn folder(parts: &[String], tried: &TriedPath, on_host: impl Fn(&Path) -> OnHost
     let is_hidden = parts[found].starts_with('.') && !tried.named;
     match on_host(Path::new(&tried.path)) {
         OnHost::Folder => Place::Folder(all),
-        OnHost::Nothing if is_hidden => Place::Nowhere,
         // Lending what is around it would hide what the image has there.
+        OnHost::File if is_alone && tried.named => Place::Folder(all),
+        OnHost::Nothing if is_hidden => Place::Nowhere,
         OnHost::Other if is_alone && tried.named => Place::Beyond,
         OnHost::Nothing if is_alone && tried.named => Place::Folder(all),
         _ if is_alone => Place::Nowhere,
-        OnHost::Other | OnHost::Nothing => Place::Folder(all - 1),
+        OnHost::File | OnHost::Other | OnHost::Nothing => Place::Folder(all - 1),
     }
 }
 
@@ -214,7 +215,7 @@ fn proposal(
 ) -> Option<FolderNeed> {
     let path = format!("/{}", parts.join("/"));
     let rule: FolderRule = format!("{path}:{path}:{}", need.access()).parse().ok()?;
-    let exists = on_host(Path::new(&path)) == OnHost::Folder;
+    let exists = matches!(on_host(Path::new(&path)), OnHost::Folder | OnHost::File);
     Some(FolderNeed { rule, exists, reason: need.reason() })
 }
 
@@ -229,7 +230,8 @@ mod tests {
     fn on_host(path: &Path) -> OnHost {
         match path.to_str().unwrap() {
             "/home/me/project" | "/home/me" | "/data" | "/srv/in" => OnHost::Folder,
-            "/home/me/project/a.txt" | "/data/file" => OnHost::Other,
+            "/home/me/project/a.txt" | "/data/file" => OnHost::File,
+            "/data/pipe" => OnHost::Other,
             _ => OnHost::Nothing,
         }
     }
@@ -288,8 +290,16 @@ mod tests {
         let named = |text: &str, found| TriedPath { named: true, ..path(text, found) };
         let policy = least(&[], vec![named("/work", 0), named("/data", 0), named("/tmp/a", 1)]);
         assert_eq!(shown(&policy), ["/data:/data:ro", "/tmp/a:/tmp/a:ro", "/work:/work:ro"]);
-        let policy = least(&[], vec![named("/data/file", 1)]);
+        let policy = least(&[], vec![named("/data/pipe", 1)]);
         assert_eq!((policy.folders.len(), policy.beyond.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_file_that_the_command_names_is_lent_alone_where_its_folder_is_there() {
+        let named = TriedPath { named: true, ..path("/data/file", 1) };
+        let policy = least(&[], vec![named]);
+        assert_eq!(shown(&policy), ["/data/file:/data/file:ro"]);
+        assert!(policy.folders[0].exists && policy.beyond.is_empty());
     }
 
     #[test]

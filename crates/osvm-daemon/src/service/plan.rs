@@ -9,6 +9,7 @@ use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName
 
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
+use crate::bundles::is_bundle;
 use crate::home::Home;
 
 impl Daemon {
@@ -95,7 +96,9 @@ impl Daemon {
     fn rootfs(&self, server: &Server) -> Result<Rootfs, ApiError> {
         let image = match &server.image {
             None => return Ok(Rootfs::Path(self.home.default_rootfs())),
-            Some(ImageRef::Path(path)) => return Ok(Rootfs::Path(path.into())),
+            Some(ImageRef::Path(path)) if !is_bundle(path.as_ref()) => {
+                return Ok(Rootfs::Path(path.into()));
+            }
             Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest.clone())),
             Some(image) => image,
         };

@@ -82,6 +82,7 @@ fn text(path: &Path) -> String {
 fn on_host(path: &Path) -> OnHost {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => OnHost::Folder,
+        Ok(found) if found.is_file() => OnHost::File,
         Ok(_) => OnHost::Other,
         Err(_) => OnHost::Nothing,
     }

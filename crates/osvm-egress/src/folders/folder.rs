@@ -6,7 +6,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// A folder, held to be lent.
+/// A folder, or a file, held to be lent. A file is its own root, and has no names in it.
 #[derive(Debug)]
 pub struct Folder {
     pub(super) root: OwnedFd,
@@ -23,8 +23,8 @@ pub enum HoldError {
     Descriptors(#[source] Errno),
     #[error("look at the folder: {0}")]
     Look(#[source] Errno),
-    #[error("what is lent is no folder")]
-    NotAFolder,
+    #[error("what is lent is neither a folder nor a file")]
+    Neither,
 }
 
 impl Folder {
@@ -40,8 +40,8 @@ impl Folder {
     pub fn hold_with(root: OwnedFd, descriptors: OwnedFd) -> Result<Self, HoldError> {
         let stat = fstat(&root).map_err(HoldError::Look)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Ok(Self { root, descriptors }),
-            _ => Err(HoldError::NotAFolder),
+            FileType::Directory | FileType::RegularFile => Ok(Self { root, descriptors }),
+            _ => Err(HoldError::Neither),
         }
     }
 }

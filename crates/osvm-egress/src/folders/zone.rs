@@ -21,6 +21,10 @@
 //! called `.git`), what a rebase under way in the guest is told to do next, and whatever the user runs or
 //! opens knowingly, such as a makefile, or a link that leads out of the folder on the host.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use rustix::fs::FileType;
 
 /// In order of strictness.
@@ -54,6 +58,12 @@ const ENVRC_PARTS: &str = ".envrc.";
 const IN_REPOSITORY: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 
 const REPOSITORIES_BELOW: [&str; 2] = ["modules", "worktrees"];
+
+/// Whether a file of the host's at this path makes programs of the host's run code.
+pub fn runs_code(file: &Path) -> bool {
+    let below = |zone: Zone, name: &OsStr| zone.below(name.as_bytes());
+    file.iter().fold(Zone::Plain, below).for_kind(FileType::RegularFile) == Zone::Protected
+}
 
 impl Zone {
     /// Of a folder with that name in this one.

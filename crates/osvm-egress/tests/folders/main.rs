@@ -8,6 +8,7 @@
 )]
 
 mod escapes;
+mod file;
 mod hostile;
 mod mount;
 mod ordinary;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -20,6 +20,8 @@ use crate::share::Share;
 /// Unmounted before the share ends.
 pub(crate) struct Mounted {
     target: TempDir,
+    /// Of what is mounted in it, if that is a file.
+    name: &'static str,
     pump: Arc<Pump>,
     pub(crate) share: Share,
 }
@@ -45,22 +47,38 @@ impl Mounted {
     }
 
     pub(crate) fn lend_prepared(access: Access, prepare: impl FnOnce(&Path)) -> Option<Self> {
+        Self::mount("", || Share::lend_prepared(access, prepare))
+    }
+
+    /// A file, mounted on a file.
+    pub(crate) fn lend_file(access: Access) -> Option<Self> {
+        Self::mount("file", || Share::lend_file(access))
+    }
+
+    fn mount(name: &'static str, lend: impl FnOnce() -> Share) -> Option<Self> {
         let Ok(fuse) = File::options().read(true).write(true).open("/dev/fuse") else {
             eprintln!("skipped: no /dev/fuse to mount with");
             return None;
         };
         let target = tempfile::tempdir().unwrap();
+        let is_file = !name.is_empty();
+        if is_file {
+            File::create(target.path().join(name)).unwrap();
+        }
+        let mode = if is_file { "100000" } else { "40000" };
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
         let options =
-            format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other\0", fuse.as_raw_fd());
+            format!("fd={},rootmode={mode},user_id=0,group_id=0,allow_other\0", fuse.as_raw_fd());
         let options = std::ffi::CString::from_vec_with_nul(options.into_bytes()).unwrap();
-        if let Err(error) = mount("osvm", target.path(), "fuse", flags, options.as_c_str()) {
+        if let Err(error) =
+            mount("osvm", target.path().join(name), "fuse", flags, options.as_c_str())
+        {
             eprintln!("skipped: mount: {error}");
             return None;
         }
         let pump = Pump { fuse, state: Mutex::default(), changed: Condvar::new() };
-        let share = Share::lend_prepared(access, prepare);
-        let mounted = Self { target, pump: Arc::new(pump), share };
+        let share = lend();
+        let mounted = Self { target, name, pump: Arc::new(pump), share };
         let pump = Arc::clone(&mounted.pump);
         thread::spawn(move || pump.take_requests());
         mounted.reconnect();
@@ -70,6 +88,11 @@ impl Mounted {
     /// As the guest sees it.
     pub(crate) fn folder(&self) -> &Path {
         self.target.path()
+    }
+
+    /// The same of a file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.target.path().join(self.name)
     }
 
     /// As after the daemon has died, wherever the messages are.
@@ -86,7 +109,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        unmount(self.target.path(), UnmountFlags::DETACH).unwrap();
+        unmount(self.file(), UnmountFlags::DETACH).unwrap();
         self.pump.hang_up();
     }
 }

@@ -30,13 +30,25 @@ impl Share {
 
     /// Of a folder with that in it.
     pub(crate) fn lend_prepared(access: Access, prepare: impl FnOnce(&Path)) -> Self {
+        Self::lend_below(access, "", prepare)
+    }
+
+    /// Of the file `file` alone, which lies in the folder.
+    pub(crate) fn lend_file(access: Access) -> Self {
+        Self::lend_below(access, "file", |folder| {
+            fs::write(folder.join("file"), "lent").unwrap();
+            fs::write(folder.join("beside"), "not lent").unwrap();
+        })
+    }
+
+    fn lend_below(access: Access, name: &str, prepare: impl FnOnce(&Path)) -> Self {
         let around = tempfile::tempdir().unwrap();
         let folder = around.path().join("folder");
         fs::create_dir(&folder).unwrap();
         fs::write(around.path().join("secret"), "secret").unwrap();
         prepare(&folder);
         let listener = UnixListener::bind(around.path().join("socket")).unwrap();
-        let folder = opened(&folder);
+        let folder = opened(&folder.join(name));
         let (ended, until) = std::io::pipe().unwrap();
         let thread =
             std::thread::spawn(move || serve(&listener, folder, access, &OwnedFd::from(ended)));
@@ -74,7 +86,7 @@ impl Drop for Share {
 }
 
 fn opened(folder: &Path) -> Folder {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Folder::hold(rustix::fs::open(folder, flags, Mode::empty()).unwrap()).unwrap()
 }
 

@@ -122,9 +122,13 @@ impl Agent {
         }
     }
 
-    /// Makes hosts and folders reachable. To be called after [`Self::prepare`] and before any session.
-    pub async fn grant(&self, grants: Grants) -> Result<(), AgentError> {
-        match self.ask("grant", Request::Grant(grants)).await? {
+    /// Makes hosts and folders reachable; the folders with the numbers `files` are files. To be called after [`Self::prepare`] and before any session.
+    pub async fn grant(&self, grants: Grants, files: Vec<u32>) -> Result<(), AgentError> {
+        let request = match files.is_empty() {
+            true => Request::Grant(grants),
+            false => Request::GrantWithFiles { grants, files },
+        };
+        match self.ask("grant", request).await? {
             Reply::Granted => Ok(()),
             _ => self.other("grant"),
         }

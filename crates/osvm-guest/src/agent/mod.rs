@@ -119,7 +119,8 @@ impl Agent {
             Request::Stats => {
                 Ok(Reply::Stats(stats::read(&self.settings.proc, self.sessions.len())))
             }
-            Request::Grant(grants) => self.grant(grants).await,
+            Request::Grant(grants) => self.grant(grants, Vec::new()).await,
+            Request::GrantWithFiles { grants, files } => self.grant(grants, files).await,
             Request::Spawn(_) | Request::Attach(_) | Request::Watch | Request::PowerOff => {
                 Err(Refusal::Invalid { why: "it needs a stream of its own".into() })
             }
@@ -144,8 +145,11 @@ impl Agent {
         self.machine.prepare(prepare).map(|()| Reply::Prepared)
     }
 
-    async fn grant(&self, grants: Grants) -> Result<Reply, Refusal> {
-        self.reach.grant(grants, self.settings.etc.as_deref()).await.map(|()| Reply::Granted)
+    async fn grant(&self, grants: Grants, files: Vec<u32>) -> Result<Reply, Refusal> {
+        self.reach
+            .grant((grants, files), self.settings.etc.as_deref())
+            .await
+            .map(|()| Reply::Granted)
     }
 
     fn signal(&self, id: SessionId, signal: i32) -> Result<Reply, Refusal> {

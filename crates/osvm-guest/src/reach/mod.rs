@@ -30,11 +30,14 @@ const MAX_STREAMS: usize = 60;
 #[derive(Default)]
 pub(crate) struct Reach {
     host: Host,
-    told: Mutex<Option<(Grants, Result<(), Refusal>)>>,
+    told: Mutex<Option<(Told, Result<(), Refusal>)>>,
     has_folders: AtomicBool,
     environment: OnceLock<&'static [(&'static str, &'static str)]>,
     tries: OnceLock<Tries>,
 }
+
+/// The grants, and the numbers of those folders that are files.
+type Told = (Grants, Vec<u32>);
 
 impl Reach {
     pub(crate) fn host(&self) -> &Host {
@@ -43,7 +46,7 @@ impl Reach {
 
     /// Makes everything reachable that is granted, once. The same grants again get the same answer: a host that was
     /// started anew does not know that it has told. `etc` is the image's `/etc`.
-    pub(crate) async fn grant(&self, grants: Grants, etc: Option<&Path>) -> Result<(), Refusal> {
+    pub(crate) async fn grant(&self, grants: Told, etc: Option<&Path>) -> Result<(), Refusal> {
         let mut told = self.told.lock().await;
         match &*told {
             Some((earlier, outcome)) if *earlier == grants => outcome.clone(),
@@ -56,7 +59,7 @@ impl Reach {
         }
     }
 
-    async fn start(&self, grants: &Grants, etc: Option<&Path>) -> Result<(), Refusal> {
+    async fn start(&self, (grants, files): &Told, etc: Option<&Path>) -> Result<(), Refusal> {
         if grants.folders.len() > MAX_FOLDERS {
             let why = format!("it grants more than {MAX_FOLDERS} folders");
             return Err(Refusal::Invalid { why });
@@ -72,7 +75,7 @@ impl Reach {
         if !grants.folders.is_empty() {
             self.has_folders.store(true, Ordering::Relaxed);
             let owner = Owner::find(grants.user.as_deref(), etc)?;
-            folders::start(&grants.folders, owner, &self.host, Path::new("/")).await?;
+            folders::start((&grants.folders, files), owner, &self.host, Path::new("/")).await?;
         }
         Ok(())
     }

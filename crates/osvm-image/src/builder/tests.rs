@@ -76,7 +76,7 @@ fn the_last_complaint_counts() {
 /// As they are handed to the builder's Python: by its command line, of which the kernel takes 128 KiB an argument.
 #[test]
 fn python_takes_the_scripts() {
-    for script in [TOOLBOX, INSTALL] {
+    for script in [TOOLBOX, INSTALL, BUNDLE] {
         assert!(script.len() < 128 << 10, "{} bytes", script.len());
         python("import sys; compile(sys.argv[1], 'script', 'exec')", script);
     }
@@ -84,7 +84,7 @@ fn python_takes_the_scripts() {
 
 #[test]
 fn the_scripts_pass_their_own_tests() {
-    let all = [TOOLBOX, INSTALL, include_str!("tests.py")].concat();
+    let all = [TOOLBOX, INSTALL, BUNDLE, include_str!("tests.py")].concat();
     let runs_nothing = all.lines().filter(|line| !line.starts_with("run("));
     python("import sys; exec(sys.argv[1])", &runs_nothing.collect::<Vec<_>>().join("\n"));
 }

@@ -83,6 +83,8 @@ pub enum SettingError {
     Several { key: String, count: usize },
     #[error("setting {0} holds a zero byte, which no program can be given")]
     ZeroByte(String),
+    #[error("setting {0} is a path with a colon, and no mount can be written with one")]
+    Colon(String),
     #[error("setting {0} is a secret: its value is never written down")]
     Secret(String),
 }

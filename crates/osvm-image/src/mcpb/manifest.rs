@@ -109,6 +109,12 @@ struct Override {
 }
 
 impl Manifest {
+    /// Name and release, for people: a stranger has written them.
+    pub fn label(&self) -> String {
+        let text = format!("{} {}", self.name, self.release);
+        text.chars().filter(|c| !c.is_control()).collect()
+    }
+
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         // A later version may be of another form altogether, so its number is read by itself.
         let versions = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;

@@ -74,6 +74,13 @@ impl Setting {
         }
     }
 
+    /// Whether it has to be given, and these are nothing.
+    pub(super) fn is_missing(&self, given: &[String]) -> bool {
+        let is_empty = |values: &[String]| values.iter().all(String::is_empty);
+        let values = if given.is_empty() { &self.default()[..] } else { given };
+        self.required && is_empty(values)
+    }
+
     pub fn is_path(&self) -> bool {
         matches!(self.kind, SettingKind::Directory | SettingKind::File)
     }
@@ -105,13 +112,16 @@ impl Setting {
     }
 
     /// Whether a user may give these.
-    pub(super) fn check(&self, key: &str, values: &[String]) -> Result<(), SettingError> {
+    pub fn check(&self, key: &str, values: &[String]) -> Result<(), SettingError> {
         let key = key.to_owned();
         if values.len() > 1 && !self.multiple {
             return Err(SettingError::Several { key, count: values.len() });
         }
         if values.iter().any(|value| value.contains('\0')) {
             return Err(SettingError::ZeroByte(key));
+        }
+        if self.is_path() && values.iter().any(|value| value.contains(':')) {
+            return Err(SettingError::Colon(key));
         }
         match values.iter().find(|value| !self.is_of_kind(value)) {
             Some(value) => {

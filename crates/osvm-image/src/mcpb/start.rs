@@ -3,16 +3,18 @@
 //! - A `sensitive` setting is a secret, and a secret travels by name, as a variable of the server's environment, until the
 //!   session starts. So it may be the whole value of a variable and nothing else: in an argument, in the program, or as a
 //!   part of a longer value it is refused, because osvm would have to hold and show it there.
-//! - A `directory` or `file` becomes a mount, and the server is told its place in the guest.
+//! - A `directory` or `file` becomes a mount at the path that it has on the host, so that the server is told what its user
+//!   has said.
 //! - A setting that was neither given nor has a default leaves out the argument or the variable that is nothing else,
 //!   and is empty text within others.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use osvm_spec::config::is_variable;
 
 use super::manifest::Manifest;
-use super::settings::{Setting, SettingKind};
+use super::settings::Setting;
 use super::substitute::{Part, only_setting, parts, setting};
 use super::{SettingError, StartError};
 
@@ -23,8 +25,6 @@ pub struct Guest<'a> {
     pub bundle: &'a str,
     /// Home of the server's user, without one, too.
     pub home: &'a str,
-    /// What lent folders and files lie under.
-    pub mounts: &'a str,
 }
 
 /// A server, ready to be run.
@@ -36,7 +36,8 @@ pub struct Start {
     pub working_dir: String,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<Secret>,
-    pub mounts: Vec<Mount>,
+    /// Folders and files of the host's that the server is lent: absolute paths, the same in the guest.
+    pub mounts: Vec<String>,
 }
 
 /// A variable whose value comes from elsewhere each time.
@@ -49,21 +50,34 @@ pub struct Secret {
     pub required: bool,
 }
 
-/// Something of the host's that the server is lent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// The setting that asked for it.
-    pub key: String,
-    /// As given.
-    pub host: String,
-    /// An absolute path.
-    pub guest: String,
-    /// A folder, or one file alone.
-    pub is_folder: bool,
-}
-
 impl Manifest {
-    /// The server's start with these values, some for each setting that was given.
+    /// Settings that have to be given and are not, but for secrets.
+    pub fn missing<'m>(
+        &'m self,
+        given: &BTreeMap<String, Vec<String>>,
+    ) -> impl Iterator<Item = (&'m String, &'m Setting)> {
+        let is_missing = |(key, setting): &(&String, &Setting)| {
+            !setting.sensitive && setting.is_missing(given.get(*key).map_or(&[], Vec::as_slice))
+        };
+        self.settings.iter().filter(is_missing)
+    }
+
+    /// Paths within the bundle that are run: the program, and what the manifest calls the entry point.
+    pub(super) fn programs(&self) -> [PathBuf; 2] {
+        let in_bundle = |part| match part {
+            Part::Text(text) => text,
+            Part::Variable("__dirname") => ".",
+            Part::Variable("/" | "pathSeparator") => "/",
+            Part::Variable(other) => other,
+        };
+        let program: String = parts(&self.command.program).into_iter().map(in_bundle).collect();
+        [program.as_str(), &self.entry_point].map(|path| {
+            let names = Path::new(path).components();
+            names.filter(|name| matches!(name, Component::Normal(_))).collect()
+        })
+    }
+
+    /// The server's start with these values, some for each setting that was given. Paths are absolute.
     pub fn start(
         &self,
         guest: &Guest<'_>,
@@ -88,7 +102,7 @@ struct Values<'m> {
     manifest: &'m Manifest,
     guest: &'m Guest<'m>,
     of: BTreeMap<&'m str, Vec<String>>,
-    mounts: Vec<Mount>,
+    mounts: Vec<String>,
 }
 
 type Environment = (BTreeMap<String, String>, Vec<Secret>);
@@ -107,29 +121,16 @@ impl<'m> Values<'m> {
             };
         }
         setting.check(key, given)?;
-        let values = if given.is_empty() { setting.default() } else { given.to_vec() };
-        if setting.required && values.iter().all(String::is_empty) {
+        if setting.is_missing(given) {
             let (key, title) = (key.to_owned(), setting.title.clone());
             return Err(StartError::Missing { key, title });
         }
-        let values = if setting.is_path() { self.mount(key, setting, &values) } else { values };
+        let values = if given.is_empty() { setting.default() } else { given.to_vec() };
+        if setting.is_path() {
+            self.mounts.extend_from_slice(&values);
+        }
         self.of.insert(key, values);
         Ok(())
-    }
-
-    /// Notes the mounts, and gives their places.
-    fn mount(&mut self, key: &str, setting: &Setting, hosts: &[String]) -> Vec<String> {
-        let is_folder = setting.kind == SettingKind::Directory;
-        let mount = |(index, host): (usize, &String)| {
-            let number = if setting.multiple { format!("/{}", index + 1) } else { String::new() };
-            let name = if is_folder { String::new() } else { format!("/{}", file_name(host)) };
-            let guest = format!("{}/{key}{number}{name}", self.guest.mounts);
-            Mount { key: key.to_owned(), host: host.clone(), guest, is_folder }
-        };
-        let mounts: Vec<_> = hosts.iter().enumerate().map(mount).collect();
-        let places = mounts.iter().map(|mount| mount.guest.clone()).collect();
-        self.mounts.extend(mounts);
-        places
     }
 
     fn environment(&self) -> Result<Environment, StartError> {
@@ -229,14 +230,5 @@ impl<'m> Values<'m> {
     fn setting(&self, key: &str) -> Result<&Setting, StartError> {
         let undeclared = || StartError::Undeclared { key: key.to_owned() };
         self.manifest.settings.get(key).ok_or_else(undeclared)
-    }
-}
-
-/// The file's own name, without what would end a path in the text of a mount.
-fn file_name(path: &str) -> String {
-    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    match name {
-        "" | "." | ".." | "~" => "file".to_owned(),
-        name => name.replace(|c: char| c == ':' || c.is_control(), "_"),
     }
 }

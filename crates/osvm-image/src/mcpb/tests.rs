@@ -4,6 +4,7 @@
 //! read, a script of mode 755 and a file of mode 600; `tests/signed.mcpb` is that, after `mcpb sign --self-signed`.
 
 mod hostile;
+mod layers;
 mod starts;
 
 use std::fs;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::meta::{Kind, Meta};
-use super::source::{Archive, Local, Look, Remote};
+use super::source::{Archive, Local, Look, Remote, Stack};
 use super::{Digest, Image, Source, Store, StoreError};
 use crate::config::{CONFIG_FILE, Config, MAX_BYTES};
 use crate::cpio::{self, CpioError};
@@ -38,6 +38,8 @@ pub enum ImportError {
     Read { path: PathBuf, source: io::Error },
     #[error("use image {}: it is neither a folder nor an archive", path.display())]
     Kind { path: PathBuf },
+    #[error("use image {}: a bundle is made into one by `osvm image build`", path.display())]
+    Bundle { path: PathBuf },
     #[error("use image {}", path.display())]
     Cpio { path: PathBuf, source: CpioError },
     #[error("use image {}: its {CONFIG_FILE} is no image configuration", path.display())]
@@ -120,7 +122,11 @@ impl Store {
         Ok(self.inspect(&digest)?)
     }
 
-    fn known(&self, source: &Source, look: &Look) -> Option<Image> {
+    pub(super) fn known(&self, source: &Source, look: &Look) -> Option<Image> {
+        // Whoever brings layers of it wants it made of them.
+        if matches!(source, Source::Bundle(bundled) if !bundled.stack.layers.is_empty()) {
+            return None;
+        }
         let known = Known::read(&self.source_record(source))?;
         let same = known.fingerprint == look.fingerprint();
         same.then(|| self.inspect(&known.digest).ok())?
@@ -187,9 +193,13 @@ impl Store {
             (Source::Registry(remote), Look::Registry(digest)) => {
                 self.pull(source, remote, digest, &tell, blob)
             }
-            (Source::Stack(stack), Look::Stack(_)) => {
-                let stacked = self.plain_job(&tell).stack(&stack.layers, &stack.config, blob);
-                stacked.map_err(not_an_image(source))
+            (Source::Stack(stack), Look::Stack(_)) => self.stack(source, stack, &tell, blob),
+            (Source::Bundle(bundled), Look::Bundle(archive)) => {
+                // Its layers are of what it was.
+                if archive.fingerprint() != bundled.fingerprint {
+                    return Err(ImportError::Changed { path: archive.path.clone() });
+                }
+                self.stack(source, &bundled.stack, &tell, blob)
             }
             (_, Look::Cpio(archive)) => {
                 tell(Progress::Building);
@@ -217,6 +227,17 @@ impl Store {
         let built = built.map_err(not_an_image(source))?;
         fs::remove_dir_all(&downloads).map_err(keeping(&downloads))?;
         Ok(built)
+    }
+
+    fn stack(
+        &self,
+        source: &Source,
+        stack: &Stack,
+        tell: &dyn Fn(Progress),
+        blob: &mut File,
+    ) -> Result<Built, ImportError> {
+        let stacked = self.plain_job(tell).stack(&stack.layers, &stack.config, blob);
+        stacked.map_err(not_an_image(source))
     }
 
     fn plain_job<'a>(&'a self, tell: &'a dyn Fn(Progress)) -> Job<'a> {

@@ -59,7 +59,7 @@ impl Hold {
     }
 
     /// Once it is of no more use.
-    pub fn remove(self) -> Result<(), StoreError> {
+    pub fn remove(&self) -> Result<(), StoreError> {
         fs::remove_file(&self.path).map_err(failed("remove layer", &self.path))
     }
 }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::disk::Folder;
 use crate::oci::registry::Repository;
 use crate::oci::{self, Access, Limits, Reference, layout};
-use crate::{decompress, files};
+use crate::{decompress, files, mcpb};
 
 /// What an image is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Source {
     Registry(Remote),
     /// Layers that osvm made itself.
     Stack(Stack),
+    /// An MCPB bundle, of which osvm has made layers.
+    Bundle(Bundled),
 }
 
 /// One of the images at a path.
@@ -65,6 +67,16 @@ pub struct Stack {
     pub config: Config,
 }
 
+/// A bundle, and the layers that were made of it as it was then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundled {
+    pub path: PathBuf,
+    /// What it looked like.
+    pub(super) fingerprint: [u8; 32],
+    /// In its place, with the layers.
+    pub stack: Stack,
+}
+
 /// What a source looks like at one time: nothing of it is read.
 #[derive(Debug)]
 pub(super) enum Look {
@@ -75,6 +87,7 @@ pub(super) enum Look {
     /// The image that a reference means.
     Registry(Digest),
     Stack(Vec<Archive>),
+    Bundle(Archive),
 }
 
 #[derive(Debug)]
@@ -95,6 +108,9 @@ impl Source {
         if kind.is_dir() {
             let is_layout = layout::is_layout(&path).map_err(failed)?;
             return Ok(if is_layout { Self::Layout(path.into()) } else { Self::Folder(path) });
+        }
+        if mcpb::is_bundle(&path) {
+            return Err(ImportError::Bundle { path });
         }
         if kind.is_file() {
             // What can't be read is refused when it is.
@@ -123,7 +139,7 @@ impl Source {
                 None => local.path.display().to_string(),
             },
             Self::Registry(remote) => remote.reference.to_string(),
-            Self::Stack(stack) => stack.origin.clone(),
+            Self::Stack(stack) | Self::Bundle(Bundled { stack, .. }) => stack.origin.clone(),
         }
     }
 
@@ -142,6 +158,7 @@ impl Source {
                 let looks = stack.layers.iter().map(|layer| Archive::look(layer));
                 Ok(Look::Stack(looks.collect::<Result<_, _>>()?))
             }
+            Self::Bundle(bundled) => Archive::look(&bundled.path).map(Look::Bundle),
         }
     }
 
@@ -154,6 +171,7 @@ impl Source {
             Self::Tar(local) => local.key(b"tar"),
             Self::Registry(remote) => return remote.key(),
             Self::Stack(stack) => [b"stack", stack.origin.as_bytes(), b"", b""],
+            Self::Bundle(bundled) => [b"bundle", bytes(&bundled.path), b"", b""],
         };
         hash(&parts)
     }
@@ -170,6 +188,17 @@ impl Local {
     fn key<'a>(&'a self, kind: &'a [u8]) -> [&'a [u8]; 4] {
         let name = self.name.as_deref().unwrap_or_default();
         [kind, bytes(&self.path), name.as_bytes(), self.architecture.as_bytes()]
+    }
+}
+
+impl Bundled {
+    /// As it is now, with no layer made yet.
+    pub fn at(path: &Path) -> Result<Self, ImportError> {
+        let failed = |source| ImportError::Read { path: path.to_owned(), source };
+        let path = fs::canonicalize(path).map_err(failed)?;
+        let fingerprint = Archive::look(&path)?.fingerprint();
+        let (origin, config) = (path.display().to_string(), Config::default());
+        Ok(Self { path, fingerprint, stack: Stack { origin, layers: Vec::new(), config } })
     }
 }
 
@@ -203,7 +232,7 @@ impl Archive {
         Sha256::digest([name.as_bytes(), &numbers.concat()].concat()).into()
     }
 
-    fn fingerprint(&self) -> [u8; 32] {
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
         let stat = &self.stat;
         let times = [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()];
         let numbers = [stat.dev(), stat.ino(), stat.size()];
@@ -239,7 +268,9 @@ impl Look {
     pub(super) fn fingerprint(&self) -> String {
         files::hex(&match self {
             Self::Folder(folder) | Self::Layout(folder) => folder.fingerprint(),
-            Self::Cpio(archive) | Self::Tar(archive) => archive.fingerprint(),
+            Self::Cpio(archive) | Self::Tar(archive) | Self::Bundle(archive) => {
+                archive.fingerprint()
+            }
             Self::Registry(digest) => Sha256::digest(digest.to_string()).into(),
             Self::Stack(layers) => {
                 let prints: Vec<_> = layers.iter().flat_map(Archive::fixed_fingerprint).collect();
@@ -253,7 +284,7 @@ impl Look {
     pub(super) fn is_fresh(&self, now: &Metadata) -> bool {
         let last = match self {
             Self::Folder(folder) | Self::Layout(folder) => folder.last_change(),
-            Self::Cpio(archive) | Self::Tar(archive) => {
+            Self::Cpio(archive) | Self::Tar(archive) | Self::Bundle(archive) => {
                 (archive.stat.ctime(), archive.stat.ctime_nsec())
             }
             // Neither changes in place.

@@ -17,6 +17,11 @@ impl Store {
         Known::read(&self.source_record(source)).map(|known| known.digest)
     }
 
+    /// The same, if the source still looks as it did then, and the image is whole.
+    pub fn current(&self, source: &Source) -> Option<Digest> {
+        Some(self.known(source, &source.look().ok()?)?.digest)
+    }
+
     /// Every image but those, with its bytes on disk; damaged ones, too.
     pub fn others(&self, kept: &BTreeSet<Digest>) -> Result<Vec<(Digest, u64)>, StoreError> {
         let named = [self.names("blobs")?, self.names("meta")?].concat();

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Root {
     /// Files and folders of the host, each at its own path.
     pub(crate) places: Vec<OsString>,
-    /// The folder in which it works.
+    /// The folder in which it works, or a file, in whose folder there is nothing else then.
     pub(crate) folder: Option<Workplace>,
     /// Devices below `/dev`, by name.
     pub(crate) devices: Vec<String>,
@@ -71,7 +71,7 @@ impl Root {
         unmount(".", UnmountFlags::DETACH)?;
         set_attributes(CWD, "/", READ_ONLY, 0)?;
         let folder = self.folder.as_ref().map(|folder| Path::new(&folder.path));
-        std::env::set_current_dir(folder.unwrap_or(Path::new("/")))
+        std::env::set_current_dir(folder.map_or(Path::new("/"), folder_of))
     }
 
     /// The host's own device, where none can be made.
@@ -92,6 +92,14 @@ impl Root {
             std::os::unix::fs::chown(&path, Some(owner), Some(owner))?;
         }
         Ok(())
+    }
+}
+
+/// A folder itself, or the one that a file lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.is_dir() {
+        true => path,
+        false => path.parent().unwrap_or(path),
     }
 }
 

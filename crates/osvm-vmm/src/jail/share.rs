@@ -1,5 +1,5 @@
-//! osvm itself, as the server of one folder of the user's, in a jail beside a VMM: nothing of the host is there but
-//! that folder.
+//! osvm itself, as the server of one folder of the user's, or of one file, in a jail beside a VMM: nothing of the host
+//! is there but that.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::root::{Root, Workplace};
+use super::root::{self, Root, Workplace};
 use super::user::User;
 use super::{Access, Calls, Jail, JailError, Layer, Lent, Limits, Plan, Shares, Task};
 use crate::Process;
@@ -19,7 +19,7 @@ const DESCRIPTORS: u64 = 1 << 15;
 /// Of memory: what the guest has asked for and not yet got, and what is noted of each file.
 const SHARES: Shares = Shares { memory_bytes: 256 << 20, processors: 1 };
 
-/// One folder to be served.
+/// One folder to be served, or one file, whose server works in the folder that it lies in.
 #[derive(Debug)]
 pub struct Share<'a> {
     /// The VM's, and the folder's among its folders.
@@ -40,7 +40,7 @@ impl Jail {
         give: Vec<OwnedFd>,
     ) -> Result<Process, JailError> {
         self.check_required()?;
-        let mut spawn = Spawn::new(self.shim().0, share.folder);
+        let mut spawn = Spawn::new(self.shim().0, root::folder_of(share.folder));
         let keep: Vec<_> = give.into_iter().map(|fd| spawn.inherit(fd)).collect();
         let user = self.owner(share.folder).map_err(JailError::Talk)?;
         let plan = self.plan_of_share(&share, user, Task::Own { args }, keep);

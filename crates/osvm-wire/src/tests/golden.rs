@@ -68,6 +68,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("watch", Request::Watch),
         ("power_off", Request::PowerOff),
         ("grant", Request::Grant(grants())),
+        ("grant.files", Request::GrantWithFiles { grants: grants(), files: vec![0, 300] }),
     ]
 }
 
@@ -260,6 +261,7 @@ fn no_message_was_forgotten() {
         Request::Hello | Request::Prepare(_) | Request::Spawn(_) | Request::Attach(_) => {}
         Request::Sessions | Request::Close(_) | Request::Signal { .. } | Request::Stats => {}
         Request::Watch | Request::PowerOff | Request::Grant(_) => {}
+        Request::GrantWithFiles { .. } => {}
     };
     let reply = |message: &Reply| match message {
         Reply::Refused(refusal) => match refusal {

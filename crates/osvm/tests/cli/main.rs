@@ -1,6 +1,7 @@
 //! The `osvm` command from outside: what it prints, and the code it ends with.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod bundles;
 mod configuration;
 mod daemon;
 mod fake;

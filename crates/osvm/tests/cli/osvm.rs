@@ -48,7 +48,12 @@ impl Osvm {
 
     /// The command, knowing nothing of the environment the tests run in.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_osvm"));
+        self.within(env!("CARGO_BIN_EXE_osvm"), args)
+    }
+
+    /// Another program, where the command runs, too.
+    pub(crate) fn within(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()

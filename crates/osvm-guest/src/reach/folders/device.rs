@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 
 use osvm_wire::post::MAX_MESSAGE;
 use rustix::fs::{Mode, OFlags, open};
@@ -13,7 +12,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::point;
+use super::point::{self, Place, Thing};
 
 /// Why a folder was not mounted.
 #[derive(Debug, Error)]
@@ -33,13 +32,13 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Mounts a folder at `at` below `root`. The files' owners and modes are the host's to judge.
-    pub(super) fn mount(root: &Path, at: &str, writable: bool) -> Result<OwnedFd, MountError> {
-        let on = point::make(root, at).map_err(MountError::Place)?;
+    /// Mounts what the host serves. The files' owners and modes are the host's to judge.
+    pub(super) fn mount(place: &Place, writable: bool) -> Result<OwnedFd, MountError> {
+        let on = place.make().map_err(MountError::Place)?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let device = open(c"/dev/fuse", flags, Mode::empty());
         let device = device.map_err(|errno| MountError::Device(errno.into()))?;
-        let mounted = mount_on(&on, &device, writable);
+        let mounted = mount_on(&on, place.thing, &device, writable);
         mounted.map_err(|errno| MountError::Mount(errno.into()))?;
         Ok(device)
     }
@@ -59,10 +58,20 @@ impl Device {
     }
 }
 
-fn mount_on(on: &OwnedFd, device: &OwnedFd, writable: bool) -> rustix::io::Result<()> {
+fn mount_on(
+    on: &OwnedFd,
+    thing: Thing,
+    device: &OwnedFd,
+    writable: bool,
+) -> rustix::io::Result<()> {
     let number = device.as_raw_fd();
+    // Of the root's mode the kind counts; the rest is asked for.
+    let mode = match thing {
+        Thing::Folder => "40000",
+        Thing::File => "100000",
+    };
     let options =
-        format!("fd={number},rootmode=40000,user_id=0,group_id=0,allow_other,subtype=osvm");
+        format!("fd={number},rootmode={mode},user_id=0,group_id=0,allow_other,subtype=osvm");
     let options = CString::new(options).expect("there is no zero byte in it");
     let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
     flags.set(MountFlags::RDONLY, !writable);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-const GUEST: Guest<'_> = Guest { bundle: "/opt/bundle", home: "/home/mcp", mounts: "/mnt" };
+const GUEST: Guest<'_> = Guest { bundle: "/opt/bundle", home: "/home/mcp" };
 
 type Given = BTreeMap<String, Vec<String>>;
 
@@ -46,19 +46,14 @@ fn the_packed_bundle_starts_with_what_its_user_gave() {
     assert_eq!((manifest.kind, manifest.version), (Kind::Node, Version::V0_3));
     assert_eq!(manifest.compatibility.runtimes["node"], ">=18");
     assert_eq!(manifest.settings["folders"].proposal(), ["~/Documents"]);
-    let start = start(manifest, &[("folders", &["~/a", "/b"])]).unwrap();
-    let command =
-        ["node", "/opt/bundle/server/index.js", "--limit=100", "/mnt/folders/1", "/mnt/folders/2"];
+    let start = start(manifest, &[("folders", &["/a", "/b"])]).unwrap();
+    let command = ["node", "/opt/bundle/server/index.js", "--limit=100", "/a", "/b"];
     assert_eq!(start.command, command);
     assert_eq!(start.working_dir, "/opt/bundle");
     assert_eq!(start.env, BTreeMap::from([("DATA".into(), "/opt/bundle/data".into())]));
     let secret = Secret { variable: "TOKEN".into(), key: "token".into(), required: false };
     assert_eq!(start.secrets, [secret]);
-    let mount = |host: &str, guest: &str| {
-        let (host, guest) = (host.to_owned(), guest.to_owned());
-        Mount { key: "folders".into(), host, guest, is_folder: true }
-    };
-    assert_eq!(start.mounts, [mount("~/a", "/mnt/folders/1"), mount("/b", "/mnt/folders/2")]);
+    assert_eq!(start.mounts, ["/a", "/b"]);
 }
 
 #[test]
@@ -174,12 +169,37 @@ fn several_values_are_several_arguments_and_nothing_else() {
 }
 
 #[test]
-fn a_file_keeps_its_name_in_the_guest() {
-    let start = start(&with("file", ""), &[("k", &["~/data/my.db"])]).unwrap();
-    assert_eq!(start.command, ["c", "/mnt/k/my.db"]);
-    assert!(!start.mounts[0].is_folder);
-    let odd = super::starts::start(&with("file", ""), &[("k", &["/a:b"])]).unwrap();
-    assert_eq!(odd.command, ["c", "/mnt/k/a_b"]);
+fn a_file_has_its_path_in_the_guest_too() {
+    let start = start(&with("file", ""), &[("k", &["/data/my.db"])]).unwrap();
+    assert_eq!(start.command, ["c", "/data/my.db"]);
+    assert_eq!(start.mounts, ["/data/my.db"]);
+    let odd = super::starts::start(&with("file", ""), &[("k", &["/a:b"])]);
+    assert_eq!(odd, Err(SettingError::Colon("k".into()).into()));
+}
+
+#[test]
+fn what_is_missing_is_told_and_secrets_are_asked_for_elsewhere() {
+    let missing = |rest: &str, values: &[(&str, &[&str])]| {
+        let manifest = with("string", rest);
+        manifest.missing(&given(values)).map(|(key, _)| key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(missing(r#","required":true"#, &[]), ["k"]);
+    assert_eq!(missing(r#","required":true"#, &[("k", &[""])]), ["k"]);
+    for rest in ["", r#","required":true,"default":"x""#, r#","required":true,"sensitive":true"#] {
+        assert!(missing(rest, &[]).is_empty(), "{rest}");
+    }
+}
+
+#[test]
+fn what_is_run_is_told_by_its_path_in_the_bundle() {
+    let programs = |command: &str| {
+        let [program, entry] = manifest(&format!(r#"{{"command":"{command}"}}"#), "{}").programs();
+        assert_eq!(entry.to_str(), Some("s"));
+        program.into_os_string().into_string().unwrap()
+    };
+    assert_eq!(programs("${__dirname}${/}server/run"), "server/run");
+    assert_eq!(programs("./server/run"), "server/run");
+    assert_eq!(programs("node"), "node");
 }
 
 #[test]

@@ -10,17 +10,18 @@ use rustix::fs::{AtFlags, CWD, Mode, RenameFlags, chmodat, mkdirat, renameat_wit
 use super::*;
 use crate::jail::Share;
 
-/// What [`the_server`] could do in a folder served like this.
-async fn deeds(is_read_only: bool) -> Vec<String> {
+/// What [`the_server`] could do in a folder served like this, or with the file of that name in it.
+async fn deeds(file: &str, is_read_only: bool) -> Vec<String> {
     let world = tempfile::tempdir().unwrap();
     fs::write(world.path().join("outside"), "not lent").unwrap();
     let folder = world.path().join("folder");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("inside"), "lent").unwrap();
     symlink("../outside", folder.join("link")).unwrap();
+    let lent = if file.is_empty() { folder } else { folder.join(file) };
     let path = world.path().join("log");
     let log = File::create(&path).unwrap();
-    let share = Share { id: "one", number: 0, folder: &folder, is_read_only, log };
+    let share = Share { id: "one", number: 0, folder: &lent, is_read_only, log };
     let outside = world.path().join("outside").into_os_string();
     let process = jail().await.serve_folder(share, vec![outside], Vec::new()).await.unwrap();
     let exit = process.exited().await;
@@ -68,10 +69,16 @@ async fn a_folder_that_is_lent_to_be_written_is_all_that_its_server_can_write() 
         "make a folder inside",
         "make a file private",
     ];
-    assert_eq!(deeds(false).await, expected);
+    assert_eq!(deeds("", false).await, expected);
 }
 
 #[tokio::test]
 async fn a_folder_that_is_lent_to_be_read_is_all_that_its_server_can_read() {
-    assert_eq!(deeds(true).await, ["read inside"]);
+    assert_eq!(deeds("", true).await, ["read inside"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_lent_is_all_that_its_server_can_reach() {
+    assert_eq!(deeds("inside", false).await, ["read inside", "make a file private"]);
+    assert_eq!(deeds("inside", true).await, ["read inside"]);
 }

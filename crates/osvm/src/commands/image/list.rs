@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let list = images.list(&users(&images)?)?;
     match args.json {
         true => output::json(&list),
-        false => output::text(&table(&list)),
+        false => output::text(&output::safe(&table(&list))),
     }
 }
 

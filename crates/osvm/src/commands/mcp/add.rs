@@ -1,11 +1,15 @@
 //! `osvm mcp add`
 
+mod bundle;
+mod settings;
+
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
 use osvm_spec::edit::{self, EditError};
 use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
 
+use self::bundle::Lowered;
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
@@ -14,14 +18,16 @@ use crate::{acceptance, environment, images, output};
 /// Register a server
 ///
 /// Writes the server to the configuration file, which keeps its comments. A package or an image of a registry is
-/// brought first, packages in a microVM that reaches their registries and nothing else; its server is then started, and
-/// its tools are noted in osvm.lock: what changes later is refused until it is accepted.
+/// brought first, packages in a microVM that reaches their registries and nothing else. What a bundle's manifest says is
+/// worked out, and written down plainly. Such a server is then started, and its tools are noted in osvm.lock: what
+/// changes later is refused until it is accepted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   osvm mcp add my-server --url stdio --isolation microvm
   osvm mcp add files --mount ~/work:/work -- npx -y @modelcontextprotocol/server-filesystem /work
   osvm mcp add git -- uvx mcp-server-git
+  osvm mcp add notes --image ./notes.mcpb --set folder=~/notes
   osvm mcp add own --image ./rootfs --memory 512 -- /bin/server /data
   osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
 pub(crate) struct Args {
@@ -41,6 +47,10 @@ pub(crate) struct Args {
     /// Another package beside the one that is run, or a narrower version of what it needs: 'mcp<2'; may be repeated
     #[arg(long, value_name = "PACKAGE")]
     with: Vec<String>,
+    /// Setting of a bundle; one that the bundle keeps secret goes to a file of its own, and never to the configuration;
+    /// may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Print the new server as JSON
     #[arg(long)]
     json: bool,
@@ -49,23 +59,28 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_url(&args.url)?;
     check_isolation(args.isolation)?;
-    let (json, with) = (args.json, args.with.clone());
-    let entry = packaged(entry(args)?, &with)?;
-    let image = entry.image.iter().filter_map(images::path);
-    let folders = entry.folders.iter().map(|folder| &folder.host);
-    image.chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
-    warn_of_folders(&entry)?;
     let file = ConfigFile::open()?;
-    refuse_taken(&file, &entry.id)?;
-    images::ensure_entry(&entry)?;
-    file.edit(|text, name| edit::add(text, name, &entry))?;
-    acceptance::begin(&entry)?;
+    refuse_taken(&file, &args.name)?;
+    let (json, with) = (args.json, args.with.clone());
+    let set = args.set.iter().map(|text| settings::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut lowered = bundle::lower(packaged(entry(args)?, &with)?, set)?;
+    warn(&lowered.entry)?;
+    images::ensure_entry(&lowered.entry)?;
+    register(&file, &mut lowered).inspect_err(|_| lowered.forget_secrets())?;
+    let entry = &lowered.entry;
+    acceptance::begin(entry)?;
     if json {
         return output::json(&entry.shown());
     }
     output::line(format_args!("added {} to {}", entry.id, file.name()))?;
+    lowered.tell()?;
     output::hint(format_args!("osvm mcp tools {}", entry.id));
     Ok(())
+}
+
+fn register(file: &ConfigFile, lowered: &mut Lowered) -> Result<(), CliError> {
+    lowered.keep_secrets()?;
+    file.edit(|text, name| edit::add(text, name, &lowered.entry))
 }
 
 /// Before anything is made for it.
@@ -162,6 +177,13 @@ fn warn_of_folders(entry: &Entry) -> Result<(), CliError> {
         ));
     }
     Ok(())
+}
+
+fn warn(entry: &Entry) -> Result<(), CliError> {
+    let image = entry.image.iter().filter_map(images::path);
+    let folders = entry.folders.iter().map(|folder| &folder.host);
+    image.chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
+    warn_of_folders(entry)
 }
 
 fn warn_if_missing(path: &str) {

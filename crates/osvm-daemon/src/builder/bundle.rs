@@ -1,0 +1,123 @@
+//! Images of bundles: their files over what their kind needs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use osvm_image::builder::{BUNDLE, BundleRequest, MAX_BUNDLE};
+use osvm_image::store::Hold;
+use osvm_image::{Bundled, Config, Source, Stack, debian};
+use osvm_spec::Digest;
+
+use super::{Builder, Part, SCRIPT_SECONDS, Work};
+use crate::api::{ApiError, ErrorKind};
+use crate::bundles::{self, GUEST, Kind, Manifest};
+
+/// By these uv runs a project as it is, and looks for nothing on a network.
+const OF_UV: [&str; 3] = ["UV_NO_SYNC=1", "UV_OFFLINE=1", "UV_PYTHON_DOWNLOADS=never"];
+
+impl Builder {
+    /// The image of the bundle at `path`. One that is there already will do while the file looks as it did then, unless
+    /// it is wanted `anew`.
+    pub async fn bundle(&self, path: &Path, anew: bool) -> Result<Digest, ApiError> {
+        let bundled = Bundled::at(path).map_err(|error| ApiError::failed(&error))?;
+        let source = Source::Bundle(bundled.clone());
+        let before = self.store.current(&source);
+        let hold = self.hold(&format!("bundle-{}", source.key())).await?;
+        // Whoever held it meanwhile may have built it.
+        if let Some(digest) = self.store.current(&source)
+            && (!anew || before.as_ref() != Some(&digest))
+        {
+            return Ok(digest);
+        }
+        let needs = self.hold(&format!("bundle-needs-{}", source.key())).await?;
+        let held = Arc::new(hold);
+        let made = self.make(bundled, &held, &needs).await;
+        // Of no more use, whatever came of it. What was not made can't be removed.
+        let _ = (held.remove(), needs.remove());
+        made
+    }
+
+    async fn make(
+        &self,
+        mut bundled: Bundled,
+        files: &Arc<Hold>,
+        needs: &Hold,
+    ) -> Result<Digest, ApiError> {
+        let manifest = self.unpack(&bundled.path, Arc::clone(files)).await?;
+        let mut layers = self.layers_below_bundle(manifest.kind).await?;
+        layers.push(files.path().to_owned());
+        if manifest.kind == Kind::Uv {
+            self.install_needs(&manifest, files.path(), needs).await?;
+            layers.push(needs.path().to_owned());
+        }
+        (self.say)("writing the disk");
+        let origin = format!("{} ({})", bundled.path.display(), manifest.label());
+        bundled.stack = Stack { origin, layers, config: config(&manifest) };
+        self.import(Source::Bundle(bundled)).await
+    }
+
+    /// Makes the layer of the bundle's files.
+    async fn unpack(&self, path: &Path, hold: Arc<Hold>) -> Result<Manifest, ApiError> {
+        (self.say)("unpacking the bundle");
+        let path = path.to_owned();
+        self.blocking(move |_| {
+            let mut bundle = bundles::open(&path)?;
+            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
+            let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
+            let written = bundle.write_layer(&work, draft.file());
+            written.map_err(|error| bundles::fault(&path, &error))?;
+            draft.finish().map_err(|error| ApiError::failed(&error))?;
+            hold.forget_downloads().map_err(|error| ApiError::failed(&error))?;
+            Ok(bundle.manifest().clone())
+        })
+        .await
+    }
+
+    async fn layers_below_bundle(&self, kind: Kind) -> Result<Vec<PathBuf>, ApiError> {
+        match kind {
+            Kind::Node => self.layers_below(Part::Node).await,
+            Kind::Python | Kind::Uv => self.layers_below(Part::Bytecode).await,
+            Kind::Binary => Ok(vec![self.distribution("runtime", debian::RUNTIME.to_vec()).await?]),
+        }
+    }
+
+    /// Makes the layer of what its project depends on.
+    async fn install_needs(
+        &self,
+        manifest: &Manifest,
+        files: &Path,
+        hold: &Hold,
+    ) -> Result<(), ApiError> {
+        let (image, label, layer) = (self.workshop().await?, manifest.label(), read(files)?);
+        (self.say)(&format!("installing what {label} needs"));
+        let registries = self.registries.for_scripts();
+        let request = BundleRequest::new(&label, &layer, registries, SCRIPT_SECONDS);
+        let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
+        work.run(&self.client, &request, hold, &self.say).await
+    }
+}
+
+/// A layer that is sent into a VM.
+fn read(layer: &Path) -> Result<Vec<u8>, ApiError> {
+    let size = File::open(layer).and_then(|file| file.metadata());
+    let size = size.map_err(|error| ApiError::failed(&error))?.len();
+    if size > MAX_BUNDLE {
+        let limit = MAX_BUNDLE >> 20;
+        let message =
+            format!("a bundle of type uv may unpack to {limit} MiB, and this one does to more");
+        return Err(ApiError::new(ErrorKind::Failed, message));
+    }
+    std::fs::read(layer).map_err(|error| ApiError::failed(&error))
+}
+
+/// How the image's server is started: as the manifest says, where that needs nothing of a user.
+fn config(manifest: &Manifest) -> Config {
+    let start = manifest.start(&GUEST, &BTreeMap::new()).ok();
+    let start = start.filter(|start| !start.secrets.iter().any(|secret| secret.required));
+    let (command, env) = start.map(|start| (start.command, start.env)).unwrap_or_default();
+    let env = env.into_iter().map(|(name, value)| format!("{name}={value}"));
+    let of_uv = OF_UV.iter().filter(|_| manifest.kind == Kind::Uv).map(|&pair| pair.to_owned());
+    Config::new(command, env.chain(of_uv).collect()).within(GUEST.bundle)
+}

@@ -1,0 +1,59 @@
+//! A bundle as a layer of an image: its files in their folder of the guest, root's, and for everybody to read.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tar::{Builder, EntryType, Header, HeaderMode};
+
+use super::{Bundle, BundleError, Guest, Kind, Manifest};
+
+/// Where a bundle lies in the guest, and the home that the distribution's layer has.
+pub const GUEST: Guest<'static> = Guest { bundle: "/mcpb", home: "/work" };
+
+/// By this name manifests start Python, and the distribution has none of it.
+const PYTHON: (&str, &str) = ("usr/local/bin/python", "/usr/bin/python3");
+
+impl<R: Read + Seek> Bundle<R> {
+    /// Writes the layer. Until then the bundle lies in a folder below `work`.
+    pub fn write_layer(&mut self, work: &Path, out: &mut impl Write) -> Result<(), BundleError> {
+        let failed = |source| BundleError::Write { path: work.to_owned(), source };
+        let folder = tempfile::tempdir_in(work).map_err(failed)?;
+        self.unpack(folder.path(), &mut |_| {})?;
+        let written = make_runnable(self.manifest(), folder.path())
+            .and_then(|()| write(self.manifest().kind, folder.path(), out));
+        written.map_err(failed)
+    }
+}
+
+/// Archives that were not written on Unix do not tell what is a program.
+fn make_runnable(manifest: &Manifest, folder: &Path) -> io::Result<()> {
+    let programs = manifest.programs().map(|path| folder.join(path));
+    let is_file = |path: &&_| fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    programs
+        .iter()
+        .filter(is_file)
+        .try_for_each(|path| fs::set_permissions(path, Permissions::from_mode(0o755)))
+}
+
+fn write(kind: Kind, folder: &Path, out: &mut impl Write) -> io::Result<()> {
+    let mut archive = Builder::new(out);
+    // Owner, times and modes are the same wherever it was unpacked.
+    archive.mode(HeaderMode::Deterministic);
+    archive.follow_symlinks(false);
+    archive.sparse(false);
+    archive.append_dir_all(GUEST.bundle.trim_start_matches('/'), folder)?;
+    if kind == Kind::Python {
+        let (link, target) = PYTHON;
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        archive.append_link(&mut header, link, target)?;
+    }
+    archive.into_inner()?.flush()
+}
