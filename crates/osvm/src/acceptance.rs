@@ -140,7 +140,13 @@ pub(crate) fn forget(name: &ServerName) -> Result<(), CliError> {
 
 impl From<LockFileError> for CliError {
     fn from(error: LockFileError) -> Self {
-        Self::failed(error.to_string())
+        match error {
+            LockFileError::File(error) => error.into(),
+            LockFileError::Content { .. } => {
+                let message = format!("what was accepted is not known: {error}");
+                Self::new(Kind::Refused, message)
+            }
+        }
     }
 }
 
