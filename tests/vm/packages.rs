@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::osvm::Osvm;
+use crate::osvm::{Osvm, eventually, interrupt};
 use crate::peers::{REGISTRY, Registry};
-use crate::world::World;
+use crate::world::{self, World};
 
 /// A server of MCP in one file: `say` tells its arguments, what its dependency says, and what its install script saw.
 const SERVER: &str = r#"#!/usr/bin/env node
@@ -118,8 +118,53 @@ fn a_package_that_can_not_be_installed_is_not_added_and_says_why() {
         ran.expect(1).says(&[package.split('@').next().unwrap(), why]);
     }
     assert!(!osvm.ok(&["mcp", "list"]).contains("npx"));
+    assert_eq!(layers_of_packages(&osvm), 0);
+}
+
+/// Which there are only while an image is put together, or when that failed.
+fn layers_of_packages(osvm: &Osvm) -> usize {
     let layers = std::fs::read_dir(osvm.home().join("images/layers")).unwrap().flatten();
-    let half_made =
-        layers.filter(|entry| entry.file_name().to_string_lossy().starts_with("package-"));
-    assert_eq!(half_made.count(), 0);
+    layers.filter(|entry| entry.file_name().to_string_lossy().starts_with("package-")).count()
+}
+
+#[test]
+fn an_install_that_hangs_can_be_given_up_and_a_registry_that_is_gone_is_named() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let about = json!({ "bin": "index.js", "scripts": { "install": "sleep 100000" } });
+    registry.publish("slow", &about, SERVER);
+    osvm.daemon_pid();
+    let add = osvm.start(&["mcp", "add", "slow", "--", "npx", "-y", "slow"]);
+    eventually("it is being installed", || !osvm.vmm_processes().is_empty());
+    interrupt(add).expect(130);
+    eventually("nothing of it runs", || osvm.vmm_processes().is_empty());
+    assert_eq!(layers_of_packages(&osvm), 0);
+
+    drop(registry);
+    let add = osvm.run(&["mcp", "add", "slow", "--", "npx", "-y", "slow"]);
+    add.expect(1).says(&["registry.example.test"]);
+    assert!(!osvm.ok(&["mcp", "list"]).contains("slow"));
+    assert_eq!(layers_of_packages(&osvm), 0);
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_and_nothing_half_made_is_used_by_the_next_try() {
+    let Some((world, registry, osvm)) = scene() else { return };
+    let about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    registry.publish("greeting", &about, &SERVER.replace("require('words')", "'here'"));
+    let add = ["mcp", "add", "greeting", "--", "npx", "-y", "greeting"];
+    let images = osvm.home().join("images");
+    let in_the_world = |script: &str| {
+        let mut shell = world::command(world.pid(), "sh".as_ref());
+        assert!(shell.args(["-ec", script]).arg(&images).status().unwrap().success(), "{script}");
+    };
+    // As it is, with some MiB of room.
+    in_the_world(
+        "mkdir $0.small; mount -t tmpfs -o size=$(($(du -sm $0 | cut -f1) + 8))m tmpfs $0.small; \
+         cp -a $0/. $0.small; mount --bind $0.small $0",
+    );
+    osvm.run(&add).expect(1).says(&["No space left on device"]);
+    assert!(!osvm.ok(&["mcp", "list"]).contains("greeting"));
+    in_the_world("mount -o remount,size=4g $0");
+    osvm.ok(&add);
+    assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
 }
