@@ -4,6 +4,7 @@
 mod choice;
 pub mod command;
 pub mod config;
+pub mod containers;
 mod digest;
 pub mod edit;
 mod folders;
