@@ -1,18 +1,17 @@
 //! The configuration file on disk: read whole, changed under a lock, replaced at once.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
 
 use osvm_daemon::Home;
 use osvm_spec::edit::EditError;
 use osvm_spec::{Config, ConfigError, ServerName};
 use rustix::fs::{FlockOperation, flock};
-use tempfile::NamedTempFile;
 
-use crate::environment;
 use crate::error::{CliError, Kind};
+use crate::{environment, replacement};
 
 pub(crate) struct ConfigFile {
     home: Home,
@@ -35,14 +34,15 @@ impl ConfigFile {
     }
 
     /// Replaces the text by what `change` makes of it. Edits wait for each other.
-    pub(crate) fn edit(
+    pub(crate) fn edit<E: Into<CliError>>(
         &self,
-        change: impl FnOnce(&str, &str) -> Result<String, EditError>,
+        change: impl FnOnce(&str, &str) -> Result<String, E>,
     ) -> Result<(), CliError> {
         self.make_folder().map_err(|error| self.failed("make folder of", &error))?;
         let _lock = self.lock().map_err(|error| self.failed("lock", &error))?;
-        let text = change(&self.text()?, &self.name())?;
-        self.replace(&text).map_err(|error| self.failed("write", &error))
+        let text = change(&self.text()?, &self.name()).map_err(E::into)?;
+        replacement::replace(&self.path, text.as_bytes())
+            .map_err(|error| self.failed("write", &error))
     }
 
     /// The file's text; a file that is not there is empty.
@@ -63,19 +63,6 @@ impl ConfigFile {
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(lock)
-    }
-
-    /// A link to the file stays a link, and the file keeps its mode.
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let mode = fs::metadata(&target).map_or(0o600, |old| old.permissions().mode());
-        let folder = target.parent().unwrap_or(Path::new("/"));
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(&target)?;
-        Ok(())
     }
 
     fn failed(&self, act: &str, error: &io::Error) -> CliError {

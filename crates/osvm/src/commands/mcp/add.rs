@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
-use osvm_spec::edit::{self, EditError};
 use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
 
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
-use crate::{environment, images, output};
+use crate::{environment, images, output, registration};
 
 /// Register a server
 ///
@@ -21,6 +20,7 @@ Examples:
   osvm mcp add my-server --url stdio --isolation microvm
   osvm mcp add files --mount ~/work:/work -- npx -y @modelcontextprotocol/server-filesystem /work
   osvm mcp add git -- uvx mcp-server-git
+  osvm mcp add github -- docker run -i --rm -e GITHUB_PERSONAL_ACCESS_TOKEN ghcr.io/github/github-mcp-server
   osvm mcp add own --image ./rootfs --memory 512 -- /bin/server /data
   osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
 pub(crate) struct Args {
@@ -49,29 +49,20 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_url(&args.url)?;
     check_isolation(args.isolation)?;
     let (json, with) = (args.json, args.with.clone());
-    let entry = packaged(entry(args)?, &with)?;
+    let entry = registration::lowered(packaged(entry(args)?, &with)?)?;
+    registration::check_folders(&entry)?;
     let image = entry.image.iter().filter_map(images::path);
     let folders = entry.folders.iter().map(|folder| &folder.host);
     image.chain(&entry.kernel).chain(folders).for_each(|path| warn_if_missing(path));
     warn_of_folders(&entry)?;
     let file = ConfigFile::open()?;
-    refuse_taken(&file, &entry.id)?;
-    images::ensure_entry(&entry)?;
-    file.edit(|text, name| edit::add(text, name, &entry))?;
+    registration::register(&file, &entry, || Ok(()))?;
     if json {
         return output::json(&entry.shown());
     }
     output::line(format_args!("added {} to {}", entry.id, file.name()))?;
     output::hint(format_args!("osvm mcp tools {}", entry.id));
     Ok(())
-}
-
-/// Before anything is made for it.
-fn refuse_taken(file: &ConfigFile, name: &ServerName) -> Result<(), CliError> {
-    match file.read()?.server(name) {
-        Some(_) => Err(EditError::Exists(name.clone()).into()),
-        None => Ok(()),
-    }
 }
 
 /// With further packages, which the command's own words would not tell.
