@@ -64,11 +64,10 @@ pub(super) fn after_trivia_of_line(text: &str, from: usize) -> usize {
     }
 }
 
-/// Length of the comment that begins here.
+/// Length of the comment that begins here. A lone carriage return ends one, too.
 fn comment(text: &str) -> Option<usize> {
     if text.starts_with("//") {
-        let line = text.split('\n').next().unwrap_or_default();
-        return Some(line.trim_end_matches('\r').len());
+        return Some(text.find(['\n', '\r']).unwrap_or(text.len()));
     }
     let inner = text.strip_prefix("/*")?;
     inner.find("*/").map(|end| end + 4)

@@ -170,6 +170,7 @@ fn trivia() -> impl Strategy<Value = String> {
         Just("\n".to_owned()),
         Just("\r\n\t".to_owned()),
         Just("// \"command\": {\n".to_owned()),
+        Just("// x\r".to_owned()),
         Just("/* } , \" */".to_owned()),
         Just("/* a\n b */".to_owned()),
     ];
