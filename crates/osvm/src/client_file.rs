@@ -156,3 +156,30 @@ fn read(path: &Path) -> Result<Option<String>, CliError> {
     read.map_err(|error| failed("read", path, &error))?;
     Ok(Some(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_changed_meanwhile_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mcp.json");
+        fs::write(&path, "{}").unwrap();
+        let found = Source::File(path.clone()).find().unwrap();
+        fs::write(&path, "{ }").unwrap();
+        let error = found.replace(Some("{\"a\": 1}")).unwrap_err();
+        assert!(error.message().contains("was changed meanwhile"), "{}", error.message());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{ }");
+        fs::remove_file(&path).unwrap();
+        assert!(found.replace(None).is_err());
+    }
+
+    #[test]
+    fn a_word_is_a_client_and_a_path_a_file() {
+        assert_eq!("zed".parse(), Ok(Source::Client(Client::Zed)));
+        assert_eq!("./zed".parse(), Ok(Source::File("./zed".into())));
+        assert_eq!(".mcp.json".parse(), Ok(Source::File(".mcp.json".into())));
+        assert!("notepad".parse::<Source>().unwrap_err().contains("claude-desktop"));
+    }
+}

@@ -121,17 +121,10 @@ struct Import {
 impl Import {
     /// One after the other; what fails stops none but itself.
     fn all(&self, listed: Vec<Listed>) -> Result<Vec<Outcome>, CliError> {
-        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut outcomes = Vec::new();
         for listed in listed {
             let name = ServerName::like(&listed.spot.name);
-            let twin = outcomes.iter().find(|other| *other.name() == name);
-            let became = match twin {
-                Some(twin) => Err(CliError::failed(format!(
-                    "its name would be {name}, as is {:?}'s",
-                    twin.entry()
-                ))),
-                None => self.one(&listed, &name),
-            };
+            let became = self.one(&listed, &name);
             if let Err(CliError { kind: kind @ (Kind::Interrupted | Kind::Closed), .. }) = became {
                 return Err(CliError::new(kind, "interrupted"));
             }

@@ -63,14 +63,6 @@ impl Outcome {
         Self { name, entry: spot.name.clone(), became, spot }
     }
 
-    pub(super) fn name(&self) -> &ServerName {
-        &self.name
-    }
-
-    pub(super) fn entry(&self) -> &str {
-        &self.entry
-    }
-
     pub(super) fn spot(&self) -> &Spot {
         &self.spot
     }
