@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod clients;
 mod config;
 mod folders;
 mod guest;
@@ -19,6 +20,7 @@ mod vmm;
 mod wire;
 
 pub use bundle::bundle;
+pub use clients::clients;
 pub use config::config;
 pub use folders::folders;
 pub use guest::{dns, proxy};

@@ -26,5 +26,5 @@ macro_rules! targets {
 
 targets! {
     wire session mcp config archive kernel disk layers vmm record
-    dns proxy hosts post folders rules bundle packages lock
+    dns proxy hosts post folders rules bundle packages lock clients
 }

@@ -58,7 +58,7 @@ impl TextFile {
         let old = self.text()?;
         let new = change(&old)?;
         if new != old {
-            self.replace(&new).map_err(self.failed("write"))?;
+            replace(&self.path, new.as_bytes()).map_err(self.failed("write"))?;
         }
         Ok(())
     }
@@ -71,21 +71,22 @@ impl TextFile {
         Ok(lock)
     }
 
-    /// A link to the file stays a link, and the file keeps its mode.
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let mode = fs::metadata(&target).map_or(0o600, |old| old.permissions().mode());
-        let folder = target.parent().unwrap_or(Path::new("/"));
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(&target)?;
-        Ok(())
-    }
-
     fn failed(&self, act: &'static str) -> impl FnOnce(io::Error) -> TextFileError {
         let path = self.path.clone();
         move |source| TextFileError { act, path, source }
     }
+}
+
+/// At once: written beside it, synced, renamed. A link to the file stays a link, and the file keeps its mode. A new one
+/// is the user's alone.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mode = fs::metadata(&target).map_or(0o600, |old| old.permissions().mode());
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let mut file = NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(&target)?;
+    Ok(())
 }

@@ -424,8 +424,10 @@ impl From<Cause> for Turn {
 
 fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) -> Facts {
     let (plan, image) = (&vm.plan, &prepared.image);
-    let command = if plan.command.is_empty() { &image.entrypoint } else { &plan.command };
-    let command = command.iter().chain(&plan.args).cloned().collect();
+    let command = match plan.command.is_empty() {
+        true => image.command(&plan.args),
+        false => [&plan.command[..], &plan.args].concat(),
+    };
     Facts {
         vmm: format!("{} {}", driver.name(), driver.version()),
         accelerator: driver.accelerator().to_owned(),

@@ -58,6 +58,11 @@ impl Config {
         self.entrypoint.iter().chain(&self.cmd).flatten().cloned().collect()
     }
 
+    /// How many of its last words give way to arguments.
+    pub(crate) fn arguments(&self) -> usize {
+        self.cmd.as_ref().map_or(0, Vec::len)
+    }
+
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let pairs = self.env.iter().flatten().filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -51,6 +51,8 @@ pub struct Image {
     pub origin: String,
     /// Command of the image, empty when it has none.
     pub entrypoint: Vec<String>,
+    /// How many of its last words are arguments, which others take the place of.
+    pub arguments: usize,
     pub env: Vec<(String, String)>,
     pub user: Option<String>,
     pub workdir: Option<String>,
@@ -60,6 +62,14 @@ pub struct Image {
     pub architecture: Option<String>,
     /// Which osvm has installed.
     pub packages: BTreeSet<Pin>,
+}
+
+impl Image {
+    /// Its command with these arguments in place of its own, if there are any.
+    pub fn command(&self, args: &[String]) -> Vec<String> {
+        let own = if args.is_empty() { 0 } else { self.arguments };
+        [&self.entrypoint[..self.entrypoint.len() - own], args].concat()
+    }
 }
 
 /// The bytes of an image, and how a guest gets them.

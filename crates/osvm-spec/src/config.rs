@@ -15,7 +15,7 @@ use section::nearest;
 
 use crate::{
     CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Resources, SecretRule,
-    ServerName, looks_secret,
+    ServerName, looks_secret, tells_secret,
 };
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
@@ -156,8 +156,8 @@ impl Entry {
     #[must_use]
     pub fn shown(&self) -> Self {
         let hide = |(name, value): (&String, &String)| {
-            let value = if looks_secret(name) { Self::HIDDEN } else { value };
-            (name.clone(), value.to_owned())
+            let hidden = looks_secret(name) || tells_secret(value);
+            (name.clone(), if hidden { Self::HIDDEN } else { value }.to_owned())
         };
         Self { env: self.env.iter().map(hide).collect(), ..self.clone() }
     }

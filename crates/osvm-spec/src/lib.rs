@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod choice;
+pub mod clients;
 pub mod command;
 pub mod config;
+pub mod containers;
 mod digest;
 pub mod edit;
 mod folders;
@@ -27,4 +29,7 @@ pub use name::{NameError, ServerName};
 pub use places::Places;
 pub use resolve::{Apart, Folder, Overrides, Refusal, Server};
 pub use resources::{Resources, ResourcesError};
-pub use secrets::{SecretRule, SecretRuleError, Secrets, Source, looks_secret};
+pub use secrets::{
+    SecretRule, SecretRuleError, Secrets, Source, holds_secret, looks_secret, secret_words,
+    tells_secret,
+};

@@ -32,6 +32,15 @@ impl ServerName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name that is most like this text: `My-server` for `My server!`, `server` for what has no letter.
+    pub fn like(text: &str) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let name: String = text.chars().map(plain).collect();
+        let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+        let name = name[..name.len().min(Self::MAX)].trim_end_matches('-');
+        Self(if name.is_empty() { "server" } else { name }.to_owned())
+    }
 }
 
 impl FromStr for ServerName {
@@ -81,6 +90,21 @@ mod tests {
         for name in ["a", "my-server", "server_2", "io.github.thing", &"x".repeat(64)] {
             assert_eq!(name.parse::<ServerName>().unwrap().as_str(), name);
         }
+    }
+
+    #[test]
+    fn every_text_has_a_name_that_is_like_it() {
+        for (text, name) in [
+            ("files", "files"),
+            ("My server!", "My-server"),
+            ("@scope/x", "scope-x"),
+            ("..", "server"),
+            ("é", "server"),
+            ("", "server"),
+        ] {
+            assert_eq!(ServerName::like(text).as_str(), name);
+        }
+        assert!(ServerName::like(&"é-x".repeat(99)).as_str().parse::<ServerName>().is_ok());
     }
 
     #[test]

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{Entry, Microvm, Tool};
+use crate::containers::{self, ContainerError};
 use crate::packages::PackageError;
 use crate::{
     Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Places,
     Resources, ResourcesError, SecretRule, ServerName,
 };
-use program::Program;
+use program::{Program, Unclear};
 
 /// One server, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +114,8 @@ pub enum Refusal {
     Host(ServerName),
     #[error("server {name}: {why}")]
     Package { name: ServerName, why: PackageError },
+    #[error("server {name}: {why}")]
+    Container { name: ServerName, why: ContainerError },
     #[error("two folders are mounted at {0}")]
     FolderTwice(String),
     #[error("{0}")]
@@ -130,15 +133,19 @@ impl Config {
         let registered = self.server(name);
         let entry = registered.cloned().unwrap_or_else(|| Entry::new(name.clone()));
         allowed(&self.microvm, &entry)?;
+        let entry = lower(Entry {
+            image: over.image.clone().or(entry.image),
+            command: over.command.clone().unwrap_or(entry.command),
+            ..entry
+        })?;
         let resources = resources(&self.microvm, &entry, over)?;
         let expand = |written: Option<&String>| written.map(|path| places.expand(path));
         let kernel = entry.kernel.as_ref().or(self.microvm.kernel_path.as_ref());
         let program = Program {
-            image: over.image.clone().or_else(|| Some(entry.image?.expanded(places))),
-            words: over.command.clone().unwrap_or(entry.command),
+            image: entry.image.map(|image| image.expanded(places)),
+            words: entry.command,
         };
-        let program =
-            program.lower().map_err(|why| Refusal::Package { name: name.clone(), why })?;
+        let program = program.lower().map_err(|why| Refusal::unclear(name, why))?;
         let is_as_registered = over.image.is_none() && over.command.is_none();
         let default = || Some(ImageRef::at(&places.expand(self.microvm.rootfs_path.as_ref()?)));
         let env = program.env.into_iter().chain(entry.env).chain(over.env.clone());
@@ -169,6 +176,12 @@ impl Config {
             call_timeout: self.microvm.call_timeout,
         })
     }
+}
+
+fn lower(entry: Entry) -> Result<Entry, Refusal> {
+    let name = entry.id.clone();
+    let lowered = containers::lower(entry).map_err(|why| Refusal::Container { name, why })?;
+    Ok(lowered.0)
 }
 
 fn apart(tool: Tool) -> (String, Apart) {
@@ -252,6 +265,14 @@ impl Overrides {
 }
 
 impl Refusal {
+    fn unclear(name: &ServerName, why: Unclear) -> Self {
+        let name = name.clone();
+        match why {
+            Unclear::Package(why) => Self::Package { name, why },
+            Unclear::Container(why) => Self::Container { name, why },
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -259,6 +280,7 @@ impl Refusal {
             Self::Disabled(name) => Some(format!("osvm mcp enable {name}")),
             Self::Host(_) => Some("set isolation_mode = \"microvm\"".to_owned()),
             Self::Package { why, .. } => why.hint().map(str::to_owned),
+            Self::Container { why, .. } => why.hint().map(str::to_owned),
             Self::FolderTwice(_) | Self::Resources(_) => None,
         }
     }

@@ -25,11 +25,11 @@ impl ConfigFile {
     }
 
     /// Replaces the text by what `change` makes of it. Edits wait for each other.
-    pub(crate) fn edit(
+    pub(crate) fn edit<E: Into<CliError>>(
         &self,
-        change: impl FnOnce(&str, &str) -> Result<String, EditError>,
+        change: impl FnOnce(&str, &str) -> Result<String, E>,
     ) -> Result<(), CliError> {
-        self.0.edit(|text| change(text, &self.name()).map_err(CliError::from))
+        self.0.edit(|text| change(text, &self.name()).map_err(E::into))
     }
 }
 

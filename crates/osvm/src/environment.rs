@@ -30,8 +30,28 @@ pub(crate) fn home() -> Result<Home, CliError> {
 }
 
 /// What `~` stands for.
-fn user_home() -> Option<PathBuf> {
+pub(crate) fn user_home() -> Option<PathBuf> {
     std::env::home_dir().filter(|home| home.is_absolute())
+}
+
+/// The same, where nothing can be done without.
+pub(crate) fn user_home_or_error() -> Result<PathBuf, CliError> {
+    user_home().ok_or_else(|| CliError::failed("HOME is not set").hint("export HOME=/home/you"))
+}
+
+/// This program, as a client is to start it.
+pub(crate) fn own_program() -> Result<String, CliError> {
+    let path = std::env::current_exe()
+        .map_err(|error| CliError::failed(format!("can't tell where osvm itself is: {error}")))?;
+    path.into_os_string().into_string().map_err(|path| {
+        CliError::failed(format!("the path of osvm itself is no UTF-8: {}", path.display()))
+    })
+}
+
+/// Whether osvm's files are elsewhere than a client would look for them.
+pub(crate) fn has_own_home() -> bool {
+    let usual = user_home().map(|user| user.join(".osvm"));
+    home().is_ok_and(|home| Some(home.root()) != usual.as_deref())
 }
 
 /// What the `OSVM_*` variables say about the VMs to be started.
@@ -96,6 +116,11 @@ pub(crate) fn resolve(
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path)
         .map_err(|error| CliError::failed(format!("can't tell where {path:?} is: {error}")))
+}
+
+/// Where the user is.
+pub(crate) fn current_folder() -> Option<String> {
+    std::env::current_dir().ok()?.into_os_string().into_string().ok()
 }
 
 /// <https://no-color.org>, and terminals that say they are none.

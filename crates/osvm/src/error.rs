@@ -97,6 +97,10 @@ impl CliError {
         &self.message
     }
 
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Writes the error to standard error and gives the program's exit code.
     pub(crate) fn report(&self, form: Form) -> ExitCode {
         if !self.kind.is_silent() {

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod acceptance;
+mod backups;
 mod cli;
+mod client_file;
 mod commands;
 mod config_file;
 mod daemon;
@@ -11,6 +13,8 @@ mod error;
 mod images;
 mod output;
 mod progress;
+mod registration;
+mod secret_files;
 mod secrets;
 mod table;
 mod terminal;

@@ -2,14 +2,13 @@
 //! its socket, and nowhere else.
 
 mod keyring;
-pub(crate) mod store;
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use osvm_spec::{SecretRule, Secrets, ServerName, Source};
+use osvm_spec::{SecretRule, Secrets, ServerName, Source, containers};
 use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
 
 use crate::config_file::ConfigFile;
@@ -22,7 +21,9 @@ const LONGEST: u64 = 64 * 1024;
 /// What the server `name` is to be given: by the configuration, and by `more`, which is stronger.
 pub(crate) fn of(name: &ServerName, more: &[SecretRule]) -> Result<Secrets, CliError> {
     let config = ConfigFile::open()?.read()?;
-    let registered = config.server(name).map(|server| server.secrets.clone());
+    let registered = config.server(name).cloned().map(containers::lower);
+    // A command that is not understood is told by whoever is asked to run it.
+    let registered = registered.and_then(Result::ok).map(|(server, _)| server.secrets);
     gather(&SecretRule::merge(registered.unwrap_or_default(), more))
 }
 

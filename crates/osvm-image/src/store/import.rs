@@ -427,6 +427,11 @@ mod tests {
         fs::write(root.join(CONFIG_FILE), r#"{"Entrypoint":["/bin/a"],"User":"1000"}"#).unwrap();
         let image = import(&store, &root).0.unwrap();
         assert_eq!((image.entrypoint, image.user), (vec!["/bin/a".into()], Some("1000".into())));
+        let config = r#"{"Entrypoint":["/bin/a"],"Cmd":["-b","c"]}"#;
+        fs::write(root.join(CONFIG_FILE), config).unwrap();
+        let image = import(&store, &root).0.unwrap();
+        assert_eq!(image.command(&[]), ["/bin/a", "-b", "c"]);
+        assert_eq!(image.command(&["-d".to_owned()]), ["/bin/a", "-d"]);
         fs::write(root.join(CONFIG_FILE), "not JSON").unwrap();
         let refused = import(&store, &root).0.unwrap_err().to_string();
         assert!(refused.contains(CONFIG_FILE), "{refused}");

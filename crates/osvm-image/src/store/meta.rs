@@ -21,6 +21,9 @@ pub(super) struct Meta {
     size: u64,
     origin: String,
     entrypoint: Vec<String>,
+    /// Of the entrypoint's words; absent in older records.
+    #[serde(default)]
+    arguments: usize,
     env: Vec<(String, String)>,
     user: Option<String>,
     workdir: Option<String>,
@@ -55,6 +58,7 @@ impl Meta {
             size,
             origin,
             entrypoint: config.command(),
+            arguments: config.arguments(),
             env: config.env(),
             user: config.user(),
             workdir: config.working_dir(),
@@ -95,6 +99,7 @@ impl Meta {
             root,
             size: self.size,
             origin: self.origin,
+            arguments: self.arguments.min(self.entrypoint.len()),
             entrypoint: self.entrypoint,
             env: self.env,
             user: self.user,

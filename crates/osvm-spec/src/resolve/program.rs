@@ -1,8 +1,10 @@
-//! From an image and words to what is run: a command that would install a package is that package's image.
+//! From an image and words to what is run: a command that would install a package is that package's image, and one
+//! that would run a container is that container's.
 
 use std::collections::BTreeMap;
 
 use crate::ImageRef;
+use crate::containers::{self, ContainerError};
 use crate::packages::{PackageError, Recognised, Request, recognise};
 
 /// What was written.
@@ -20,12 +22,22 @@ pub(super) struct Lowered {
     pub(super) env: BTreeMap<String, String>,
 }
 
+/// Why words can't be followed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unclear {
+    Package(PackageError),
+    Container(ContainerError),
+}
+
 impl Program {
     /// In another image than a package's, words are taken as they are. A package's are its program's arguments.
-    pub(super) fn lower(self) -> Result<Lowered, PackageError> {
+    pub(super) fn lower(self) -> Result<Lowered, Unclear> {
         let Self { image, words } = self;
         let named = match &image {
-            None => None,
+            None => match containers::recognise(&words)? {
+                Some(run) => return Ok(run.into()),
+                None => None,
+            },
             Some(ImageRef::Package(install)) => Some(&**install),
             Some(_) => return Ok(Lowered { image, command: words, ..Lowered::default() }),
         };
@@ -41,6 +53,25 @@ impl From<Request> for Lowered {
     fn from(Request { install, args, env }: Request) -> Self {
         let image = Some(ImageRef::Package(Box::new(install)));
         Self { image, command: Vec::new(), args, env }
+    }
+}
+
+impl From<containers::Run> for Lowered {
+    fn from(run: containers::Run) -> Self {
+        let command = run.entrypoint.into_iter().collect();
+        Self { image: Some(run.image), command, args: run.args, env: run.env }
+    }
+}
+
+impl From<PackageError> for Unclear {
+    fn from(why: PackageError) -> Self {
+        Self::Package(why)
+    }
+}
+
+impl From<ContainerError> for Unclear {
+    fn from(why: ContainerError) -> Self {
+        Self::Container(why)
     }
 }
 
@@ -69,6 +100,14 @@ mod tests {
         let module = lower(Some("pypi:a"), &["python", "-m", "b", "c"]);
         assert_eq!(module.image, Some("pypi:a --module b".parse().unwrap()));
         assert_eq!(module.args, ["c"]);
+    }
+
+    #[test]
+    fn what_runs_a_container_is_its_image_and_keeps_its_arguments() {
+        let lowered = lower(None, &["docker", "run", "-i", "-e", "A=b", "mcp/time", "--utc"]);
+        assert_eq!(lowered.image, Some("docker.io/mcp/time".parse().unwrap()));
+        assert_eq!((lowered.command.len(), lowered.args), (0, vec!["--utc".to_owned()]));
+        assert_eq!(lowered.env["A"], "b");
     }
 
     #[test]

@@ -4,8 +4,11 @@ mod accept;
 mod add;
 mod answer;
 mod call;
+mod connect;
 mod disable;
 mod enable;
+mod export;
+mod import;
 mod items;
 mod list;
 mod microvm;
@@ -27,6 +30,9 @@ use crate::error::CliError;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Add(add::Args),
+    Import(import::Args),
+    Export(export::Args),
+    Connect(connect::Args),
     List(list::Args),
     Show(show::Args),
     Accept(accept::Args),
@@ -47,6 +53,9 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Add(args) => add::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(&args),
+        Command::Connect(args) => connect::run(args),
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Accept(args) => accept::run(&args),

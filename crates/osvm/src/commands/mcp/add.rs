@@ -6,14 +6,12 @@ mod settings;
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
-use osvm_spec::edit::{self, EditError};
 use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
 
-use self::bundle::Lowered;
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
-use crate::{acceptance, environment, images, output};
+use crate::{environment, images, output, registration};
 
 /// Register a server
 ///
@@ -28,6 +26,7 @@ Examples:
   osvm mcp add files --mount ~/work:/work -- npx -y @modelcontextprotocol/server-filesystem /work
   osvm mcp add git -- uvx mcp-server-git
   osvm mcp add notes --image ./notes.mcpb --set folder=~/notes
+  osvm mcp add github -- docker run -i --rm -e GITHUB_PERSONAL_ACCESS_TOKEN ghcr.io/github/github-mcp-server
   osvm mcp add own --image ./rootfs --memory 512 -- /bin/server /data
   osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
 pub(crate) struct Args {
@@ -60,15 +59,13 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_url(&args.url)?;
     check_isolation(args.isolation)?;
     let file = ConfigFile::open()?;
-    refuse_taken(&file, &args.name)?;
+    registration::refuse_taken(&file, &args.name)?;
     let (json, with) = (args.json, args.with.clone());
     let set = args.set.iter().map(|text| settings::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let mut lowered = bundle::lower(packaged(entry(args)?, &with)?, set)?;
-    warn(&lowered.entry)?;
-    images::ensure_entry(&lowered.entry)?;
-    register(&file, &mut lowered).inspect_err(|_| lowered.forget_secrets())?;
+    let lowered = bundle::lower(registration::lowered(packaged(entry(args)?, &with)?)?, set)?;
     let entry = &lowered.entry;
-    acceptance::begin(entry)?;
+    warn(entry)?;
+    registration::register(&file, entry, &lowered.secrets)?;
     if json {
         return output::json(&entry.shown());
     }
@@ -76,19 +73,6 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     lowered.tell()?;
     output::hint(format_args!("osvm mcp tools {}", entry.id));
     Ok(())
-}
-
-fn register(file: &ConfigFile, lowered: &mut Lowered) -> Result<(), CliError> {
-    lowered.keep_secrets()?;
-    file.edit(|text, name| edit::add(text, name, &lowered.entry))
-}
-
-/// Before anything is made for it.
-fn refuse_taken(file: &ConfigFile, name: &ServerName) -> Result<(), CliError> {
-    match file.read()?.server(name) {
-        Some(_) => Err(EditError::Exists(name.clone()).into()),
-        None => Ok(()),
-    }
 }
 
 /// With further packages, which the command's own words would not tell.

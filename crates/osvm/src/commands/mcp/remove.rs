@@ -5,11 +5,11 @@ use osvm_spec::{ServerName, edit};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
-use crate::{acceptance, daemon, environment, output};
+use crate::{acceptance, daemon, environment, output, secret_files};
 
 /// Take a server off the register
 ///
-/// Its images and logs stay.
+/// Its images and logs stay. Secrets that import kept for it go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Name of the server
@@ -19,6 +19,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     ConfigFile::open()?.edit(|text, file| edit::remove(text, file, &args.name))?;
     acceptance::forget(&args.name)?;
+    secret_files::remove(&args.name)?;
     output::line(format_args!("removed {}", args.name))?;
     warn_if_running(&args.name)
 }

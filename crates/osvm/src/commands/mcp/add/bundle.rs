@@ -4,18 +4,18 @@ use std::path::Path;
 
 use osvm_daemon::bundles::{self, GUEST, Manifest, Secret, Setting, Start, StartError};
 use osvm_spec::config::Entry;
-use osvm_spec::{Access, FolderRule, FolderRuleError, SecretRule, SecretRuleError, Source};
+use osvm_spec::{Access, FolderRule, FolderRuleError, SecretRule, SecretRuleError};
 
 use super::settings::{self, Given};
 use crate::error::{CliError, Kind};
-use crate::secrets::store;
+use crate::secret_files::KeptSecret;
 use crate::{environment, images, output, terminal};
 
 /// A bundle's server as it is going to be registered.
 pub(super) struct Lowered {
     pub(super) entry: Entry,
-    /// Values of secrets, by their variables, that are to be kept.
-    secrets: Vec<(String, String)>,
+    /// Those whose values are to be kept.
+    pub(super) secrets: Vec<KeptSecret>,
     /// Folders and files that are lent because a setting names them.
     lent: Vec<String>,
 }
@@ -52,7 +52,10 @@ fn configured(
         ..entry
     };
     let lent = lend(&mut entry.folders, mounts)?;
-    let secrets = give(&mut entry.secrets, &secrets, manifest, given)?;
+    let values = give(&mut entry.secrets, &secrets, manifest, given)?;
+    let keep = |(name, value): (String, String)| KeptSecret::new(&entry.id, &name, value);
+    let secrets = values.into_iter().map(keep).collect::<Result<Vec<_>, _>>()?;
+    entry.secrets.extend(secrets.iter().map(|kept| kept.rule.clone()));
     Ok(Lowered { entry, secrets, lent })
 }
 
@@ -120,28 +123,10 @@ fn ask(setting: &Setting) -> Result<String, CliError> {
 }
 
 impl Lowered {
-    /// Writes the secrets to their files, from which the server is given them.
-    pub(super) fn keep_secrets(&mut self) -> Result<(), CliError> {
-        for (variable, value) in &self.secrets {
-            let file = store::keep(&self.entry.id, variable, value)?;
-            let source = Source::File(super::text(&file)?);
-            self.entry.secrets.push(SecretRule { name: variable.clone(), source });
-        }
-        Ok(())
-    }
-
-    /// Once nothing came of it.
-    pub(super) fn forget_secrets(&self) {
-        if !self.secrets.is_empty() {
-            // The error before is worth more than this one.
-            let _ = store::forget(&self.entry.id);
-        }
-    }
-
     /// What its user may want to know.
     pub(super) fn tell(&self) -> Result<(), CliError> {
-        for (variable, _) in &self.secrets {
-            output::line(format_args!("keeps secret {variable}"))?;
+        for secret in &self.secrets {
+            output::line(format_args!("keeps secret {}", secret.rule.name))?;
         }
         for path in &self.lent {
             let text =
