@@ -6,6 +6,7 @@ mod configuration;
 mod daemon;
 mod fake;
 mod images;
+mod local;
 mod osvm;
 mod record;
 mod releases;
