@@ -14,7 +14,7 @@ use crate::osvm::Osvm;
 use crate::world::World;
 
 /// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words.
-const PYTHON: &str = r#"#!/usr/bin/python3
+pub(crate) const PYTHON: &str = r#"#!/usr/bin/python3
 import json, os, sys
 try:
     from words import WORDS
@@ -40,7 +40,7 @@ for line in sys.stdin:
 "#;
 
 /// The same, as far as it is asked for.
-const NODE: &str = r"
+pub(crate) const NODE: &str = r"
 const words = require('words');
 const told = () => JSON.stringify({ args: process.argv.slice(2), token: process.env.TOKEN, words, uid: process.getuid() });
 const answers = {

@@ -29,6 +29,7 @@ mod input;
 mod interrupts;
 mod isolation;
 mod jail;
+mod local;
 mod lock;
 mod packages;
 mod peers;

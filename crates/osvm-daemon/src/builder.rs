@@ -6,9 +6,10 @@
 //! build + node + installers ───────────── VM ────> package layer
 //! runtime + node + package ──────────────────────> image
 //! runtime + node + bundle ── unpacked, not run ──> image
+//! runtime + node + project ─ packed, not run ────> image
 //! ```
 //!
-//! All but the last three are made once, for all packages. A bundle whose dependencies uv installs has a layer more,
+//! All but the last four are made once, for all packages. A program of this host is packed as a project is. A bundle whose dependencies uv installs has a layer more,
 //! made in a VM as a package's is.
 
 mod bundle;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 pub use osvm_image::Progress as Step;
 pub use osvm_image::oci::{Access, Proxies};
-use osvm_image::{Image, ImportError, Root, Source, Store, StoreError};
+use osvm_image::{Bundled, Image, ImportError, Root, Source, Store, StoreError};
 use osvm_spec::lock::Pin;
 use osvm_spec::{Digest, ImageRef, Reference, Server};
 use serde::Serialize;
@@ -186,7 +186,8 @@ impl Images {
         }
     }
 
-    /// The image that this stood for the last time, if it is here and whole. A bundle that has changed since has none.
+    /// The image that this stood for the last time, if it is here and whole. One that is made, and
+    /// has changed since, has none.
     pub fn of(&self, image: &ImageRef) -> Option<Digest> {
         if let Some(bundled) = sources::bundle(image) {
             return self.store.current(&Source::Bundle(bundled));
@@ -216,6 +217,11 @@ impl Images {
             image => self.store.last(&sources::source(image)?),
         }
     }
+}
+
+/// Whether osvm makes layers of what is at that path: it is a bundle, a program or a project.
+pub fn is_made(path: &Path) -> bool {
+    Bundled::is_at(path)
 }
 
 impl Users {

@@ -2,7 +2,7 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`], [`doctor`], [`images`], [`bundles`] and [`lock`]: what works without a daemon. [`builder`]: what needs
+//! - [`setup`], [`doctor`], [`images`], [`bundles`], [`local`] and [`lock`]: what works without a daemon. [`builder`]: what needs
 //!   its VMs.
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod doctor;
 mod home;
 mod host;
 pub mod images;
+pub mod local;
 pub mod lock;
 mod payload;
 pub mod policy;

@@ -4,7 +4,7 @@
 //!   image ([`oci`]); a cpio archive stays one.
 //! - [`initramfs`]: what the guest kernel unpacks first. [`base`]: the image of the demo server.
 //! - [`kernel`]: guest kernels.
-//! - [`mcpb`]: bundles of a server and its manifest.
+//! - [`mcpb`]: bundles of a server and its manifest. [`local`]: servers that are one program, or a project.
 //! - [`debian`]: layers of the distribution's packages. [`builder`]: what installs npm's and PyPI's packages, in a VM.
 //!
 //! Everything blocks, and everything arrives as an argument.
@@ -22,6 +22,7 @@ mod files;
 pub mod fuzz;
 pub mod initramfs;
 pub mod kernel;
+pub mod local;
 pub mod mcpb;
 pub mod oci;
 pub mod store;

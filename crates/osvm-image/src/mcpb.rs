@@ -24,6 +24,7 @@ use crate::files;
 pub use bundle::{Bundle, Limits};
 pub use error::{BundleError, ManifestError, SettingError, StartError};
 pub use layer::GUEST;
+pub(crate) use layer::append_python;
 pub use manifest::{Compatibility, Kind, Manifest, Version};
 pub use settings::{Setting, SettingKind};
 pub use start::{Guest, Secret, Start};

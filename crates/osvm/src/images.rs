@@ -6,7 +6,8 @@ use std::sync::Arc;
 use osvm_daemon::api::ApiError;
 use osvm_daemon::builder::{Builder, Say};
 use osvm_daemon::bundles::is_bundle;
-use osvm_daemon::images::{Images, Step};
+use osvm_daemon::images::{Images, Step, is_made};
+use osvm_daemon::local::is_server;
 use osvm_spec::config::Entry;
 use osvm_spec::{Config, Digest, ImageRef, Overrides, Reference, Server, ServerName};
 
@@ -57,10 +58,19 @@ pub(crate) fn bundle(image: &ImageRef) -> Option<&Path> {
     path(image).map(Path::new).filter(|path| is_bundle(path))
 }
 
+/// Of a program or a project alone.
+pub(crate) fn local(image: &ImageRef) -> Option<&Path> {
+    path(image).map(Path::new).filter(|path| is_server(path))
+}
+
 /// Makes or brings the image of a server that is about to be started, unless it is here.
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
     match environment::resolve(&config, name, over)? {
+        // The user's own is wanted as it is now.
+        Ok(server) if server.image.as_ref().is_some_and(|image| local(image).is_some()) => {
+            ensure_image(server.image.as_ref())
+        }
         Ok(server) => {
             // The one that was accepted will do, whatever its reference stands for by now.
             let images = Images::open(&environment::home()?)?;
@@ -104,7 +114,7 @@ fn ensure_image(image: Option<&ImageRef>) -> Result<(), CliError> {
 pub(crate) fn is_brought(image: &ImageRef) -> bool {
     match image {
         ImageRef::Registry(_) | ImageRef::Package(_) => true,
-        ImageRef::Path(_) => bundle(image).is_some(),
+        ImageRef::Path(path) => is_made(path.as_ref()),
         ImageRef::Digest(_) => false,
     }
 }
@@ -112,7 +122,7 @@ pub(crate) fn is_brought(image: &ImageRef) -> bool {
 /// The image that this stands for; made again if it is wanted `anew`.
 pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Digest, CliError> {
     match image {
-        ImageRef::Path(path) if is_bundle(path.as_ref()) => {
+        ImageRef::Path(path) if is_made(path.as_ref()) => {
             let path = PathBuf::from(path);
             with_builder(image, async move |builder| builder.bundle(&path, anew).await)
         }

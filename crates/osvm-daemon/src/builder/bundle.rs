@@ -1,4 +1,4 @@
-//! Images of bundles: their files over what their kind needs.
+//! Images of bundles, and of programs and projects of this host: their files over what their kind needs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,12 +13,21 @@ use osvm_spec::Digest;
 use super::{Builder, Part, SCRIPT_SECONDS, Work};
 use crate::api::{ApiError, ErrorKind};
 use crate::bundles::{self, GUEST, Kind, Manifest};
+use crate::local;
 
 /// By these uv runs a project as it is, and looks for nothing on a network.
 const OF_UV: [&str; 3] = ["UV_NO_SYNC=1", "UV_OFFLINE=1", "UV_PYTHON_DOWNLOADS=never"];
 
+/// What was put into a layer.
+struct Unpacked {
+    /// What people call it, if it has a name beside its path.
+    label: Option<String>,
+    kind: Kind,
+    config: Config,
+}
+
 impl Builder {
-    /// The image of the bundle at `path`. One that is there already will do while the file looks as it did then, unless
+    /// The image of the bundle, the program or the project at `path`. One that is there already will do while the file looks as it did then, unless
     /// it is wanted `anew`.
     pub async fn bundle(&self, path: &Path, anew: bool) -> Result<Digest, ApiError> {
         let bundled = Bundled::at(path).map_err(|error| ApiError::failed(&error))?;
@@ -45,32 +54,31 @@ impl Builder {
         files: &Arc<Hold>,
         needs: &Hold,
     ) -> Result<Digest, ApiError> {
-        let manifest = self.unpack(&bundled.path, Arc::clone(files)).await?;
-        let mut layers = self.layers_below_bundle(manifest.kind).await?;
+        let unpacked = self.unpack(&bundled.path, Arc::clone(files)).await?;
+        let mut layers = self.layers_below_bundle(unpacked.kind).await?;
         layers.push(files.path().to_owned());
-        if manifest.kind == Kind::Uv {
-            self.install_needs(&manifest, files.path(), needs).await?;
+        let origin = bundled.path.display().to_string();
+        let origin = match &unpacked.label {
+            Some(label) => format!("{origin} ({label})"),
+            None => origin,
+        };
+        if unpacked.kind == Kind::Uv {
+            self.install_needs(unpacked.label.as_ref().unwrap_or(&origin), files.path(), needs)
+                .await?;
             layers.push(needs.path().to_owned());
         }
         (self.say)("writing the disk");
-        let origin = format!("{} ({})", bundled.path.display(), manifest.label());
-        bundled.stack = Stack { origin, layers, config: config(&manifest) };
+        bundled.stack = Stack { origin, layers, config: unpacked.config };
         self.import(Source::Bundle(bundled)).await
     }
 
-    /// Makes the layer of the bundle's files.
-    async fn unpack(&self, path: &Path, hold: Arc<Hold>) -> Result<Manifest, ApiError> {
-        (self.say)("unpacking the bundle");
+    /// Makes the layer of its files.
+    async fn unpack(&self, path: &Path, hold: Arc<Hold>) -> Result<Unpacked, ApiError> {
+        (self.say)("reading its files");
         let path = path.to_owned();
-        self.blocking(move |_| {
-            let mut bundle = bundles::open(&path)?;
-            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
-            let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
-            let written = bundle.write_layer(&work, draft.file());
-            written.map_err(|error| bundles::fault(&path, &error))?;
-            draft.finish().map_err(|error| ApiError::failed(&error))?;
-            hold.forget_downloads().map_err(|error| ApiError::failed(&error))?;
-            Ok(bundle.manifest().clone())
+        self.blocking(move |_| match bundles::is_bundle(&path) {
+            true => unpack_bundle(&path, &hold),
+            false => pack(&path, &hold),
         })
         .await
     }
@@ -84,19 +92,42 @@ impl Builder {
     }
 
     /// Makes the layer of what its project depends on.
-    async fn install_needs(
-        &self,
-        manifest: &Manifest,
-        files: &Path,
-        hold: &Hold,
-    ) -> Result<(), ApiError> {
-        let (image, label, layer) = (self.workshop().await?, manifest.label(), read(files)?);
+    async fn install_needs(&self, label: &str, files: &Path, hold: &Hold) -> Result<(), ApiError> {
+        let (image, layer) = (self.workshop().await?, read(files)?);
         (self.say)(&format!("installing what {label} needs"));
         let registries = self.registries.for_scripts();
-        let request = BundleRequest::new(&label, &layer, registries, SCRIPT_SECONDS);
+        let request = BundleRequest::new(label, &layer, registries, SCRIPT_SECONDS);
         let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
         work.run(&self.client, &request, hold, &self.say).await
     }
+}
+
+fn unpack_bundle(path: &Path, hold: &Hold) -> Result<Unpacked, ApiError> {
+    let mut bundle = bundles::open(path)?;
+    let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
+    let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
+    let written = bundle.write_layer(&work, draft.file());
+    written.map_err(|error| bundles::fault(path, &error))?;
+    draft.finish().map_err(|error| ApiError::failed(&error))?;
+    hold.forget_downloads().map_err(|error| ApiError::failed(&error))?;
+    let manifest = bundle.manifest();
+    let (kind, config) = (manifest.kind, config(manifest));
+    Ok(Unpacked { label: Some(manifest.label()), kind, config })
+}
+
+/// The same of a program or a project.
+fn pack(path: &Path, hold: &Hold) -> Result<Unpacked, ApiError> {
+    let server = local::server(path)?;
+    let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
+    server.write_layer(draft.file()).map_err(|error| local::fault(&error))?;
+    draft.finish().map_err(|error| ApiError::failed(&error))?;
+    let folder = server.working_dir();
+    let config = Config::new(server.command, Vec::new());
+    let config = match folder {
+        Some(folder) => config.within(folder),
+        None => config,
+    };
+    Ok(Unpacked { label: None, kind: server.kind, config })
 }
 
 /// A layer that is sent into a VM.

@@ -1,7 +1,7 @@
 //! What images are made from that are not on this host as they are, as the store knows them.
 
 use osvm_image::oci::Access;
-use osvm_image::{Bundled, Config, Source, Stack, mcpb};
+use osvm_image::{Bundled, Config, Source, Stack};
 use osvm_spec::ImageRef;
 use osvm_spec::packages::Install;
 
@@ -21,10 +21,10 @@ pub(crate) fn source(image: &ImageRef) -> Option<Source> {
     }
 }
 
-/// A bundle as it is now, with no layer in it yet.
+/// A bundle, a program or a project as it is now, with no layer in it yet.
 pub(crate) fn bundle(image: &ImageRef) -> Option<Bundled> {
     match image {
-        ImageRef::Path(path) if mcpb::is_bundle(path.as_ref()) => Bundled::at(path.as_ref()).ok(),
+        ImageRef::Path(path) if Bundled::is_at(path.as_ref()) => Bundled::at(path.as_ref()).ok(),
         _ => None,
     }
 }

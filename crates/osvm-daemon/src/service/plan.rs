@@ -9,8 +9,9 @@ use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName
 
 use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
-use crate::bundles::is_bundle;
 use crate::home::Home;
+use crate::images::is_made;
+use crate::local;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
@@ -96,14 +97,20 @@ impl Daemon {
     fn rootfs(&self, server: &Server) -> Result<Rootfs, ApiError> {
         let image = match &server.image {
             None => return Ok(Rootfs::Path(self.home.default_rootfs())),
-            Some(ImageRef::Path(path)) if !is_bundle(path.as_ref()) => {
+            Some(ImageRef::Path(path)) if !is_made(path.as_ref()) => {
                 return Ok(Rootfs::Path(path.into()));
             }
             Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest.clone())),
             Some(image) => image,
         };
-        let accepted = self.images.accepted(&self.greeter.0.lock, server);
-        let accepted = accepted.map_err(|error| ApiError::failed(&error))?;
+        let accepted = match image {
+            // Its user's own, who wants it as it is now: held against what was accepted, it may be refused.
+            ImageRef::Path(path) if local::is_server(path.as_ref()) => None,
+            _ => {
+                let accepted = self.images.accepted(&self.greeter.0.lock, server);
+                accepted.map_err(|error| ApiError::failed(&error))?
+            }
+        };
         accepted.or_else(|| self.images.of(image)).map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
             let words = osvm_spec::command::join(&[image.to_string()]);

@@ -45,15 +45,20 @@ fn write(kind: Kind, folder: &Path, out: &mut impl Write) -> io::Result<()> {
     archive.sparse(false);
     archive.append_dir_all(GUEST.bundle.trim_start_matches('/'), folder)?;
     if kind == Kind::Python {
-        let (link, target) = PYTHON;
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Symlink);
-        header.set_mode(0o777);
-        header.set_size(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        archive.append_link(&mut header, link, target)?;
+        append_python(&mut archive)?;
     }
     archive.into_inner()?.flush()
+}
+
+/// Gives Python the name that the distribution has none of.
+pub(crate) fn append_python(archive: &mut Builder<impl Write>) -> io::Result<()> {
+    let (link, target) = PYTHON;
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Symlink);
+    header.set_mode(0o777);
+    header.set_size(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    archive.append_link(&mut header, link, target)
 }

@@ -38,8 +38,8 @@ pub enum ImportError {
     Read { path: PathBuf, source: io::Error },
     #[error("use image {}: it is neither a folder nor an archive", path.display())]
     Kind { path: PathBuf },
-    #[error("use image {}: a bundle is made into one by `osvm image build`", path.display())]
-    Bundle { path: PathBuf },
+    #[error("use image {}: it is made into one by `osvm image build`", path.display())]
+    Made { path: PathBuf },
     #[error("use image {}", path.display())]
     Cpio { path: PathBuf, source: CpioError },
     #[error("use image {}: its {CONFIG_FILE} is no image configuration", path.display())]
@@ -194,10 +194,10 @@ impl Store {
                 self.pull(source, remote, digest, &tell, blob)
             }
             (Source::Stack(stack), Look::Stack(_)) => self.stack(source, stack, &tell, blob),
-            (Source::Bundle(bundled), Look::Bundle(archive)) => {
+            (Source::Bundle(bundled), Look::Bundle(made)) => {
                 // Its layers are of what it was.
-                if archive.fingerprint() != bundled.fingerprint {
-                    return Err(ImportError::Changed { path: archive.path.clone() });
+                if made.fingerprint != bundled.fingerprint {
+                    return Err(ImportError::Changed { path: bundled.path.clone() });
                 }
                 self.stack(source, &bundled.stack, &tell, blob)
             }

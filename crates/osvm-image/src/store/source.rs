@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::disk::Folder;
 use crate::oci::registry::Repository;
 use crate::oci::{self, Access, Limits, Reference, layout};
-use crate::{decompress, files, mcpb};
+use crate::{decompress, files, local, mcpb};
 
 /// What an image is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Source {
     Registry(Remote),
     /// Layers that osvm made itself.
     Stack(Stack),
-    /// An MCPB bundle, of which osvm has made layers.
+    /// An MCPB bundle, a program or a project, of which osvm has made layers.
     Bundle(Bundled),
 }
 
@@ -67,7 +67,7 @@ pub struct Stack {
     pub config: Config,
 }
 
-/// A bundle, and the layers that were made of it as it was then.
+/// A bundle, a program or a project, and the layers that were made of it as it was then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundled {
     pub path: PathBuf,
@@ -87,7 +87,15 @@ pub(super) enum Look {
     /// The image that a reference means.
     Registry(Digest),
     Stack(Vec<Archive>),
-    Bundle(Archive),
+    Bundle(Made),
+}
+
+/// What osvm makes layers of, a file or a folder.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) fingerprint: [u8; 32],
+    /// In seconds and nanoseconds.
+    last_change: (i64, i64),
 }
 
 #[derive(Debug)]
@@ -105,12 +113,12 @@ impl Source {
         let failed = |source| ImportError::Read { path: path.to_owned(), source };
         let path = fs::canonicalize(path).map_err(failed)?;
         let kind = fs::metadata(&path).map_err(failed)?.file_type();
+        if Bundled::is_at(&path) {
+            return Err(ImportError::Made { path });
+        }
         if kind.is_dir() {
             let is_layout = layout::is_layout(&path).map_err(failed)?;
             return Ok(if is_layout { Self::Layout(path.into()) } else { Self::Folder(path) });
-        }
-        if mcpb::is_bundle(&path) {
-            return Err(ImportError::Bundle { path });
         }
         if kind.is_file() {
             // What can't be read is refused when it is.
@@ -158,7 +166,7 @@ impl Source {
                 let looks = stack.layers.iter().map(|layer| Archive::look(layer));
                 Ok(Look::Stack(looks.collect::<Result<_, _>>()?))
             }
-            Self::Bundle(bundled) => Archive::look(&bundled.path).map(Look::Bundle),
+            Self::Bundle(bundled) => Made::look(&bundled.path).map(Look::Bundle),
         }
     }
 
@@ -192,11 +200,16 @@ impl Local {
 }
 
 impl Bundled {
+    /// Whether what is there is no image until osvm has made layers of it.
+    pub fn is_at(path: &Path) -> bool {
+        mcpb::is_bundle(path) || local::is_server(path)
+    }
+
     /// As it is now, with no layer made yet.
     pub fn at(path: &Path) -> Result<Self, ImportError> {
         let failed = |source| ImportError::Read { path: path.to_owned(), source };
         let path = fs::canonicalize(path).map_err(failed)?;
-        let fingerprint = Archive::look(&path)?.fingerprint();
+        let fingerprint = Made::look(&path)?.fingerprint;
         let (origin, config) = (path.display().to_string(), Config::default());
         Ok(Self { path, fingerprint, stack: Stack { origin, layers: Vec::new(), config } })
     }
@@ -211,6 +224,19 @@ impl Remote {
     fn key(&self) -> String {
         let reference = self.reference.to_string();
         hash(&[b"registry", reference.as_bytes(), self.architecture.as_bytes()])
+    }
+}
+
+impl Made {
+    fn look(path: &Path) -> Result<Self, ImportError> {
+        if path.is_dir() {
+            let folder = Folder::scan(path).map_err(not_a_disk(path))?;
+            let (fingerprint, last_change) = (folder.fingerprint(), folder.last_change());
+            return Ok(Self { fingerprint, last_change });
+        }
+        let file = Archive::look(path)?;
+        let last_change = (file.stat.ctime(), file.stat.ctime_nsec());
+        Ok(Self { fingerprint: file.fingerprint(), last_change })
     }
 }
 
@@ -268,9 +294,8 @@ impl Look {
     pub(super) fn fingerprint(&self) -> String {
         files::hex(&match self {
             Self::Folder(folder) | Self::Layout(folder) => folder.fingerprint(),
-            Self::Cpio(archive) | Self::Tar(archive) | Self::Bundle(archive) => {
-                archive.fingerprint()
-            }
+            Self::Cpio(archive) | Self::Tar(archive) => archive.fingerprint(),
+            Self::Bundle(made) => made.fingerprint,
             Self::Registry(digest) => Sha256::digest(digest.to_string()).into(),
             Self::Stack(layers) => {
                 let prints: Vec<_> = layers.iter().flat_map(Archive::fixed_fingerprint).collect();
@@ -284,7 +309,8 @@ impl Look {
     pub(super) fn is_fresh(&self, now: &Metadata) -> bool {
         let last = match self {
             Self::Folder(folder) | Self::Layout(folder) => folder.last_change(),
-            Self::Cpio(archive) | Self::Tar(archive) | Self::Bundle(archive) => {
+            Self::Bundle(made) => made.last_change,
+            Self::Cpio(archive) | Self::Tar(archive) => {
                 (archive.stat.ctime(), archive.stat.ctime_nsec())
             }
             // Neither changes in place.

@@ -7,6 +7,7 @@ mod daemon;
 mod fake;
 mod images;
 mod import;
+mod local;
 mod osvm;
 mod record;
 mod registry;

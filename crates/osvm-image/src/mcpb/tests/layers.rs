@@ -138,7 +138,7 @@ fn a_bundle_is_no_image_by_itself_whatever_it_is_called() {
     for path in [&scene.path(), &other] {
         assert!(is_bundle(path));
         let refused = Source::at(path).unwrap_err().to_string();
-        assert!(refused.ends_with("a bundle is made into one by `osvm image build`"), "{refused}");
+        assert!(refused.ends_with("it is made into one by `osvm image build`"), "{refused}");
     }
     assert!(!is_bundle(scene.folder.path()));
 }

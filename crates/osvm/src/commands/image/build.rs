@@ -16,6 +16,7 @@ Examples:
   osvm image build ./rootfs
   osvm image build ./saved.tar   # from docker save, or an OCI layout
   osvm image build ./notes.mcpb
+  osvm image build ./my-server   # a program, or a folder with a package.json
   osvm image build npm:@modelcontextprotocol/server-everything
   osvm image build 'pypi:mcp-server-git --with mcp<2'")]
 pub(crate) struct Args {

@@ -1,8 +1,9 @@
-//! What a bundle's manifest and its user say of a server, put together.
+//! What a bundle's manifest and its user say of a server, put together; and how a program or a project starts.
 
 use std::path::Path;
 
 use osvm_daemon::bundles::{self, GUEST, Manifest, Secret, Setting, Start, StartError};
+use osvm_daemon::local;
 use osvm_spec::config::Entry;
 use osvm_spec::{Access, FolderRule, FolderRuleError, SecretRule, SecretRuleError};
 
@@ -30,10 +31,19 @@ pub(super) fn lower(entry: Entry, set: Vec<(String, String)>) -> Result<Lowered,
             let start = manifest.start(&GUEST, &given.open).map_err(|error| refused(&error))?;
             configured(entry, &manifest, start, &mut given)
         }
-        None if set.is_empty() => Ok(Lowered { entry, secrets: Vec::new(), lent: Vec::new() }),
+        None if set.is_empty() => {
+            Ok(Lowered { entry: started(entry)?, secrets: Vec::new(), lent: Vec::new() })
+        }
         None => Err(CliError::usage("--set is for bundles, and the server is none")
             .hint("osvm mcp add NAME --image ./bundle.mcpb --set KEY=VALUE")),
     }
+}
+
+/// The words for a program or a project of this host are its arguments, as a package's are.
+fn started(entry: Entry) -> Result<Entry, CliError> {
+    let Some(path) = entry.image.as_ref().and_then(images::local) else { return Ok(entry) };
+    let command = local::server(path)?.command.into_iter().chain(entry.command).collect();
+    Ok(Entry { command, ..entry })
 }
 
 /// Flags are stronger than the manifest.
