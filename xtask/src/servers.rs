@@ -3,7 +3,8 @@
 //! of CI.
 
 mod catalogue;
-mod table;
+mod outcomes;
+mod page;
 mod trial;
 
 use std::fs;
@@ -13,47 +14,40 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use crate::checkout;
-use catalogue::Catalogue;
-use table::Row;
+use catalogue::{Catalogue, Server};
+use outcomes::Outcomes;
 use trial::Stage;
 
 /// Try the servers of xtask/servers.toml, and write docs/servers.md
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// Only these; the table then goes to standard output
+    /// Only these, also if they were tried before; otherwise all that were not
     names: Vec<String>,
     /// The command under trial
     #[arg(long, default_value = "target/release/osvm")]
     program: PathBuf,
-    /// Where images and base layers are kept; a new folder when absent
+    /// Where images, base layers and what was seen are kept
     #[arg(long)]
-    home: Option<PathBuf>,
+    home: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let catalogue = Catalogue::read(&checkout().join("xtask/servers.toml"))?;
-    let stage = Stage::new(&args.program, args.home.as_deref())?;
-    let chosen: Vec<_> =
-        catalogue.servers.iter().filter(|server| args.wants(&server.name)).collect();
-    ensure!(!chosen.is_empty(), "no server of xtask/servers.toml has such a name");
-    let mut rows = Vec::new();
+    let stage = Stage::new(&args.program, &args.home)?;
+    let mut outcomes = Outcomes::of(&args.home)?;
+    let is_chosen = |server: &&Server| match &args.names[..] {
+        [] => !outcomes.has(&server.name),
+        names => names.contains(&server.name),
+    };
+    let chosen: Vec<_> = catalogue.servers.iter().filter(is_chosen).collect();
+    ensure!(args.names.is_empty() || !chosen.is_empty(), "xtask/servers.toml has none of these");
     for server in chosen {
         eprintln!("{}: {}", server.name, server.command_line());
-        let row = Row::of(server, stage.attempt(server));
-        eprintln!("{}", row.line());
-        rows.push(row);
+        let outcome = stage.attempt(server);
+        eprintln!("{}", page::row(server, &outcome));
+        outcomes.keep(&server.name, outcome)?;
     }
-    let text = table::page(&rows, &stage.about()?);
-    if !args.names.is_empty() {
-        println!("{text}");
-        return Ok(());
-    }
-    let page = checkout().join("docs/servers.md");
-    fs::write(&page, text).with_context(|| format!("write {}", page.display()))
-}
-
-impl Args {
-    fn wants(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|one| one == name)
-    }
+    let path = checkout().join("docs/servers.md");
+    let text = page::text(&catalogue, &outcomes, &stage.about()?);
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }

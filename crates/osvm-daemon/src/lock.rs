@@ -16,6 +16,9 @@ use crate::text_file::{TextFile, TextFileError};
 /// Tools by their names.
 pub type Tools = BTreeMap<String, Definition>;
 
+/// Most bytes of one server's tools: a stranger's listing must not fill the file that all servers share.
+const MOST_OF_ONE: usize = 2 << 20;
+
 /// Read again only when it has changed: it is asked at each start of a server.
 #[derive(Debug)]
 pub struct LockFile {
@@ -41,6 +44,8 @@ pub enum ToolsError {
     Definition(#[from] DefinitionError),
     #[error("two tools are called {0:?}")]
     Twice(String),
+    #[error("they take more than {} MiB", MOST_OF_ONE >> 20)]
+    TooLong,
 }
 
 impl LockFile {
@@ -74,7 +79,10 @@ impl LockFile {
         self.file.edit(|text| {
             let mut lock = self.parse(text)?;
             change(&mut lock);
-            Ok(lock.to_text())
+            let text = lock.to_text();
+            // What could not be read again is not written.
+            self.parse(&text)?;
+            Ok(text)
         })
     }
 
@@ -94,12 +102,60 @@ fn looks(path: &Path) -> Option<Looks> {
 
 /// By their names, out of a listing's elements.
 pub fn tools<'a>(listed: impl IntoIterator<Item = &'a str>) -> Result<Tools, ToolsError> {
-    let mut tools = Tools::new();
+    let (mut tools, mut bytes) = (Tools::new(), 0);
     for text in listed {
+        bytes += text.len();
+        if bytes > MOST_OF_ONE {
+            return Err(ToolsError::TooLong);
+        }
         let tool = Definition::parse(text)?;
         if let Some(twice) = tools.insert(tool.name().to_owned(), tool) {
             return Err(ToolsError::Twice(twice.name().to_owned()));
         }
     }
     Ok(tools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_that_is_too_long_or_ambiguous_is_no_listing() {
+        let tool = |name: &str, size: usize| {
+            format!(r#"{{"name":"{name}","description":"{}"}}"#, "x".repeat(size))
+        };
+        let (small, large) = (tool("a", 9), tool("b", MOST_OF_ONE));
+        assert_eq!(tools([small.as_str()]).unwrap().len(), 1);
+        let both = tools([small.as_str(), &large]);
+        assert!(matches!(both, Err(ToolsError::TooLong)));
+        let twice = tools([small.as_str(), &small]);
+        assert!(matches!(twice, Err(ToolsError::Twice(name)) if name == "a"));
+        assert!(matches!(tools(["{}"]), Err(ToolsError::Definition(_))));
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_has_changed_and_not_written_so_that_it_can_not_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().to_owned(), folder.path().to_owned());
+        let (mine, other) = (LockFile::of(&home), LockFile::of(&home));
+        let name: ServerName = "a".parse().unwrap();
+        let locked = |integrity: &str| {
+            let image = osvm_spec::Digest::of_hex(&"0".repeat(64)).unwrap();
+            let pin = osvm_spec::lock::Pin {
+                name: "npm:a".to_owned(),
+                version: "1".to_owned(),
+                integrity: integrity.to_owned(),
+            };
+            let (packages, tools) = ([pin].into(), osvm_spec::lock::Tools::Pending);
+            Locked { image, origin: "x".to_owned(), packages, tools }
+        };
+        assert!(mine.of_server(&name).unwrap().is_none());
+        other.edit(|lock| drop(lock.servers.insert(name.clone(), locked("sha512-x")))).unwrap();
+        assert_eq!(mine.of_server(&name).unwrap(), Some(locked("sha512-x")));
+
+        let refused = other.edit(|lock| drop(lock.servers.insert(name.clone(), locked("a b"))));
+        assert!(matches!(refused, Err(LockFileError::Content { .. })));
+        assert_eq!(other.of_server(&name).unwrap(), Some(locked("sha512-x")));
+    }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::catalogue::Server;
+use super::outcomes::Outcome;
 
 /// Where all of them are tried.
 pub(super) struct Stage {
@@ -19,42 +20,18 @@ pub(super) struct Stage {
     home: PathBuf,
     runtime: TempDir,
     work: TempDir,
-    _home: Option<TempDir>,
 }
-
-/// What one has shown.
-#[derive(Debug, Default)]
-pub(super) struct Shown {
-    /// Its image made, and started once.
-    pub(super) add: Option<Duration>,
-    pub(super) start: Option<Duration>,
-    pub(super) call: Option<Duration>,
-    pub(super) tools: Option<usize>,
-    /// In MiB.
-    pub(super) memory: Option<u64>,
-    pub(super) disk: Option<u64>,
-}
-
-/// How far it came, and what ended it early.
-pub(super) type Attempt = (Shown, Result<()>);
 
 /// A program that ends when this is dropped, with all that it has started.
 struct Serving(Child);
 
 impl Stage {
-    pub(super) fn new(program: &Path, home: Option<&Path>) -> Result<Self> {
+    pub(super) fn new(program: &Path, home: &Path) -> Result<Self> {
         let program =
             fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
-        let temporary =
-            |what| tempfile::Builder::new().prefix(what).tempdir().context("make a folder");
-        let own = home.is_none().then(|| temporary("osvm-servers-")).transpose()?;
-        let home = match (home, &own) {
-            (Some(home), _) => std::path::absolute(home)?,
-            (None, Some(own)) => own.path().to_owned(),
-            (None, None) => bail!("there is no home"),
-        };
+        let temporary = |what| tempfile::Builder::new().prefix(what).tempdir();
         let (runtime, work) = (temporary("osvm-vms-")?, temporary("osvm-work-")?);
-        let stage = Self { program, home, runtime, work, _home: own };
+        let stage = Self { program, home: std::path::absolute(home)?, runtime, work };
         stage.fill_work()?;
         stage.osvm(&["setup"])?;
         Ok(stage)
@@ -68,19 +45,19 @@ impl Stage {
         Ok(())
     }
 
-    pub(super) fn attempt(&self, server: &Server) -> Attempt {
-        let mut shown = Shown::default();
-        let ended = self.go(server, &mut shown);
+    pub(super) fn attempt(&self, server: &Server) -> Outcome {
+        let mut outcome = Outcome::default();
+        let ended = self.go(server, &mut outcome);
         for args in
             [&["mcp", "microvm", "stop", &server.name][..], &["mcp", "remove", &server.name]]
         {
             // There may be none.
             let _ = self.command(args).output();
         }
-        (shown, ended)
+        Outcome { failure: ended.err().map(|error| format!("{error:#}")), ..outcome }
     }
 
-    fn go(&self, server: &Server, shown: &mut Shown) -> Result<()> {
+    fn go(&self, server: &Server, outcome: &mut Outcome) -> Result<()> {
         let made = tempfile::tempdir()?;
         if let Some(script) = &server.prepare {
             run(Command::new("bash").args(["-ec", script]).current_dir(made.path()))
@@ -96,16 +73,16 @@ impl Stage {
         let words: Vec<_> = words.collect();
         let mut add = vec!["mcp", "add", name, "--memory", "512"];
         add.extend(words.iter().map(String::as_str));
-        shown.add = Some(timed(|| self.osvm(&add))?.1);
-        shown.disk = self.disk(name)?;
+        outcome.add = Some(timed(|| self.osvm(&add))?.1);
+        outcome.disk = self.disk(name)?;
         let _ = self.command(&["mcp", "microvm", "stop", name]).output();
         let (listed, start) = timed(|| self.osvm(&["mcp", "tools", name, "--json"]))?;
-        shown.start = Some(start);
-        shown.tools = serde_json::from_str::<Value>(&listed)?.as_array().map(Vec::len);
-        shown.memory = self.memory(name)?;
+        outcome.start = Some(start);
+        outcome.tools = serde_json::from_str::<Value>(&listed)?.as_array().map(Vec::len);
+        outcome.memory = self.memory(name)?;
         let (answer, call) =
             timed(|| self.osvm(&["mcp", "call", name, &server.tool, &server.arguments]))?;
-        shown.call = Some(call);
+        outcome.call = Some(call);
         ensure!(answer.contains(&server.answer), "{} answered {answer:?}", server.tool);
         Ok(())
     }
