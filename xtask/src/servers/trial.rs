@@ -71,7 +71,10 @@ impl Stage {
         let words =
             server.add.iter().map(|word| word.replace("{work}", &work).replace("{made}", &made));
         let words: Vec<_> = words.collect();
-        let mut add = vec!["mcp", "add", name, "--memory", "512"];
+        let mut add = vec!["mcp", "add", name];
+        if !words.iter().any(|word| word == "--memory") {
+            add.extend(["--memory", "512"]);
+        }
         add.extend(words.iter().map(String::as_str));
         outcome.add = Some(timed(|| self.osvm(&add))?.1);
         outcome.disk = self.disk(name)?;
@@ -157,7 +160,8 @@ impl Drop for Serving {
 fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().context("start a program")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", said.trim());
+    let shown = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{} {}", said.trim(), shown.trim());
     Ok(String::from_utf8(output.stdout)?)
 }
 
