@@ -1,4 +1,5 @@
-//! Images of packages and bundles. They are installed in microVMs: what strangers' install scripts do, they do there.
+//! Images of packages and bundles. They are installed in microVMs: what strangers' install scripts do, they do
+//! there.
 //!
 //! ```text
 //! distribution's packages ── unpacked, not run ──> runtime layer, build layer
@@ -9,8 +10,8 @@
 //! runtime + node + project ─ packed, not run ────> image
 //! ```
 //!
-//! All but the last four are made once, for all packages. A program of this host is packed as a project is. A bundle whose dependencies uv installs has a layer more,
-//! made in a VM as a package's is.
+//! All but the last four are made once, for all packages. A program of this host is packed as a project is. A bundle
+//! whose dependencies uv installs has a layer more, made in a VM as a package's is.
 
 mod bundle;
 mod registries;

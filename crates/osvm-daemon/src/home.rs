@@ -67,11 +67,6 @@ impl Home {
         self.root.join("images")
     }
 
-    /// Values of secrets: one folder a server, one file inside it a variable.
-    pub fn secrets(&self) -> PathBuf {
-        self.root.join("secrets")
-    }
-
     /// Assembled initramfs files, by content.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")

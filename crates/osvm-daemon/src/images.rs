@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::Home;
 use crate::api::{ApiError, ErrorKind};
+use crate::local::is_server;
 use crate::lock::{LockFile, LockFileError};
 
 pub struct Images {
@@ -195,13 +196,19 @@ impl Images {
         self.last(image).filter(|digest| self.store.inspect(digest).is_ok())
     }
 
-    /// The image that the user has accepted of a server, if it is here and whole.
+    /// The image that the user has accepted of a server, if it is here and whole. Nothing for a program or a project of
+    /// the user's own: that is wanted as it is now, and is held against what was accepted.
     pub fn accepted(
         &self,
         lock: &LockFile,
         server: &Server,
     ) -> Result<Option<Digest>, LockFileError> {
-        let locked = if server.locked { lock.of_server(&server.name)? } else { None };
+        let is_own =
+            |image: &ImageRef| matches!(image, ImageRef::Path(path) if is_server(path.as_ref()));
+        if !server.locked || server.image.as_ref().is_some_and(is_own) {
+            return Ok(None);
+        }
+        let locked = lock.of_server(&server.name)?;
         let image = locked.map(|locked| locked.image);
         Ok(image.filter(|digest| self.store.inspect(digest).is_ok()))
     }

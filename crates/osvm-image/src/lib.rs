@@ -17,6 +17,7 @@ pub mod cpio;
 pub mod debian;
 mod decompress;
 pub mod disk;
+mod entry;
 mod files;
 #[doc(hidden)]
 pub mod fuzz;

@@ -67,10 +67,6 @@ pub(crate) fn local(image: &ImageRef) -> Option<&Path> {
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
     let config = ConfigFile::open()?.read()?;
     match environment::resolve(&config, name, over)? {
-        // The user's own is wanted as it is now.
-        Ok(server) if server.image.as_ref().is_some_and(|image| local(image).is_some()) => {
-            ensure_image(server.image.as_ref())
-        }
         Ok(server) => {
             // The one that was accepted will do, whatever its reference stands for by now.
             let images = Images::open(&environment::home()?)?;

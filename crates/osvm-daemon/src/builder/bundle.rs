@@ -27,8 +27,8 @@ struct Unpacked {
 }
 
 impl Builder {
-    /// The image of the bundle, the program or the project at `path`. One that is there already will do while the file looks as it did then, unless
-    /// it is wanted `anew`.
+    /// The image of the bundle, the program or the project at `path`. One that is there already will do while the file
+    /// looks as it did then, unless it is wanted `anew`.
     pub async fn bundle(&self, path: &Path, anew: bool) -> Result<Digest, ApiError> {
         let bundled = Bundled::at(path).map_err(|error| ApiError::failed(&error))?;
         let source = Source::Bundle(bundled.clone());

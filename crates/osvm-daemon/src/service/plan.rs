@@ -11,7 +11,6 @@ use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
 use crate::home::Home;
 use crate::images::is_made;
-use crate::local;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
@@ -103,14 +102,8 @@ impl Daemon {
             Some(ImageRef::Digest(digest)) => return Ok(Rootfs::Image(digest.clone())),
             Some(image) => image,
         };
-        let accepted = match image {
-            // Its user's own, who wants it as it is now: held against what was accepted, it may be refused.
-            ImageRef::Path(path) if local::is_server(path.as_ref()) => None,
-            _ => {
-                let accepted = self.images.accepted(&self.greeter.0.lock, server);
-                accepted.map_err(|error| ApiError::failed(&error))?
-            }
-        };
+        let accepted = self.images.accepted(&self.greeter.0.lock, server);
+        let accepted = accepted.map_err(|error| ApiError::failed(&error))?;
         accepted.or_else(|| self.images.of(image)).map(Rootfs::Image).ok_or_else(|| {
             let message = format!("image {image} has not been made here");
             let words = osvm_spec::command::join(&[image.to_string()]);

@@ -278,6 +278,16 @@ async fn a_launch_that_nobody_waits_for_is_undone() {
 }
 
 #[tokio::test]
+async fn an_image_that_is_not_admitted_starts_no_vmm() {
+    let trial = Trial::new().await;
+    let mut plan = trial.plan("a");
+    plan.locked = Some(plan.name.clone());
+    let cause = trial.fleet.ensure(plan).await.err().unwrap();
+    assert_eq!((cause.kind, cause.message.as_str()), (CauseKind::Refused, "a is another"));
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
 async fn a_vmm_that_does_not_start_says_why() {
     let trial = Trial::new().await;
     trial.fake.inject(Fault::StartFails("no room".to_owned()));

@@ -8,10 +8,11 @@ use std::process::{ChildStdout, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tar::{Entry, EntryType, Header};
+use tar::{Entry, EntryType};
 
 use super::apt::{self, Package};
 use super::{DebianError, unwanted};
+use crate::entry::header;
 use crate::files;
 
 /// Names in the root are relative: `usr/bin/env`.
@@ -201,18 +202,6 @@ impl Tree {
         let content = self.read(at, size)?;
         archive.append_data(&mut header(EntryType::Regular, mode, size), name, content)
     }
-}
-
-/// The owner is root and the time zero.
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header
 }
 
 /// Where a name of a package lies: below `usr` if it is in a folder that is merged.

@@ -5,10 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 use walkdir::WalkDir;
 
 use super::{Kind, LocalError, PROJECT, Server};
+use crate::entry::header;
 use crate::mcpb::append_python;
 
 /// The history of a project is no part of its server.
@@ -71,18 +72,6 @@ fn file(
 fn link(archive: &mut Builder<impl Write>, from: &Path, target: &Path) -> io::Result<()> {
     let to = std::fs::read_link(from)?;
     archive.append_link(&mut header(EntryType::Symlink, 0o777, 0), target, to)
-}
-
-/// Owner and time are the same wherever it was written.
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> LocalError {

@@ -5,9 +5,10 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tar::{Builder, EntryType, Header, HeaderMode};
+use tar::{Builder, EntryType, HeaderMode};
 
 use super::{Bundle, BundleError, Guest, Kind, Manifest};
+use crate::entry::header;
 
 /// Where a bundle lies in the guest, and the home that the distribution's layer has.
 pub const GUEST: Guest<'static> = Guest { bundle: "/mcpb", home: "/work" };
@@ -53,12 +54,5 @@ fn write(kind: Kind, folder: &Path, out: &mut impl Write) -> io::Result<()> {
 /// Gives Python the name that the distribution has none of.
 pub(crate) fn append_python(archive: &mut Builder<impl Write>) -> io::Result<()> {
     let (link, target) = PYTHON;
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Symlink);
-    header.set_mode(0o777);
-    header.set_size(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    archive.append_link(&mut header, link, target)
+    archive.append_link(&mut header(EntryType::Symlink, 0o777, 0), link, target)
 }
