@@ -164,7 +164,10 @@ fn a_disk_that_is_full_is_told_and_nothing_half_made_is_used_by_the_next_try() {
     );
     osvm.run(&add).expect(1).says(&["No space left on device"]);
     assert!(!osvm.ok(&["mcp", "list"]).contains("greeting"));
+    // It goes on with what was installed.
+    drop(registry);
     in_the_world("mount -o remount,size=4g $0");
     osvm.ok(&add);
+    assert_eq!(layers_of_packages(&osvm), 0);
     assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
 }

@@ -13,71 +13,100 @@
 //! All but the last four are made once, for all packages. A program of this host is packed as a project is. A bundle
 //! whose dependencies uv installs has a layer more, made in a VM as a package's is.
 
+mod base;
 mod bundle;
 mod registries;
+mod times;
 mod work;
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use osvm_image::builder::{INSTALL, InstallRequest, Installed, Part, TOOLBOX, ToolboxRequest};
+use osvm_image::builder::{INSTALL, InstallRequest, Installed, Part};
 use osvm_image::store::Hold;
-use osvm_image::{Config, Progress, Source, Stack, Store, debian};
+use osvm_image::{Config, Progress, Source, Stack, Store};
 use osvm_spec::Digest;
 use osvm_spec::packages::{Ecosystem, Install};
 
-use crate::Home;
 use crate::api::ApiError;
 use crate::client::Client;
-use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
+use crate::images::sources;
+use crate::{Home, Host};
+use base::Base;
 pub use registries::{Files, Registries, Variables};
+use times::Times;
 use work::Work;
 
-/// Hears what is being done, for people.
-pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+/// What people who wait for an image hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    /// What is being done.
+    Step(&'a str),
+    /// How long all of it takes, as far as that is known.
+    Expected(Duration),
+}
+
+pub type Say = Arc<dyn Fn(News<'_>) + Send + Sync>;
 
 /// Makes images of packages, with the daemon's VMs.
 pub struct Builder {
     client: Client,
     store: Store,
     registries: Registries,
+    times: Times,
     say: Say,
+    anew: bool,
+    /// Whether newer packages of the distribution were asked for in vain.
+    outdated: AtomicBool,
 }
 
-/// Changes whenever layers that older versions have made are of no use.
-const RECIPE: &str = "1";
 /// How long packages' own scripts and builds may take.
 const SCRIPT_SECONDS: u32 = 45 * 60;
+/// A layer that became no image, such as for a full disk, is used by the next try for that long.
+const SPARE: Duration = Duration::from_secs(60 * 60);
 
 impl Builder {
     pub fn new(
         home: &Home,
+        host: &Host,
         client: Client,
         registries: Registries,
         say: Say,
     ) -> Result<Self, ApiError> {
         let store = Store::open(&home.images()).map_err(|error| ApiError::failed(&error))?;
-        Ok(Self { client, store, registries, say })
+        let times = Times::of(home, host.is_emulated());
+        let outdated = AtomicBool::new(false);
+        Ok(Self { client, store, registries, times, say, anew: false, outdated })
     }
 
-    /// The package's image. One that is there already will do, unless it is wanted `anew`.
-    pub async fn build(&self, install: &Install, anew: bool) -> Result<Digest, ApiError> {
+    /// Images that are there already will not do any more.
+    pub fn anew(self, anew: bool) -> Self {
+        Self { anew, ..self }
+    }
+
+    /// The package's image.
+    pub async fn build(&self, install: &Install) -> Result<Digest, ApiError> {
         let source = Source::Stack(sources::package(install));
         let before = self.store.last(&source);
         let hold = self.hold(&format!("package-{}", source.key())).await?;
         // Whoever held it meanwhile may have built it.
         if let Some(digest) = self.store.last(&source)
-            && (!anew || before.as_ref() != Some(&digest))
+            && (!self.anew || before.as_ref() != Some(&digest))
             && self.store.inspect(&digest).is_ok()
         {
             return Ok(digest);
         }
-        let installed = self.install(install, &hold).await?;
-        (self.say)("writing the disk");
-        let own = match install.ecosystem {
-            Ecosystem::Npm => Part::Node,
-            Ecosystem::PyPi => Part::Bytecode,
+        let (own, part) = match install.ecosystem {
+            Ecosystem::Npm => (Part::Node, "npm"),
+            Ecosystem::PyPi => (Part::Bytecode, "pypi"),
         };
+        let spare = !self.anew && hold.age().is_some_and(|age| age < SPARE);
+        let installed = match spare {
+            true => installed(&hold)?,
+            false => self.install(install, part, &hold).await?,
+        };
+        self.tell("writing the disk");
         let layers = self.layers_below(own).await?;
         let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -89,16 +118,16 @@ impl Builder {
         Ok(digest)
     }
 
-    /// What a server's own layer is put on.
-    async fn layers_below(&self, own: Part) -> Result<Vec<PathBuf>, ApiError> {
-        let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
-        Ok(vec![runtime, self.toolbox(own).await?])
-    }
-
     /// Installs it into the layer that is held.
-    async fn install(&self, install: &Install, hold: &Hold) -> Result<Installed, ApiError> {
+    async fn install(
+        &self,
+        install: &Install,
+        part: &'static str,
+        hold: &Hold,
+    ) -> Result<Installed, ApiError> {
+        self.expect(part);
         let image = self.workshop().await?;
-        (self.say)(&format!("installing {install}"));
+        self.tell(&format!("installing {install}"));
         let registries = self.registries.for_scripts();
         let request = InstallRequest::new(install, registries, SCRIPT_SECONDS);
         let request = match self.registries.npmrc() {
@@ -106,68 +135,27 @@ impl Builder {
             None => request,
         };
         let work = Work { image, script: INSTALL, hosts: self.registries.hosts()? };
-        work.run(&self.client, &request, hold, &self.say).await?;
-        Installed::of(hold.path()).map_err(|error| ApiError::failed(&error))
+        self.times.timed(part, work.run(&self.client, &request, hold, &self.say)).await?;
+        installed(hold)
     }
 
-    /// The image in which packages are installed.
-    async fn workshop(&self) -> Result<Digest, ApiError> {
-        let layers = vec![
-            self.distribution("build", [debian::RUNTIME, debian::BUILD].concat()).await?,
-            self.toolbox(Part::Node).await?,
-            self.toolbox(Part::Installers).await?,
-            self.toolbox(Part::Bytecode).await?,
-        ];
-        self.own_image(INSTALLS_HERE, layers).await
-    }
-
-    async fn own_image(&self, origin: &str, layers: Vec<PathBuf>) -> Result<Digest, ApiError> {
-        self.import(Source::Stack(Stack { layers, ..sources::stack(origin) })).await
-    }
-
-    /// Files of packages of the distribution.
-    async fn distribution(
-        &self,
-        what: &str,
-        packages: Vec<&'static str>,
-    ) -> Result<PathBuf, ApiError> {
-        let hold = self.hold(&format!("debian-{what}-{RECIPE}")).await?;
-        let path = hold.path().to_owned();
-        if path.exists() {
-            return Ok(path);
+    /// Says how long it takes to make this, and what it needs that is not here.
+    fn expect(&self, part: &'static str) {
+        let parts = self.missing().map(Base::name).chain([part]);
+        if let Some(expected) = self.times.expected(parts) {
+            (self.say)(News::Expected(expected));
         }
-        let (say, what) = (Arc::clone(&self.say), what.to_owned());
-        self.blocking(move |_| {
-            let mut say = |step: &str| say(&format!("base image ({what}): {step}"));
-            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
-            let made = debian::layer(&packages, &work, hold.path(), &mut say);
-            made.map_err(|error| ApiError::failed(&error))?;
-            hold.forget_downloads().map_err(|error| ApiError::failed(&error))
-        })
-        .await?;
-        Ok(path)
     }
 
-    /// Programs that the distribution has too old, or not at all.
-    async fn toolbox(&self, part: Part) -> Result<PathBuf, ApiError> {
-        let hold = self.hold(&format!("toolbox-{}-{RECIPE}", name(part))).await?;
-        let path = hold.path().to_owned();
-        if !path.exists() {
-            let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
-            let image = self.own_image(TOOLS_HERE, vec![runtime]).await?;
-            let (arch, registries) = (std::env::consts::ARCH, self.registries.for_scripts());
-            let request = ToolboxRequest { part, arch, registries };
-            let work = Work { image, script: TOOLBOX, hosts: self.registries.hosts()? };
-            work.run(&self.client, &request, &hold, &self.say).await?;
-        }
-        Ok(path)
+    fn tell(&self, step: &str) {
+        (self.say)(News::Step(step));
     }
 
     async fn import(&self, source: Source) -> Result<Digest, ApiError> {
         let say = Arc::clone(&self.say);
         let mut tell = move |step| {
             if step == Progress::Waiting {
-                say("waiting for another build of it");
+                say(News::Step("waiting for another build of it"));
             }
         };
         let mut imported = move |store: &Store| store.import(&source, &mut tell);
@@ -179,7 +167,7 @@ impl Builder {
 
     async fn hold(&self, name: &str) -> Result<Hold, ApiError> {
         let (name, say) = (name.to_owned(), Arc::clone(&self.say));
-        let waiting = move || say("waiting for another build");
+        let waiting = move || say(News::Step("waiting for another build"));
         self.blocking(move |store| {
             store.hold(&name, waiting).map_err(|error| ApiError::failed(&error))
         })
@@ -196,10 +184,6 @@ impl Builder {
     }
 }
 
-fn name(part: Part) -> &'static str {
-    match part {
-        Part::Node => "node",
-        Part::Installers => "installers",
-        Part::Bytecode => "bytecode",
-    }
+fn installed(hold: &Hold) -> Result<Installed, ApiError> {
+    Installed::of(hold.path()).map_err(|error| ApiError::failed(&error))
 }

@@ -72,6 +72,11 @@ impl Home {
         self.root.join("cache")
     }
 
+    /// How long parts of builds took here.
+    pub fn build_times(&self) -> PathBuf {
+        self.cache().join("build-times.json")
+    }
+
     /// Logs of VMs that have stopped: one folder a server, one inside it a VM.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

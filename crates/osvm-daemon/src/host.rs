@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use osvm_fleet::drivers::{HostFacts, Jail, Programs};
+use osvm_fleet::drivers::{HostFacts, Jail, Kvm, Programs};
 
 /// The host as the front door sees it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,11 @@ pub struct Host {
 impl Host {
     pub(crate) fn facts(&self) -> HostFacts {
         HostFacts { cpuinfo: self.proc.join("cpuinfo"), kvm: self.kvm.clone() }
+    }
+
+    /// Whether VMs run without KVM.
+    pub(crate) fn is_emulated(&self) -> bool {
+        self.facts().kvm() != Kvm::Usable
     }
 
     pub(crate) async fn jail(&self) -> Jail {

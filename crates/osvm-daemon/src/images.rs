@@ -54,7 +54,18 @@ pub struct Users(BTreeMap<Digest, Vec<String>>);
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct Pruned {
     pub images: Vec<Digest>,
+    /// What images are made from, and what was left of some that were not made.
+    pub layers: Vec<String>,
     pub bytes: u64,
+}
+
+/// Of which layers nothing shall stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// Those that became no image.
+    LeftOver,
+    /// Also those that the next images would be made from.
+    All,
 }
 
 #[derive(Debug, Error)]
@@ -151,21 +162,28 @@ impl Images {
     }
 
     /// What [`prune`](Self::prune) would remove.
-    pub fn unused(&self, users: &Users) -> Result<Pruned, ImagesError> {
-        let others = self.store.others(&users.0.keys().cloned().collect())?;
-        let bytes = others.iter().map(|(_, bytes)| bytes).sum();
-        Ok(Pruned { images: others.into_iter().map(|(digest, _)| digest).collect(), bytes })
+    pub fn unused(&self, users: &Users, with: Layers) -> Result<Pruned, ImagesError> {
+        let images = self.store.others(&users.0.keys().cloned().collect())?;
+        let mut layers = self.store.layers()?;
+        layers.retain(|(name, _)| with == Layers::All || !name.starts_with(sources::BASE));
+        let bytes = images.iter().map(|(_, bytes)| bytes).sum::<u64>()
+            + layers.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let images = images.into_iter().map(|(digest, _)| digest).collect();
+        Ok(Pruned { images, layers: layers.into_iter().map(|(name, _)| name).collect(), bytes })
     }
 
-    /// Removes images that nobody uses, and what imports that were given up have left.
-    pub fn prune(&self, users: &Users) -> Result<Pruned, ImagesError> {
-        let mut pruned = self.unused(users)?;
+    /// Removes images that nobody uses, and what builds and imports that were given up have left.
+    pub fn prune(&self, users: &Users, with: Layers) -> Result<Pruned, ImagesError> {
+        let mut pruned = self.unused(users, with)?;
         for digest in &pruned.images {
             match self.store.remove(digest) {
                 // Somebody else was faster.
                 Err(StoreError::NotFound(_)) => {}
                 removed => removed?,
             }
+        }
+        for name in &pruned.layers {
+            self.store.remove_layer(name)?;
         }
         pruned.bytes += self.store.sweep()?;
         Ok(pruned)

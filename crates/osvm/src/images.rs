@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use osvm_daemon::api::ApiError;
-use osvm_daemon::builder::{Builder, Say};
+use osvm_daemon::builder::{Builder, News, Say};
 use osvm_daemon::bundles::is_bundle;
 use osvm_daemon::images::{Images, Step, is_made};
 use osvm_daemon::local::is_server;
@@ -14,7 +14,7 @@ use osvm_spec::{Config, Digest, ImageRef, Overrides, Reference, Server, ServerNa
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::output::size;
-use crate::progress::Progress;
+use crate::progress::{Pace, Progress, span};
 use crate::{acceptance, daemon, environment};
 
 /// What a flag says; its paths are seen from the current folder.
@@ -120,13 +120,13 @@ pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Dige
     match image {
         ImageRef::Path(path) if is_made(path.as_ref()) => {
             let path = PathBuf::from(path);
-            with_builder(image, async move |builder| builder.bundle(&path, anew).await)
+            with_builder(image, anew, async move |builder| builder.bundle(&path).await)
         }
         ImageRef::Path(path) => build(images, path),
         ImageRef::Registry(reference) => pull(images, reference),
         ImageRef::Package(install) => {
             let install = install.clone();
-            with_builder(image, async move |builder| builder.build(&install, anew).await)
+            with_builder(image, anew, async move |builder| builder.build(&install).await)
         }
         ImageRef::Digest(digest) => Ok(images.find(&digest.to_string())?),
     }
@@ -134,36 +134,54 @@ pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Dige
 
 fn build(images: &Images, path: &str) -> Result<Digest, CliError> {
     let what = format!("building the image of {path}");
-    let progress = Progress::start(what.clone());
-    Ok(images.build(path.as_ref(), |step| progress.say(format!("{what}: {}", text(step))))?)
+    let tell = teller(what);
+    Ok(images.build(path.as_ref(), tell)?)
 }
 
 fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
     let what = format!("pulling {reference}");
-    let progress = Progress::start(what.clone());
-    let access = environment::registries::of_images();
-    Ok(images.pull(reference, access, |step| progress.say(format!("{what}: {}", text(step))))?)
+    let tell = teller(what);
+    Ok(images.pull(reference, environment::registries::of_images(), tell)?)
 }
 
 fn with_builder(
     image: &ImageRef,
+    anew: bool,
     build: impl AsyncFnOnce(Builder) -> Result<Digest, ApiError>,
 ) -> Result<Digest, CliError> {
-    let (home, registries) = (environment::home()?, environment::registries::of_packages());
+    let (home, host) = (environment::home()?, environment::host());
+    let registries = environment::registries::of_packages();
     let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
-    let say: Say = Arc::new(move |step: &str| shown.say(step));
-    daemon::with(
-        async move |client| Ok(build(Builder::new(&home, client, registries, say)?).await?),
-    )
+    let say: Say = Arc::new(move |news| match news {
+        News::Step(step) => shown.say(step),
+        News::Expected(all) => shown.expect(all),
+    });
+    daemon::with(async move |client| {
+        let builder = Builder::new(&home, &host, client, registries, say)?.anew(anew);
+        Ok(build(builder).await?)
+    })
 }
 
-fn text(step: Step) -> String {
+/// Shows the steps of what is done until it is dropped.
+fn teller(what: String) -> impl FnMut(Step) {
+    let progress = Progress::start(what.clone());
+    let mut pace = Pace::default();
+    move |step| progress.say(format!("{what}: {}", text(step, &mut pace)))
+}
+
+fn text(step: Step, pace: &mut Pace) -> String {
+    let mut left = |done, total| match pace.left(done, total) {
+        Some(left) => format!(", about {} left", span(left)),
+        None => String::new(),
+    };
     match step {
         Step::Waiting => "waiting for another build of it".to_owned(),
-        Step::Pulling { done, total } => format!("pulled {} of {}", size(done), size(total)),
+        Step::Pulling { done, total } => {
+            format!("pulled {} of {}{}", size(done), size(total), left(done, total))
+        }
         Step::Unpacking { done, total: Some(total) } => {
-            format!("unpacked {} of {}", size(done), size(total))
+            format!("unpacked {} of {}{}", size(done), size(total), left(done, total))
         }
         Step::Unpacking { done, total: None } => format!("unpacked {}", size(done)),
         Step::Building => "writing the disk".to_owned(),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use osvm_image::builder::{BUNDLE, BundleRequest, MAX_BUNDLE};
 use osvm_image::store::Hold;
-use osvm_image::{Bundled, Config, Source, Stack, debian};
+use osvm_image::{Bundled, Config, Source, Stack};
 use osvm_spec::Digest;
 
-use super::{Builder, Part, SCRIPT_SECONDS, Work};
+use super::{Base, Builder, Part, SCRIPT_SECONDS, Work};
 use crate::api::{ApiError, ErrorKind};
 use crate::bundles::{self, GUEST, Kind, Manifest};
 use crate::local;
@@ -28,15 +28,15 @@ struct Unpacked {
 
 impl Builder {
     /// The image of the bundle, the program or the project at `path`. One that is there already will do while the file
-    /// looks as it did then, unless it is wanted `anew`.
-    pub async fn bundle(&self, path: &Path, anew: bool) -> Result<Digest, ApiError> {
+    /// looks as it did then.
+    pub async fn bundle(&self, path: &Path) -> Result<Digest, ApiError> {
         let bundled = Bundled::at(path).map_err(|error| ApiError::failed(&error))?;
         let source = Source::Bundle(bundled.clone());
         let before = self.store.current(&source);
         let hold = self.hold(&format!("bundle-{}", source.key())).await?;
         // Whoever held it meanwhile may have built it.
         if let Some(digest) = self.store.current(&source)
-            && (!anew || before.as_ref() != Some(&digest))
+            && (!self.anew || before.as_ref() != Some(&digest))
         {
             return Ok(digest);
         }
@@ -67,14 +67,14 @@ impl Builder {
                 .await?;
             layers.push(needs.path().to_owned());
         }
-        (self.say)("writing the disk");
+        self.tell("writing the disk");
         bundled.stack = Stack { origin, layers, config: unpacked.config };
         self.import(Source::Bundle(bundled)).await
     }
 
     /// Makes the layer of its files.
     async fn unpack(&self, path: &Path, hold: Arc<Hold>) -> Result<Unpacked, ApiError> {
-        (self.say)("reading its files");
+        self.tell("reading its files");
         let path = path.to_owned();
         self.blocking(move |_| match bundles::is_bundle(&path) {
             true => unpack_bundle(&path, &hold),
@@ -87,18 +87,19 @@ impl Builder {
         match kind {
             Kind::Node => self.layers_below(Part::Node).await,
             Kind::Python | Kind::Uv => self.layers_below(Part::Bytecode).await,
-            Kind::Binary => Ok(vec![self.distribution("runtime", debian::RUNTIME.to_vec()).await?]),
+            Kind::Binary => Ok(vec![self.base(Base::Runtime).await?]),
         }
     }
 
     /// Makes the layer of what its project depends on.
     async fn install_needs(&self, label: &str, files: &Path, hold: &Hold) -> Result<(), ApiError> {
+        self.expect("uv");
         let (image, layer) = (self.workshop().await?, read(files)?);
-        (self.say)(&format!("installing what {label} needs"));
+        self.tell(&format!("installing what {label} needs"));
         let registries = self.registries.for_scripts();
         let request = BundleRequest::new(label, &layer, registries, SCRIPT_SECONDS);
         let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
-        work.run(&self.client, &request, hold, &self.say).await
+        self.times.timed("uv", work.run(&self.client, &request, hold, &self.say)).await
     }
 }
 

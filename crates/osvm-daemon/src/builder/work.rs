@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::Say;
+use super::{News, Say};
 use crate::api::{ApiError, ErrorKind, WorkRequest};
 use crate::client::{Client, Upgraded};
 use crate::stream::{ExecExit, ExecFrame, MAX_PAYLOAD};
@@ -133,7 +133,7 @@ impl<'a> Words<'a> {
         if line.is_empty() {
             return;
         }
-        (self.say)(&line);
+        (self.say)(News::Step(&line));
         if self.lines.len() == Self::KEPT {
             self.lines.pop_front();
         }
@@ -175,7 +175,10 @@ mod tests {
     fn the_last_reason_is_what_went_wrong() {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&heard);
-        let say: Say = Arc::new(move |line: &str| kept.lock().unwrap().push(line.to_owned()));
+        let say: Say = Arc::new(move |news| {
+            let News::Step(line) = news else { panic!("{news:?}") };
+            kept.lock().unwrap().push(line.to_owned());
+        });
         let mut words = Words::new(&say);
         words.hear(b"fetching a\nfetch");
         words.hear(b"ing b\n\nerror: install a: no such version\nbye");
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn endless_words_are_cut() {
-        let say: Say = Arc::new(|_: &str| {});
+        let say: Say = Arc::new(|_| {});
         let mut words = Words::new(&say);
         (0..100).for_each(|_| words.hear(&[b'x'; 1000]));
         (0..100).for_each(|_| words.hear(b"\ny"));

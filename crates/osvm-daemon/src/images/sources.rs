@@ -10,6 +10,9 @@ pub(crate) const WORKSHOPS: [&str; 2] = [TOOLS_HERE, INSTALLS_HERE];
 pub(crate) const TOOLS_HERE: &str = "osvm: tools are brought here";
 pub(crate) const INSTALLS_HERE: &str = "osvm: packages are installed here";
 
+/// How names of layers begin that are made once, for all packages.
+pub(crate) const BASE: &str = "base-";
+
 /// Nothing for a path, and for an image that is in the store by its digest.
 pub(crate) fn source(image: &ImageRef) -> Option<Source> {
     match image {

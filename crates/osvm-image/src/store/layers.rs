@@ -1,8 +1,10 @@
 //! Layers that images are put together from, made once and under a lock.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Store, StoreError};
 use crate::files;
@@ -28,8 +30,35 @@ impl Store {
     pub fn hold(&self, name: &str, waiting: impl FnOnce()) -> Result<Hold, StoreError> {
         let lock = self.root.join("locks").join(name);
         let file = files::lock(&lock, waiting).map_err(failed("lock", &lock))?;
-        let (path, part) = (self.root.join("layers").join(name), self.parts().join(name));
+        let (path, part) = (self.layer(name), self.parts().join(name));
         Ok(Hold { path, part, _lock: file })
+    }
+
+    /// Where the layer of this name lies, or is to lie.
+    pub fn layer(&self, name: &str) -> PathBuf {
+        self.root.join("layers").join(name)
+    }
+
+    /// Names and bytes of all layers that nobody makes or uses at this moment.
+    pub fn layers(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut found = Vec::new();
+        for name in self.names("layers")? {
+            // One that went meanwhile is none any more.
+            if let (Some(_lock), Ok(stat)) =
+                (self.try_lock(&name)?, fs::metadata(self.layer(&name)))
+            {
+                found.push((name, stat.len()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Unless somebody uses it just now, or it is gone.
+    pub fn remove_layer(&self, name: &str) -> Result<(), StoreError> {
+        if self.try_lock(name)?.is_some() {
+            self.remove_file(self.layer(name))?;
+        }
+        Ok(())
     }
 }
 
@@ -37,6 +66,32 @@ impl Hold {
     /// Where the layer lies, or is to lie.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How long ago it was made, or brought into this store. Nothing where there is no layer.
+    pub fn age(&self) -> Option<Duration> {
+        let changed = fs::metadata(&self.path).ok()?.ctime();
+        let changed = UNIX_EPOCH + Duration::from_secs(changed.try_into().ok()?);
+        Some(SystemTime::now().duration_since(changed).unwrap_or_default())
+    }
+
+    /// Whether that other layer was made after it.
+    pub fn is_older_than(&self, other: &Path) -> bool {
+        let made = |path: &Path| fs::metadata(path).and_then(|stat| stat.modified()).ok();
+        made(&self.path) < made(other)
+    }
+
+    /// Gives its name to a layer that was made in a file of the same file system. Where the same is there already, that
+    /// one stays as if it were new: what was made of it is current.
+    pub fn put(&self, made: &Path) -> Result<(), StoreError> {
+        let digest = |path: &Path| files::digest(path);
+        let kept = match digest(&self.path) {
+            Ok(old) if digest(made).is_ok_and(|new| new == old) => {
+                fs::set_permissions(&self.path, Permissions::from_mode(0o444))
+            }
+            _ => File::open(made).and_then(|file| files::finish(&file, made, &self.path)),
+        };
+        kept.map_err(failed("keep layer", &self.path))
     }
 
     /// A folder for what the layer is made of. It stays when that fails: the next time goes on with it.
@@ -109,6 +164,43 @@ mod tests {
             second.join().unwrap()
         });
         assert_eq!(seen, b"whole");
+    }
+
+    #[test]
+    fn the_same_layer_made_again_is_the_old_one_and_new_and_another_one_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let hold = store.hold("a", || {}).unwrap();
+        assert_eq!(hold.age(), None);
+        let put = |text: &str| {
+            let made = hold.downloads().unwrap().join("layer");
+            fs::write(&made, text).unwrap();
+            hold.put(&made).unwrap();
+            fs::metadata(hold.path()).unwrap()
+        };
+        let first = put("1");
+        thread::sleep(Duration::from_millis(20));
+        let same = put("1");
+        assert_eq!((first.ino(), first.mtime_nsec()), (same.ino(), same.mtime_nsec()));
+        assert!((first.ctime(), first.ctime_nsec()) < (same.ctime(), same.ctime_nsec()));
+        let other = store.hold("b", || {}).unwrap();
+        other.draft().unwrap().finish().unwrap();
+        assert!(hold.is_older_than(other.path()) && !other.is_older_than(hold.path()));
+        put("2");
+        assert_eq!(fs::read(hold.path()).unwrap(), b"2");
+        assert!(hold.age().unwrap() < Duration::from_secs(600));
+    }
+
+    #[test]
+    fn only_layers_that_nobody_holds_are_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let held = ["a", "b"].map(|name| store.hold(name, || {}).unwrap());
+        held.iter().for_each(|hold| hold.draft().unwrap().finish().unwrap());
+        let [_held, free] = held;
+        assert_eq!(store.layers().unwrap(), []);
+        drop(free);
+        assert_eq!(store.layers().unwrap(), [("b".to_owned(), 0)]);
     }
 
     #[test]

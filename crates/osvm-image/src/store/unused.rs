@@ -53,11 +53,7 @@ impl Store {
             let path = path.to_owned();
             StoreError::File { act: "remove", path, source }
         };
-        let lock = self.root.join("locks").join(key);
-        let lock = File::create(&lock).map_err(|error| failed(&lock, error))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(0);
-        }
+        let Some(_lock) = self.try_lock(key)? else { return Ok(0) };
         let part = self.root.join("parts").join(name);
         let bytes = size(&part);
         let removed = match part.is_dir() {
@@ -70,7 +66,16 @@ impl Store {
         }
     }
 
-    fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+    /// Nothing while somebody else holds it.
+    pub(super) fn try_lock(&self, name: &str) -> Result<Option<File>, StoreError> {
+        let path = self.root.join("locks").join(name);
+        let lock =
+            File::create(&path).map_err(|source| StoreError::File { act: "lock", path, source })?;
+        let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok(locked.then_some(lock))
+    }
+
+    pub(super) fn names(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let path = self.root.join(folder);
         let failed = |source| StoreError::File { act: "read folder", path: path.clone(), source };
         let names = fs::read_dir(&path).map_err(failed)?.flatten();

@@ -47,14 +47,19 @@ fn open() -> Result<Images, CliError> {
     Ok(Images::open(&environment::home()?)?)
 }
 
-/// Registered servers, the default image, and VMs.
+/// Registered servers, the default image, VMs, and what others are made in.
 fn users(images: &Images) -> Result<Users, CliError> {
+    let mut users = users_beside_builds(images)?;
+    images.used_by_builds(&mut users);
+    Ok(users)
+}
+
+fn users_beside_builds(images: &Images) -> Result<Users, CliError> {
     let (home, config) = (environment::home()?, ConfigFile::open()?.read()?);
     let mut users = Users::default();
     let default = config.microvm.rootfs_path.as_deref().map(environment::expand).transpose()?;
     let default = ImageRef::at(&default.unwrap_or_else(|| home.default_rootfs()));
     images.used(&default, "(default)".to_owned(), &mut users);
-    images.used_by_builds(&mut users);
     for server in &config.servers {
         if let Some(image) = of_server(server) {
             images.used(&image, server.id.to_string(), &mut users);

@@ -82,6 +82,22 @@ fn what_a_server_uses_is_not_pruned() {
 }
 
 #[test]
+fn what_images_are_made_from_is_pruned_when_that_is_asked_for() {
+    let osvm = Osvm::new();
+    osvm.ok(&["image", "list"]);
+    let layers = osvm.home().join("images/layers");
+    ["base-runtime-2", "package-of-a-full-disk"]
+        .iter()
+        .for_each(|name| fs::write(layers.join(name), [0; 100]).unwrap());
+    let pruned = osvm.json(&["image", "prune", "--json"]);
+    assert_eq!(pruned["layers"], json!(["package-of-a-full-disk"]));
+    let told = osvm.ok(&["image", "prune", "--layers", "--dry-run"]);
+    assert_eq!(told, "would remove layer base-runtime-2\nwould remove 0 KiB in all\n");
+    osvm.ok(&["image", "prune", "--layers"]);
+    assert_eq!(fs::read_dir(layers).unwrap().count(), 0);
+}
+
+#[test]
 fn what_can_not_be_an_image_is_refused_by_name() {
     let osvm = Osvm::new();
     refused(&osvm, 1, &["image", "build", "/nowhere"], "failed to use image /nowhere");
