@@ -5,6 +5,7 @@ mod client;
 mod crowd;
 mod folders;
 mod hosts;
+mod images;
 mod osvm;
 mod table;
 
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Also measure what a lent folder costs; needs QEMU, and builds a kernel for it
     #[arg(long)]
     folders: bool,
+    /// Also measure what images cost: the start of a server of npm's, and the daemon's memory
+    #[arg(long)]
+    images: bool,
     /// The osvm to measure [default: the release that is now built]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -60,6 +64,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     figures.push(help(&osvm, args.runs)?);
     if args.crowd > 0 {
         figures.extend(crowd::figures(&osvm, args.crowd)?);
+    }
+    if args.images {
+        figures.extend(images::figures(&osvm, args.runs)?);
     }
     if args.hosts {
         figures.extend(hosts::figures(&program, args.runs)?);

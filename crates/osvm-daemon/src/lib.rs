@@ -14,6 +14,7 @@ pub mod doctor;
 mod home;
 mod host;
 pub mod images;
+mod importer;
 pub mod local;
 pub mod lock;
 mod payload;

@@ -41,6 +41,7 @@ use crate::api::{self, Info, path};
 use crate::home::Home;
 use crate::host::Host;
 use crate::images::Images;
+use crate::importer;
 use crate::lock::LockFile;
 use crate::payload;
 use accepted::Accepted;
@@ -168,7 +169,8 @@ impl Daemon {
             relay: relay::reach(relay),
         };
         let drivers = Drivers::of_host(host.facts(), host.programs(), host.jail().await);
-        let preparer = Preparer::new(store.clone(), assembler);
+        let importer = importer::Process { program: host.shim.clone(), store: home.images() };
+        let preparer = Preparer::new(store.clone(), assembler, importer);
         let accepted = Arc::new(Accepted { lock: LockFile::of(home), store: store.clone() });
         let greeter = McpGreeter(Arc::clone(&accepted));
         let fleet = Fleet::open(settings, drivers, preparer, greeter.clone()).await;

@@ -1,7 +1,8 @@
 //! osvm as a process that no user starts, by its first argument. [`WORD`]: in a jail, the shim that becomes a VMM, or
-//! what serves a folder that a guest is lent. [`RELAY_WORD`]: what connects guests to hosts.
+//! what serves a folder that a guest is lent. [`RELAY_WORD`]: what connects guests to hosts. [`IMPORT_WORD`]: what
+//! makes an image of a path.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -10,14 +11,22 @@ use osvm_egress::hosts;
 use osvm_fleet::drivers::jail;
 use osvm_fleet::folders;
 
+use crate::importer;
+
 pub use jail::WORD;
 pub use osvm_egress::hosts::ProxySettings;
 
+pub use crate::importer::WORD as IMPORT_WORD;
 pub const RELAY_WORD: &str = "host-relay";
 
 /// The whole process. `socket` is where the daemon tells what to become.
 pub fn enter(socket: i32) -> ExitCode {
     jail::enter(socket, own)
+}
+
+/// The whole process.
+pub fn import(store: &OsStr, path: &OsStr) -> ExitCode {
+    importer::run(store, path)
 }
 
 /// The whole process; its standard input is the socket to the daemon. `proxies` are the host's own.

@@ -32,5 +32,5 @@ pub use fleet::{Fleet, Launch, Settings};
 pub use greeter::{GreetError, Greeter, Greeting, Meeting, Pipes};
 pub use id::VmId;
 pub use plan::{Plan, Purpose, Rootfs, StartedBy};
-pub use prepare::Preparer;
+pub use prepare::{Importer, Preparer};
 pub use vm::{Ending, Facts, Server, Timings, Visit, Vm};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use osvm_image::initramfs::{Assembler, InitramfsError};
 use osvm_image::kernel::{self, KernelError};
-use osvm_image::{Image, Root, Source, Store, StoreError};
+use osvm_image::{Digest, Image, Root, Source, Store, StoreError};
 use osvm_vmm::{BootProtocol, Kernel};
 
 use crate::drivers::chain;
@@ -19,6 +19,20 @@ use crate::state::{Cause, CauseKind};
 pub struct Preparer {
     store: Store,
     assembler: Arc<Assembler>,
+    importer: Arc<dyn Importer>,
+}
+
+/// Makes images of what lies at paths. That takes as much memory as there are names in them.
+pub trait Importer: Send + Sync {
+    fn import(&self, path: &Path) -> Result<Digest, Cause>;
+}
+
+/// In this process.
+impl Importer for Store {
+    fn import(&self, path: &Path) -> Result<Digest, Cause> {
+        let image = Source::at(path).and_then(|source| Self::import(self, &source, &mut |_| {}));
+        Ok(image.map_err(|error| hinted(path, &error))?.digest)
+    }
 }
 
 /// What a machine boots.
@@ -30,8 +44,8 @@ pub(crate) struct Prepared {
 }
 
 impl Preparer {
-    pub fn new(store: Store, assembler: Assembler) -> Self {
-        Self { store, assembler: Arc::new(assembler) }
+    pub fn new(store: Store, assembler: Assembler, importer: impl Importer + 'static) -> Self {
+        Self { store, assembler: Arc::new(assembler), importer: Arc::new(importer) }
     }
 
     pub(crate) fn prepare(&self, plan: &Plan) -> Result<Prepared, Cause> {
@@ -50,12 +64,20 @@ impl Preparer {
     }
 
     fn image(&self, rootfs: &Rootfs) -> Result<Image, Cause> {
-        match rootfs {
-            Rootfs::Image(digest) => self.store.inspect(digest).map_err(|error| lost(&error)),
-            Rootfs::Path(path) => Source::at(path)
-                .and_then(|source| self.store.import(&source, &mut |_| {}))
-                .map_err(|error| hinted(path, &error)),
-        }
+        let digest = match rootfs {
+            Rootfs::Image(digest) => digest.clone(),
+            Rootfs::Path(path) => match self.known(path) {
+                Some(digest) => digest,
+                None => self.importer.import(path)?,
+            },
+        };
+        self.store.inspect(&digest).map_err(|error| lost(&error))
+    }
+
+    /// The image of an archive that has not changed, which one look tells.
+    fn known(&self, path: &Path) -> Option<Digest> {
+        let source = Source::at(path).ok().filter(Source::is_file)?;
+        self.store.current(&source)
     }
 }
 

@@ -61,6 +61,11 @@ pub(crate) fn main() -> ExitCode {
     if matches!(&args[..], [_, word] if word == shim::RELAY_WORD) {
         return shim::relay(environment::proxies());
     }
+    if let [_, word, store, path] = &args[..]
+        && word == shim::IMPORT_WORD
+    {
+        return shim::import(store, path);
+    }
     let form = form(&args);
     match parse(&args).and_then(|command| command.map_or(Ok(()), run)) {
         Ok(()) => ExitCode::SUCCESS,

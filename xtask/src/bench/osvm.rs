@@ -67,9 +67,18 @@ impl Osvm {
 
     /// The daemon's resident memory, in MiB.
     pub(super) fn daemon_resident(&self) -> Result<u64> {
+        self.daemon_memory("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub(super) fn daemon_peak(&self) -> Result<u64> {
+        self.daemon_memory("VmHWM:")
+    }
+
+    fn daemon_memory(&self, kind: &str) -> Result<u64> {
         let info: Value = serde_json::from_str(&self.ok(&["daemon", "--json"])?)?;
         let status = fs::read_to_string(format!("/proc/{}/status", info["pid"]))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(kind));
         let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
         Ok(kib.context("read the daemon's memory")?.trim().parse::<u64>()? / 1024)
     }

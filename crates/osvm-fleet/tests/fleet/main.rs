@@ -94,7 +94,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
     let store = Store::open(&folder.join("images")).unwrap();
     let assembler = Assembler::new(&folder.join("cache"), Cow::Borrowed(b"agent"));
     let drivers = Drivers::fixed(Arc::new(fake.clone()));
-    Fleet::open(settings, drivers, Preparer::new(store, assembler), Echo).await
+    Fleet::open(settings, drivers, Preparer::new(store.clone(), assembler, store), Echo).await
 }
 
 /// A conversation is one line that came back.

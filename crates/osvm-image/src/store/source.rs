@@ -128,6 +128,11 @@ impl Source {
         Err(ImportError::Kind { path })
     }
 
+    /// Whether one look tells if it has changed.
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Cpio(_) | Self::Tar(_))
+    }
+
     /// An image in a registry.
     pub fn registry(reference: Reference, access: Access) -> Self {
         Self::Registry(Remote {
