@@ -67,6 +67,30 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
     osvm.ok(&["image", "prune"]);
     osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
     osvm.call("greeting", "say", &json!({}));
+
+    a_client_that_started_it_by_itself_starts_osvm_from_now_on(&osvm);
+}
+
+fn a_client_that_started_it_by_itself_starts_osvm_from_now_on(osvm: &Osvm) {
+    let file = osvm.home().join("mcp.json");
+    let server = json!({ "command": "npx", "args": ["-y", "greeting@1", "--imported"] });
+    std::fs::write(&file, json!({ "mcpServers": { "theirs": server } }).to_string()).unwrap();
+    osvm.ok(&["mcp", "import", file.to_str().unwrap(), "--rewrite"]);
+    let file: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let entry = &file["mcpServers"]["theirs"];
+    assert_eq!(entry["args"], json!(["mcp", "run", "theirs"]), "{entry}");
+    // What a client does with its entry.
+    let lines = [
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": { "name": "client", "version": "1" } } }),
+        json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }),
+        json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "say" } }),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let ran = osvm.run_with(&["mcp", "run", "theirs"], lines.as_bytes()).expect(0);
+    assert!(ran.stdout.contains("--imported"), "{ran:?}");
 }
 
 #[test]

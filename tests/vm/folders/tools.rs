@@ -1,7 +1,7 @@
 //! Programs that make much of a file system: git and npm.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::protected::git;
@@ -34,6 +34,35 @@ fn git_works_on_a_repository_of_the_hosts() {
     assert_all_owned_by(path, fs::metadata(path).unwrap().uid());
     git(path, &["commit", "--quiet", "--allow-empty", "-m", "of the host"]);
     assert_eq!(guest.ok("cd /work; git log -1 --format=%s"), "of the host");
+    guest.stop();
+}
+
+/// Ten GiB, of which next to nothing is there.
+#[test]
+fn python_finds_data_and_holes_in_a_sparse_file_of_the_hosts() {
+    const SIZE: u64 = 10 << 30;
+    let folder = tempfile::tempdir().unwrap();
+    let guest = Guest::lent(&[(folder.path(), "/work:rw")]);
+    let written = guest.ok("cd /work; python3 -c '
+import os
+with open(\"sparse\", \"w+b\") as file:
+    file.truncate(10 << 30)
+    file.seek(9 << 30)
+    file.write(b\"far\")
+    file.flush()
+    data = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+    hole = os.lseek(file.fileno(), data, os.SEEK_HOLE)
+    file.seek(8 << 30)
+    print(data >> 30, (hole - data) <= 1 << 20, file.read(3))
+'");
+    assert_eq!(written, "9 True b'\\x00\\x00\\x00'");
+    let file = folder.path().join("sparse");
+    let stat = fs::metadata(&file).unwrap();
+    assert_eq!(stat.len(), SIZE);
+    assert!(stat.blocks() * 512 <= 1 << 20, "{} blocks", stat.blocks());
+    let mut far = [0; 3];
+    fs::File::open(&file).unwrap().read_exact_at(&mut far, 9 << 30).unwrap();
+    assert_eq!(&far, b"far");
     guest.stop();
 }
 
