@@ -2,8 +2,8 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
-//! - [`setup`], [`doctor`], [`images`], [`bundles`], [`local`] and [`lock`]: what works without a daemon. [`builder`]: what needs
-//!   its VMs.
+//! - [`setup`], [`doctor`], [`images`], [`bundles`], [`local`] and [`lock`]: what works without a daemon. [`builder`]:
+//!   what needs its VMs.
 #![forbid(unsafe_code)]
 
 pub mod api;

@@ -1,5 +1,5 @@
-//! Folders of the host that are lent to a guest: a FUSE server for one folder, or one file, in a process and a jail of its
-//! own, whose only way in is the stream it is spoken to on.
+//! Folders of the host that are lent to a guest: a FUSE server for one folder, or one file, in a process and a jail of
+//! its own, whose only way in is the stream it is spoken to on.
 //!
 //! - [`Folder`]: what is opened before the process is confined.
 //! - [`serve()`]: connections, and who answers on them.

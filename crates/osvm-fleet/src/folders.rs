@@ -1,5 +1,5 @@
-//! Folders and single files of the host's that a VM is lent: each served by a process of its own, in a jail that holds nothing else.
-//! It ends with the VM's VMM, and outlives the daemon: the guest's files stay open.
+//! Folders and single files of the host's that a VM is lent: each served by a process of its own, in a jail that holds
+//! nothing else. It ends with the VM's VMM, and outlives the daemon: the guest's files stay open.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -27,8 +27,8 @@ pub const WORD: &str = "folder";
 /// How long a server whose VMM has ended may take to follow.
 const FOLLOW: Duration = Duration::from_secs(2);
 
-/// What osvm does in the jail of a folder, which is its current one: serves it, or the file of that name in it, until the
-/// VMM has ended.
+/// What osvm does in the jail of a folder, which is its current one: serves it, or the file of that name in it, until
+/// the VMM has ended.
 pub fn serve(access: &OsStr, file: Option<&OsStr>, given: Vec<OwnedFd>) -> ExitCode {
     let access = access.to_str().and_then(|text| text.parse().ok());
     let (Some(access), Ok([listener, until])) = (access, <[OwnedFd; 2]>::try_from(given)) else {

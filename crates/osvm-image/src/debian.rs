@@ -103,8 +103,8 @@ impl DebianError {
     }
 }
 
-/// Writes a layer with `packages` of the distribution, and all that they need, to `target`: a compressed tar archive, the
-/// same for the same packages. What is downloaded stays in the folder `work`, for the next time.
+/// Writes a layer with `packages` of the distribution, and all that they need, to `target`: a compressed tar archive,
+/// the same for the same packages. What is downloaded stays in the folder `work`, for the next time.
 pub fn layer(
     packages: &[&str],
     work: &Path,

@@ -1,5 +1,5 @@
-//! Servers that lie on this host as one program or as a project: what they are, how they are started, and their files as
-//! a layer. What is a root file system, an archive or a bundle is none of these.
+//! Servers that lie on this host as one program or as a project: what they are, how they are started, and their files
+//! as a layer. What is a root file system, an archive or a bundle is none of these.
 //!
 //! ```text
 //! program ── magic ──> /usr/local/bin/NAME over what its kind needs
@@ -36,7 +36,8 @@ pub struct Server {
     is_project: bool,
 }
 
-/// Whether it is taken for a server, and not for what images are made from otherwise. It may still be one that can't run.
+/// Whether it is taken for a server, and not for what images are made from otherwise. It may still be one that can't
+/// run.
 pub fn is_server(path: &Path) -> bool {
     match path.is_dir() {
         true => project::is_project(path),

@@ -2,8 +2,8 @@
 //!
 //! A stream to [`HOSTS_PORT`](crate::HOSTS_PORT) begins with a [`HostRequest`] and its [`HostAnswer`]; after
 //! [`HostAnswer::Connected`] it carries a connection's bytes both ways, cut as [`chunk`](crate::chunk) says.
-//! A stream to a folder's port ([`FOLDERS_PORT`](crate::FOLDERS_PORT) and up) begins with an [`OpenFolder`] and its [`FolderAnswer`];
-//! after [`FolderAnswer::Opened`] it carries FUSE messages both ways, as [`post`](crate::post) says.
+//! A stream to a folder's port ([`FOLDERS_PORT`](crate::FOLDERS_PORT) and up) begins with an [`OpenFolder`] and its
+//! [`FolderAnswer`]; after [`FolderAnswer::Opened`] it carries FUSE messages both ways, as [`post`](crate::post) says.
 //!
 //! What the agent knows of the policy spares vain attempts and gives good errors. The host decides again.
 
@@ -36,7 +36,8 @@ pub struct HostGrant {
     pub ports: Vec<u16>,
 }
 
-/// A folder of the host's, or a file: see [`GrantWithFiles`](crate::message::Request::GrantWithFiles). Its number is its place in [`Grants::folders`].
+/// A folder of the host's, or a file: see [`GrantWithFiles`](crate::message::Request::GrantWithFiles). Its number is
+/// its place in [`Grants::folders`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderGrant {
     /// Absolute path in the guest; made where it is not there.

@@ -44,7 +44,8 @@ fn first_listing(entry: &Entry) -> Result<(), CliError> {
     })
 }
 
-/// Shows what is not as it was accepted, and asks: of the server as it is in this image. `act` is what the user has typed.
+/// Shows what is not as it was accepted, and asks: of the server as it is in this image. `act` is what the user has
+/// typed.
 pub(crate) fn review(
     act: &str,
     server: &Server,

@@ -5,9 +5,9 @@
 //! Nothing counts below the system's own folders, or where interpreters look for modules, nor what programs look for in
 //! hidden folders (`~/.config`) when the host has no such thing.
 //!
-//! A missing file is covered by its folder, or by itself where its folder is there; a missing folder by itself. A folder inside another is covered by that.
-//! More than [`FEW`] with the same missing ancestor are covered by the folder that they have in common, which is at
-//! most that ancestor.
+//! A missing file is covered by its folder, or by itself where its folder is there; a missing folder by itself. A
+//! folder inside another is covered by that. More than [`FEW`] with the same missing ancestor are covered by the folder
+//! that they have in common, which is at most that ancestor.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -122,7 +122,8 @@ impl Agent {
         }
     }
 
-    /// Makes hosts and folders reachable; the folders with the numbers `files` are files. To be called after [`Self::prepare`] and before any session.
+    /// Makes hosts and folders reachable; the folders with the numbers `files` are files. To be called after
+    /// [`Self::prepare`] and before any session.
     pub async fn grant(&self, grants: Grants, files: Vec<u32>) -> Result<(), AgentError> {
         let request = match files.is_empty() {
             true => Request::Grant(grants),

@@ -1,10 +1,10 @@
 //! How a bundle's server is started: its manifest and what its user gave, put together.
 //!
-//! - A `sensitive` setting is a secret, and a secret travels by name, as a variable of the server's environment, until the
-//!   session starts. So it may be the whole value of a variable and nothing else: in an argument, in the program, or as a
-//!   part of a longer value it is refused, because osvm would have to hold and show it there.
-//! - A `directory` or `file` becomes a mount at the path that it has on the host, so that the server is told what its user
-//!   has said.
+//! - A `sensitive` setting is a secret, and a secret travels by name, as a variable of the server's environment, until
+//!   the session starts. So it may be the whole value of a variable and nothing else: in an argument, in the program,
+//!   or as a part of a longer value it is refused, because osvm would have to hold and show it there.
+//! - A `directory` or `file` becomes a mount at the path that it has on the host, so that the server is told what its
+//!   user has said.
 //! - A setting that was neither given nor has a default leaves out the argument or the variable that is nothing else,
 //!   and is empty text within others.
 

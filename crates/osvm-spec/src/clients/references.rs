@@ -1,4 +1,5 @@
-//! What a client puts in place of a text before it starts a server: `${input:token}`, `${env:HOME}`, `${HOME}`, `$HOME`.
+//! What a client puts in place of a text before it starts a server: `${input:token}`, `${env:HOME}`, `${HOME}`,
+//! `$HOME`.
 
 /// Whether the client fills something in. A lone `$` is one of a password's.
 pub fn refers(text: &str) -> bool {

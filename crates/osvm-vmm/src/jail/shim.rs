@@ -23,8 +23,9 @@ pub const WORD: &str = "vmm-jail";
 /// What osvm itself does in a jail: by its arguments, and with the descriptors that it was given.
 pub type Own = fn(&[OsString], Vec<OwnedFd>) -> ExitCode;
 
-/// Becomes the program of the plan that comes over descriptor `socket`, or does osvm's `own`. Returns only then, and in a process that is neither: the shim that has
-/// started it as another one, a trial, and a failure, of which the daemon has then been told.
+/// Becomes the program of the plan that comes over descriptor `socket`, or does osvm's `own`. Returns only then, and in
+/// a process that is neither: the shim that has started it as another one, a trial, and a failure, of which the daemon
+/// has then been told.
 pub fn enter(socket: RawFd, own: Own) -> ExitCode {
     // SAFETY: the daemon opened this descriptor for us, and nothing else in this process knows it.
     let mut talk = Talk(BufReader::new(unsafe { UnixStream::from_raw_fd(socket) }));

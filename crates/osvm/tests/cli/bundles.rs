@@ -1,5 +1,5 @@
-//! Bundles as `osvm mcp add` takes them: what it asks for, what it writes down, and what it refuses. Their images are put
-//! together over a layer that has nothing in it.
+//! Bundles as `osvm mcp add` takes them: what it asks for, what it writes down, and what it refuses. Their images are
+//! put together over a layer that has nothing in it.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! The client whose times count, on the host and in a guest: prints nanoseconds, one line for each request. A program of
-//! its own, which the benchmark compiles: it needs nothing but the standard library.
+//! The client whose times count, on the host and in a guest: prints nanoseconds, one line for each request. A program
+//! of its own, which the benchmark compiles: it needs nothing but the standard library.
 //!
 //! ```text
 //! client kept|new|download ADDRESS COUNT

@@ -7,8 +7,8 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use super::point::Place;
 
-/// In KiB, where FUSE has 128: a file that is read from its beginning to its end takes a quarter of the requests. No more,
-/// because a program that is mapped and jumps about in a large file is read as much at each place.
+/// In KiB, where FUSE has 128: a file that is read from its beginning to its end takes a quarter of the requests. No
+/// more, because a program that is mapped and jumps about in a large file is read as much at each place.
 const AHEAD: &[u8] = b"512";
 
 /// Sets it for what is mounted there. To be called once the host has answered for the folder: that

@@ -8,8 +8,8 @@ use crate::{images, output};
 
 /// Make an image, ahead of the server's first start
 ///
-/// Does nothing when the image is there and what it is made from has not changed. Packages, and what a bundle of type uv
-/// needs, are installed in a microVM that reaches their registries and nothing else.
+/// Does nothing when the image is there and what it is made from has not changed. Packages, and what a bundle of type
+/// uv needs, are installed in a microVM that reaches their registries and nothing else.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

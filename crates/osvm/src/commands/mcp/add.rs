@@ -16,8 +16,8 @@ use crate::{environment, images, output, registration};
 /// Register a server
 ///
 /// Writes the server to the configuration file, which keeps its comments. A package or an image of a registry is
-/// brought first, packages in a microVM that reaches their registries and nothing else. What a bundle's manifest says is
-/// worked out, and written down plainly. Such a server is then started, and its tools are noted in osvm.lock: what
+/// brought first, packages in a microVM that reaches their registries and nothing else. What a bundle's manifest says
+/// is worked out, and written down plainly. Such a server is then started, and its tools are noted in osvm.lock: what
 /// changes later is refused until it is accepted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

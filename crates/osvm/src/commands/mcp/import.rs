@@ -19,8 +19,8 @@ use plan::Plan;
 /// Register the servers of an MCP client
 ///
 /// Reads the client's file and registers each server that it starts, as add would: with its image, its environment, and
-/// values that look like secrets in files of their own. Folders among its arguments are lent only when that is agreed to.
-/// With --rewrite the client then starts osvm in their place; export --restore undoes that.
+/// values that look like secrets in files of their own. Folders among its arguments are lent only when that is agreed
+/// to. With --rewrite the client then starts osvm in their place; export --restore undoes that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
