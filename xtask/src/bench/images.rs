@@ -14,8 +14,15 @@ use crate::checkout;
 
 const NODE: &str = "/usr/bin/node";
 const SERVER: &str = "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
-/// Node's own, so that the guest's kernel reads it all again.
-const FORGET: &str = "require('fs').writeFileSync('/proc/sys/vm/drop_caches', '3')";
+/// Another server of the same image, which leaves the guest's processor and memory to whoever is started by hand.
+const SHELL: &str = r#"while read -r line; do
+    id=${line#*'"id":'}; id=${id%%,*}
+    case $line in
+    *'"initialize"'*) echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"shell\",\"version\":\"0\"}}}" ;;
+    *'"tools/list"'*) echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"tools\":[]}}" ;;
+    esac
+done"#;
+const BUSYBOX: &str = "/bin/busybox";
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"0"}}}"#;
 
 /// Names in the large image, and bytes of its one large file.
@@ -29,25 +36,32 @@ pub(super) fn figures(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// From nothing to the first reply, and in a guest that is there, from Node's start to the same.
+/// From nothing to the first reply, and in a guest that is there and has not seen Node yet, from Node's start to the same.
 fn start(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
     let image = fixtures()?.join("everything/root").display().to_string();
     osvm.ok(&["image", "build", &image])?;
-    let launch =
-        ["mcp", "add", "npm", "--image", &image, "--memory", "512", "--", NODE, SERVER, "stdio"];
-    osvm.ok(&launch)?;
+    let tools = osvm.home().join("tools");
+    fs::create_dir(&tools)?;
+    fs::copy(BUSYBOX, tools.join("busybox")).context("copy a static busybox")?;
+    let lent = format!("{}:/tools", tools.display());
+    let add = |name, words: &[&str]| {
+        let options = ["mcp", "add", name, "--image", &image, "--memory", "512", "--mount", &lent];
+        osvm.ok(&[&options, &["--"][..], words].concat())
+    };
+    add("npm", &[NODE, SERVER, "stdio"])?;
+    add("shell", &["/tools/busybox", "sh", "-c", SHELL])?;
     let (mut launched, mut by_hand) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         let begin = Instant::now();
         osvm.ok(&["mcp", "microvm", "launch", "npm"])?;
         launched.push(begin.elapsed());
-        osvm.ok(&["mcp", "microvm", "exec", "--user", "root", "npm", "--", NODE, "-e", FORGET])?;
-        by_hand.push(first_reply(
-            osvm.command(&["mcp", "microvm", "exec", "npm", "--", NODE, SERVER, "stdio"]),
-        )?);
         osvm.ok(&["mcp", "microvm", "stop", "npm"])?;
+        osvm.ok(&["mcp", "microvm", "launch", "shell"])?;
+        by_hand.push(first_reply(
+            osvm.command(&["mcp", "microvm", "exec", "shell", "--", NODE, SERVER, "stdio"]),
+        )?);
+        osvm.ok(&["mcp", "microvm", "stop", "shell"])?;
     }
-    osvm.ok(&["mcp", "remove", "npm"])?;
     let (launched, by_hand) = (median(&launched), median(&by_hand));
     Ok(vec![
         Figure::millis("server-everything by hand: Node in a guest, to its first reply", by_hand),
