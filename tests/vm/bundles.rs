@@ -13,7 +13,8 @@ use zip::write::SimpleFileOptions;
 use crate::osvm::Osvm;
 use crate::world::World;
 
-/// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words.
+/// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words, and
+/// whether it can write in its folder.
 pub(crate) const PYTHON: &str = r#"#!/usr/bin/python3
 import json, os, sys
 try:
@@ -24,7 +25,7 @@ except ImportError:
 def told():
     files = {path: open(path).read() for path in sys.argv[1:] if os.path.isfile(path)}
     return {"args": sys.argv[1:], "files": files, "token": os.environ.get("TOKEN"), "level": os.environ.get("LEVEL"),
-            "cwd": os.getcwd(), "uid": os.getuid(), "words": WORDS}
+            "cwd": os.getcwd(), "uid": os.getuid(), "words": WORDS, "writes": os.access(".", os.W_OK)}
 
 ANSWERS = {
     "initialize": lambda p: {"protocolVersion": p["protocolVersion"], "capabilities": {"tools": {}},
@@ -42,7 +43,11 @@ for line in sys.stdin:
 /// The same, as far as it is asked for.
 pub(crate) const NODE: &str = r"
 const words = require('words');
-const told = () => JSON.stringify({ args: process.argv.slice(2), token: process.env.TOKEN, words, uid: process.getuid() });
+const fs = require('fs');
+const writes = () => { fs.writeFileSync(__dirname + '/kept', 'kept'); return fs.existsSync(__dirname + '/kept'); };
+const told = () => JSON.stringify({
+  args: process.argv.slice(2), token: process.env.TOKEN, words, uid: process.getuid(), writes: writes(),
+});
 const answers = {
   initialize: (p) => ({ protocolVersion: p.protocolVersion, capabilities: { tools: {} },
     serverInfo: { name: 'bundled', version: '1' } }),
@@ -130,6 +135,7 @@ fn a_bundle_of_python_is_given_its_settings_and_its_secret_stays_in_a_file_of_it
     assert_eq!((&said["token"], &said["level"]), (&json!("hunter2"), &json!("3")));
     assert_eq!((&said["cwd"], &said["words"]), (&json!("/mcpb"), &json!("bundled")));
     assert_ne!(said["uid"], 0);
+    assert_eq!(said["writes"], true, "the bundle is its server's");
 
     let secret = osvm.home().join("secrets/b/TOKEN");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "hunter2\n");
@@ -190,7 +196,8 @@ fn what_a_bundle_of_uv_needs_is_installed_in_a_vm_and_nothing_when_it_runs() {
     let files = [("src/main.py", PYTHON), ("pyproject.toml", project)];
     let bundle = Bundle::new("uv", &Value::Null, "{}", &files);
     add(&osvm, &bundle, &[]).expect(0);
-    assert_eq!(tell(&osvm)["words"], "of a wheel");
+    let said = tell(&osvm);
+    assert_eq!((&said["words"], &said["writes"]), (&json!("of a wheel"), &json!(true)));
 
     let wrong = [files[0], ("pyproject.toml", &project.replace("words==1", "missing-package"))];
     osvm.ok(&["mcp", "remove", "b"]);

@@ -45,6 +45,8 @@ fn a_project_of_node_runs_with_its_modules_and_is_made_anew_when_it_has_changed(
     osvm.ok(&add);
     let said = tell(&osvm);
     assert_eq!((&said["args"], &said["words"]), (&json!(["/work"]), &json!("of a module")));
+    assert_eq!(said["writes"], true, "the project is its server's");
+    assert!(!project.join("dist/kept").exists(), "what it writes stays in its VM");
 
     fs::write(&module, "module.exports = 'changed';").unwrap();
     osvm.ok(&["mcp", "microvm", "stop", "b"]);

@@ -6,11 +6,18 @@ use crate::osvm::{Osvm, eventually, interrupt};
 use crate::peers::{REGISTRY, Registry};
 use crate::world::{self, World};
 
-/// A server of MCP in one file: `say` tells its arguments, what its dependency says, and what its install script saw.
+/// A server of MCP in one file: `say` tells its arguments, what its dependency says, what its install script saw, and
+/// where it can write: beside its own file, in its dependency, in the runtime.
 const SERVER: &str = r#"#!/usr/bin/env node
 const fs = require('fs'), path = require('path');
+const write = (file) => {
+  try { fs.writeFileSync(file, 'kept', { flag: 'a' }); return fs.readFileSync(file, 'utf8').slice(-4); }
+  catch (error) { return error.code; }
+};
+const places = [path.join(__dirname, 'memory.json'), path.join(__dirname, '../words/kept'), process.execPath,
+  '/opt/x', '/usr/local/x'];
 const told = () => JSON.stringify({
-  args: process.argv.slice(2), words: require('words'), uid: process.getuid(),
+  args: process.argv.slice(2), words: require('words'), uid: process.getuid(), writes: places.map(write),
   installed: fs.readFileSync(path.join(__dirname, 'installed'), 'utf8').trim(),
 });
 const answers = {
@@ -58,6 +65,8 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
     assert_eq!(said["args"], json!(["--loud", "/etc"]));
     assert_eq!(said["words"], "of a dependency");
     assert_ne!(said["uid"], 0, "the server has no rights");
+    // As servers do that keep what they know beside their program.
+    assert_eq!(said["writes"], json!(["kept", "kept", "EACCES", "EACCES", "EACCES"]));
     let installed = said["installed"].as_str().unwrap();
     assert_eq!(installed, "65534\n0\nrefused", "what the install script saw");
 

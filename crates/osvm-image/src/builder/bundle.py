@@ -12,7 +12,7 @@ def bundle(request, archive):
         sync(request)
         say("packing")
         compile_all(PROJECT_VENV + "/lib")
-        add_folders(archive, BUNDLE.lstrip("/"))
+        add_folders(archive, BUNDLE.lstrip("/"), owner=SERVER)
         # What the bundle itself has there is of another machine.
         add_file(archive, PROJECT_VENV.lstrip("/") + "/.wh..wh..opq", b"")
         add_tree(archive, PROJECT_VENV)
