@@ -200,6 +200,7 @@ fn what_a_bundle_of_uv_needs_is_installed_in_a_vm_and_nothing_when_it_runs() {
     assert_eq!((&said["words"], &said["writes"]), (&json!("of a wheel"), &json!(true)));
 
     let wrong = [files[0], ("pyproject.toml", &project.replace("words==1", "missing-package"))];
+    osvm.ok(&["mcp", "microvm", "stop", "b"]);
     osvm.ok(&["mcp", "remove", "b"]);
     let ended = add(&osvm, &Bundle::new("uv", &Value::Null, "{}", &wrong), &[]);
     ended.expect(1).says(&["bundled 1.2.3", "missing-package"]);
