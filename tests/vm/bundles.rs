@@ -11,6 +11,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::osvm::Osvm;
+use crate::wheels::{Index, Wheel};
 use crate::world::World;
 
 /// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words, and
@@ -59,6 +60,15 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
   if (id !== undefined) console.log(JSON.stringify({ jsonrpc: '2.0', id, result: answers[method](params) }));
 });
 ";
+
+/// The library that servers of Python bring the words of.
+pub(crate) const WORDS: Wheel<'_> = Wheel {
+    name: "words",
+    version: "1",
+    files: &[("words.py", "WORDS = 'of a wheel'\n")],
+    scripts: &[],
+    yanked: None,
+};
 
 const SETTINGS: &str = r#"{
     "token": {"type": "string", "title": "Token", "description": "d", "sensitive": true, "required": true},
@@ -186,12 +196,8 @@ fn a_binary_runs_though_its_archive_tells_no_modes_and_starts_without_being_adde
 #[test]
 fn what_a_bundle_of_uv_needs_is_installed_in_a_vm_and_nothing_when_it_runs() {
     let Some(world) = World::new() else { return };
-    serve_wheel(&world.www());
-    let authority = world.authority();
-    let osvm = Osvm::for_packages()
-        .within(&world)
-        .env("UV_DEFAULT_INDEX", "https://api.example.test/simple")
-        .env("NODE_EXTRA_CA_CERTS", authority.to_str().unwrap());
+    Index::new(&world).publish(&WORDS);
+    let osvm = Index::osvm(&world);
     let project = "[project]\nname = 'bundled'\nversion = '1'\nrequires-python = '>=3.9'\ndependencies = ['words==1']\n";
     let files = [("src/main.py", PYTHON), ("pyproject.toml", project)];
     let bundle = Bundle::new("uv", &Value::Null, "{}", &files);
@@ -207,24 +213,4 @@ fn what_a_bundle_of_uv_needs_is_installed_in_a_vm_and_nothing_when_it_runs() {
     let layers = fs::read_dir(osvm.home().join("images/layers")).unwrap().flatten();
     let left = layers.filter(|entry| entry.file_name().to_string_lossy().starts_with("bundle"));
     assert_eq!(left.count(), 0);
-}
-
-/// A simple index with one package of one file.
-fn serve_wheel(www: &Path) {
-    let folder = www.join("simple/words");
-    fs::create_dir_all(&folder).unwrap();
-    let name = "words-1-py3-none-any.whl";
-    let mut zip = ZipWriter::new(File::create(folder.join(name)).unwrap());
-    put(&mut zip, "words.py", "WORDS = 'of a wheel'\n");
-    let about = "words-1.dist-info";
-    put(&mut zip, &format!("{about}/METADATA"), "Metadata-Version: 2.1\nName: words\nVersion: 1\n");
-    put(
-        &mut zip,
-        &format!("{about}/WHEEL"),
-        "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    );
-    let record = format!("words.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n");
-    put(&mut zip, &format!("{about}/RECORD"), &record);
-    zip.finish().unwrap();
-    fs::write(folder.join("index.html"), format!("<a href=\"{name}\">{name}</a>\n")).unwrap();
 }

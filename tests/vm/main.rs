@@ -12,6 +12,7 @@
 mod guest;
 mod osvm;
 mod rootfs;
+mod wheels;
 mod world;
 
 mod adoption;
@@ -33,6 +34,7 @@ mod local;
 mod lock;
 mod packages;
 mod peers;
+mod pypi;
 mod record;
 mod run;
 mod secrets;

@@ -156,6 +156,22 @@ fn an_install_that_hangs_can_be_given_up_and_a_registry_that_is_gone_is_named() 
 }
 
 #[test]
+fn a_version_that_was_taken_back_is_not_installed_and_what_is_installed_stays() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let mut about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    let server = SERVER.replace("require('words')", "'here'");
+    registry.publish("greeting", &about, &server);
+    about["version"] = json!("1.1.0");
+    registry.publish("greeting", &about, &server);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting@1.1.0"]);
+    registry.unpublish("greeting@1.1.0");
+    osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
+    let none = "has no version that is greeting@1.1.0";
+    osvm.run(&["mcp", "update", "greeting"]).expect(1).says(&[none]);
+    assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
+}
+
+#[test]
 fn a_disk_that_is_full_is_told_and_nothing_half_made_is_used_by_the_next_try() {
     let Some((world, registry, osvm)) = scene() else { return };
     let about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });

@@ -30,6 +30,7 @@ use crate::Home;
 use crate::api::ApiError;
 use crate::client::Client;
 use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
+pub use osvm_image::builder::WARNING;
 pub use registries::{Files, Registries, Variables};
 use work::Work;
 

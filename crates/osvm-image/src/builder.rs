@@ -47,6 +47,9 @@ pub const BUNDLE: &str = concat!(
 /// Longest layer of a bundle that [`BUNDLE`] is asked about: those of uv bring no libraries.
 pub const MAX_BUNDLE: u64 = 64 << 20;
 
+/// How a line of the progress begins that people are to see even when all goes well.
+pub const WARNING: &str = "warning: ";
+
 /// The first entry of what [`INSTALL`] writes: an [`Installed`]. No part of the image.
 pub const INSTALLED: &str = "installed.json";
 

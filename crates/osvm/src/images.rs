@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use osvm_daemon::api::ApiError;
-use osvm_daemon::builder::{Builder, Say};
+use osvm_daemon::builder::{Builder, Say, WARNING};
 use osvm_daemon::bundles::is_bundle;
 use osvm_daemon::images::{Images, Step, is_made};
 use osvm_daemon::local::is_server;
@@ -152,7 +152,10 @@ fn with_builder(
     let (home, registries) = (environment::home()?, environment::registries::of_packages());
     let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
-    let say: Say = Arc::new(move |step: &str| shown.say(step));
+    let say: Say = Arc::new(move |step: &str| match step.strip_prefix(WARNING) {
+        Some(warning) => shown.warn(warning),
+        None => shown.say(step),
+    });
     daemon::with(
         async move |client| Ok(build(Builder::new(&home, client, registries, say)?).await?),
     )
