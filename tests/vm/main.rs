@@ -9,6 +9,7 @@
     reason = "a test starts programs, reads its environment, and fails by panicking"
 )]
 
+mod forwarder;
 mod guest;
 mod osvm;
 mod rootfs;

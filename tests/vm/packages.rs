@@ -1,10 +1,13 @@
 //! Servers that come as packages of npm, from a registry on the loopback: a real one.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
+use crate::forwarder::Forwarder;
 use crate::osvm::{Osvm, eventually, interrupt};
 use crate::peers::{REGISTRY, Registry};
-use crate::world::{self, World};
+use crate::world::{self, SPARE, World};
 
 /// A server of MCP in one file: `say` tells its arguments, what its dependency says, what its install script saw, and
 /// where it can write: beside its own file, in its dependency, in the runtime.
@@ -153,6 +156,34 @@ fn an_install_that_hangs_can_be_given_up_and_a_registry_that_is_gone_is_named() 
     add.expect(1).says(&["registry.example.test"]);
     assert!(!osvm.ok(&["mcp", "list"]).contains("slow"));
     assert_eq!(layers_of_packages(&osvm), 0);
+}
+
+#[test]
+fn a_registry_that_goes_down_halfway_is_named_and_the_next_try_works() {
+    let Some((world, registry, osvm)) = scene() else { return };
+    let wire = |port: u16| SocketAddr::new(SPARE.parse().unwrap(), port);
+    let wire = Forwarder::within(&world, wire(4443), wire(443));
+    let osvm = osvm.env("npm_config_registry", &REGISTRY.replace("test/", "test:4443/"));
+    // A program of some MiB, which nothing packs.
+    let mut noise = 1_u64;
+    let mut letters = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + u8::try_from(noise >> 58).unwrap())
+    };
+    let noise: String = std::iter::repeat_with(&mut letters).take(8 << 20).collect();
+    let server = SERVER.replace("require('words')", "'here'");
+    let about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    registry.publish("greeting", &about, &format!("{server}\n// {noise}\n"));
+
+    let add = ["mcp", "add", "greeting", "--", "npx", "-y", "greeting"];
+    wire.cut_after(3 << 20);
+    osvm.run(&add).expect(1).says(&["install greeting", "registry.example.test:4443"]);
+    assert!(!osvm.ok(&["mcp", "list"]).contains("greeting"));
+    assert_eq!(layers_of_packages(&osvm), 0);
+
+    wire.mend();
+    osvm.ok(&add);
+    assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
 }
 
 #[test]
