@@ -202,6 +202,24 @@ fn a_version_that_was_taken_back_is_not_installed_and_what_is_installed_stays() 
     assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
 }
 
+/// Where `npm` has put the programs of packages in front, and where servers and their children look for them.
+#[test]
+fn a_program_that_is_called_as_one_of_the_image_takes_no_ones_place() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let look = "for one in sh node npm python3; do command -v $one; done; echo here";
+    let look = format!("require('child_process').execSync('{look}').toString()");
+    let server = SERVER.replace("require('words')", &look);
+    let bin = json!({
+        "greeting": "index.js", "sh": "index.js", "node": "index.js", "npm": "index.js", "python3": "index.js",
+    });
+    let about = json!({ "bin": bin, "scripts": { "install": "echo >installed" } });
+    registry.publish("greeting", &about, &server);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting"]);
+    let said = osvm.call("greeting", "say", &json!({}));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["words"], "/usr/bin/sh\n/usr/local/bin/node\n/usr/bin/python3\nhere\n");
+}
+
 #[test]
 fn a_disk_that_is_full_is_told_and_nothing_half_made_is_used_by_the_next_try() {
     let Some((world, registry, osvm)) = scene() else { return };

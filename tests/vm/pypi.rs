@@ -44,3 +44,21 @@ fn a_version_that_was_taken_back_is_not_chosen_and_told_where_it_was_asked_for()
     osvm.run(&add).expect(1).says(&["install gone>=2"]);
     assert!(!osvm.ok(&["mcp", "list"]).contains("gone"));
 }
+
+#[test]
+fn a_program_that_is_called_as_one_of_the_image_takes_no_ones_place() {
+    let Some(world) = World::new() else { return };
+    let (index, osvm) = (Index::new(&world), Index::osvm(&world));
+    let teller = PYTHON.replace("\"words\": WORDS", "\"words\": __import__('shutil').which('sh')");
+    let teller = format!("{teller}\ndef main():\n    pass\n");
+    let files = [("teller.py", &*teller)];
+    let scripts = ["teller=teller:main", "sh=teller:main", "node=teller:main"];
+    index.publish(&Wheel { scripts: &scripts, ..server("teller", "1", &files) });
+    osvm.ok(&["mcp", "add", "b", "--", "uvx", "teller"]);
+    assert_eq!(words(&osvm), "/usr/bin/sh");
+    let python = ["teller=teller:main", "python=teller:main"];
+    index.publish(&Wheel { scripts: &python, ..server("snake", "1", &files) });
+    osvm.run(&["mcp", "add", "c", "--", "uvx", "--from", "snake", "teller"])
+        .expect(1)
+        .says(&["install", "snake", "python"]);
+}

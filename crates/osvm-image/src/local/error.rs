@@ -27,6 +27,8 @@ pub enum LocalError {
     NoEntry { path: PathBuf, entry: String },
     #[error("use {}: a Python project is taken as a bundle of type uv, or from PyPI", path.display())]
     Python { path: PathBuf },
+    #[error("use {}: it is called as a program that servers of others are started by", path.display())]
+    Shadow { path: PathBuf },
 }
 
 impl LocalError {
@@ -41,6 +43,10 @@ impl LocalError {
             Self::NoEntry { path, .. } => within(path, "npm run build"),
             Self::Python { path } => {
                 within(path, "npx @anthropic-ai/mcpb init && npx @anthropic-ai/mcpb pack")
+            }
+            Self::Shadow { path } => {
+                let path = path.display().to_string();
+                Some(osvm_spec::command::join(&["mv".to_owned(), path.clone(), path + "-server"]))
             }
             _ => None,
         }

@@ -175,6 +175,16 @@ fn a_project_that_can_not_run_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_program_that_would_stand_in_front_of_those_of_the_image_is_refused() {
+    let scene = Scene::new();
+    for name in ["node", "python3", "sh"] {
+        let hint =
+            refused(&scene.write(name, "#!/usr/bin/env node\n"), "is called as a program").hint();
+        assert!(hint.unwrap().ends_with(&format!("{name}-server")));
+    }
+}
+
+#[test]
 fn what_is_an_image_is_no_project() {
     for of_image in ["usr/x", "etc/x", "bin/sh", "oci-layout", ".osvm-image.json"] {
         let scene = Scene::project("{}", &[of_image, "index.js"]);
