@@ -40,7 +40,8 @@ impl Index {
             .env("NODE_EXTRA_CA_CERTS", world.authority().to_str().unwrap())
     }
 
-    pub(crate) fn publish(&self, wheel: &Wheel<'_>) {
+    /// Its SHA-256.
+    pub(crate) fn publish(&self, wheel: &Wheel<'_>) -> String {
         let folder = self.0.join(wheel.name);
         fs::create_dir_all(&folder).unwrap();
         let name = format!("{}-{}-py3-none-any.whl", wheel.name, wheel.version);
@@ -54,6 +55,7 @@ impl Index {
         let before = fs::read_to_string(&page).unwrap_or_default();
         let link = format!("<a href=\"{name}#sha256={sum}\"{yanked}>{name}</a>\n");
         fs::write(page, before + &link).unwrap();
+        sum
     }
 }
 

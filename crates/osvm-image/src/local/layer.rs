@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tar::Builder;
 use walkdir::DirEntry;
 
-use super::{Kind, LocalError, PROJECT, Server};
+use super::{Kind, LocalError, PROJECT, Server, python};
 use crate::entry::{self, Owner};
 use crate::mcpb::append_python;
 
@@ -19,8 +19,11 @@ impl Server {
         let mut archive = Builder::new(out);
         archive.sparse(false);
         match self.is_project {
-            true => entry::append_folder(&mut archive, &self.path, PROJECT, is_of_server)
-                .map_err(|error| failed(error.path)(error.source))?,
+            true => {
+                let wanted = |entry: &DirEntry| self.has(entry);
+                entry::append_folder(&mut archive, &self.path, PROJECT, wanted)
+                    .map_err(|error| failed(error.path)(error.source))?;
+            }
             false => {
                 let target = Path::new(self.command[0].trim_start_matches('/'));
                 let program = (Owner::Root, Some(0o755));
@@ -32,10 +35,12 @@ impl Server {
         let ended = python.and_then(|()| archive.into_inner()?.flush());
         ended.map_err(failed(self.path.clone()))
     }
-}
 
-fn is_of_server(entry: &DirEntry) -> bool {
-    entry.depth() != 1 || entry.file_name() != LEFT_OUT
+    fn has(&self, entry: &DirEntry) -> bool {
+        let is_history = entry.depth() == 1 && entry.file_name() == LEFT_OUT;
+        let is_made = entry.depth() > 0 && self.kind != Kind::Node && python::is_made(entry.path());
+        !is_history && !is_made
+    }
 }
 
 fn failed(path: PathBuf) -> impl FnOnce(io::Error) -> LocalError {
