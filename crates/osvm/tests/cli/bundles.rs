@@ -180,7 +180,7 @@ fn what_is_missing_is_asked_for_on_a_terminal_and_a_secret_is_not_shown() {
     assert_eq!(secret, "hunter2\n");
 }
 
-fn read_until(screen: &mut impl Read, words: &str, seen: &mut String) {
+pub(crate) fn read_until(screen: &mut impl Read, words: &str, seen: &mut String) {
     let start = seen.len();
     while !seen[start..].contains(words) {
         let mut byte = [0];
