@@ -11,9 +11,11 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use crate::osvm::Osvm;
+use crate::wheels::{Index, Wheel};
 use crate::world::World;
 
-/// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words.
+/// Its one tool tells what the server sees: arguments, files among them, variables, whose it is, a library's words, and
+/// whether it can write in its folder.
 pub(crate) const PYTHON: &str = r#"#!/usr/bin/python3
 import json, os, sys
 try:
@@ -24,7 +26,7 @@ except ImportError:
 def told():
     files = {path: open(path).read() for path in sys.argv[1:] if os.path.isfile(path)}
     return {"args": sys.argv[1:], "files": files, "token": os.environ.get("TOKEN"), "level": os.environ.get("LEVEL"),
-            "cwd": os.getcwd(), "uid": os.getuid(), "words": WORDS}
+            "cwd": os.getcwd(), "uid": os.getuid(), "words": WORDS, "writes": os.access(".", os.W_OK)}
 
 ANSWERS = {
     "initialize": lambda p: {"protocolVersion": p["protocolVersion"], "capabilities": {"tools": {}},
@@ -42,7 +44,11 @@ for line in sys.stdin:
 /// The same, as far as it is asked for.
 pub(crate) const NODE: &str = r"
 const words = require('words');
-const told = () => JSON.stringify({ args: process.argv.slice(2), token: process.env.TOKEN, words, uid: process.getuid() });
+const fs = require('fs');
+const writes = () => { fs.writeFileSync(__dirname + '/kept', 'kept'); return fs.existsSync(__dirname + '/kept'); };
+const told = () => JSON.stringify({
+  args: process.argv.slice(2), token: process.env.TOKEN, words, uid: process.getuid(), writes: writes(),
+});
 const answers = {
   initialize: (p) => ({ protocolVersion: p.protocolVersion, capabilities: { tools: {} },
     serverInfo: { name: 'bundled', version: '1' } }),
@@ -54,6 +60,15 @@ require('readline').createInterface({ input: process.stdin }).on('line', (line) 
   if (id !== undefined) console.log(JSON.stringify({ jsonrpc: '2.0', id, result: answers[method](params) }));
 });
 ";
+
+/// The library that servers of Python bring the words of.
+pub(crate) const WORDS: Wheel<'_> = Wheel {
+    name: "words",
+    version: "1",
+    files: &[("words.py", "WORDS = 'of a wheel'\n")],
+    scripts: &[],
+    yanked: None,
+};
 
 const SETTINGS: &str = r#"{
     "token": {"type": "string", "title": "Token", "description": "d", "sensitive": true, "required": true},
@@ -130,6 +145,7 @@ fn a_bundle_of_python_is_given_its_settings_and_its_secret_stays_in_a_file_of_it
     assert_eq!((&said["token"], &said["level"]), (&json!("hunter2"), &json!("3")));
     assert_eq!((&said["cwd"], &said["words"]), (&json!("/mcpb"), &json!("bundled")));
     assert_ne!(said["uid"], 0);
+    assert_eq!(said["writes"], true, "the bundle is its server's");
 
     let secret = osvm.home().join("secrets/b/TOKEN");
     assert_eq!(fs::read_to_string(&secret).unwrap(), "hunter2\n");
@@ -180,43 +196,21 @@ fn a_binary_runs_though_its_archive_tells_no_modes_and_starts_without_being_adde
 #[test]
 fn what_a_bundle_of_uv_needs_is_installed_in_a_vm_and_nothing_when_it_runs() {
     let Some(world) = World::new() else { return };
-    serve_wheel(&world.www());
-    let authority = world.authority();
-    let osvm = Osvm::for_packages()
-        .within(&world)
-        .env("UV_DEFAULT_INDEX", "https://api.example.test/simple")
-        .env("NODE_EXTRA_CA_CERTS", authority.to_str().unwrap());
+    Index::new(&world).publish(&WORDS);
+    let osvm = Index::osvm(&world);
     let project = "[project]\nname = 'bundled'\nversion = '1'\nrequires-python = '>=3.9'\ndependencies = ['words==1']\n";
     let files = [("src/main.py", PYTHON), ("pyproject.toml", project)];
     let bundle = Bundle::new("uv", &Value::Null, "{}", &files);
     add(&osvm, &bundle, &[]).expect(0);
-    assert_eq!(tell(&osvm)["words"], "of a wheel");
+    let said = tell(&osvm);
+    assert_eq!((&said["words"], &said["writes"]), (&json!("of a wheel"), &json!(true)));
 
     let wrong = [files[0], ("pyproject.toml", &project.replace("words==1", "missing-package"))];
+    osvm.ok(&["mcp", "microvm", "stop", "b"]);
     osvm.ok(&["mcp", "remove", "b"]);
     let ended = add(&osvm, &Bundle::new("uv", &Value::Null, "{}", &wrong), &[]);
     ended.expect(1).says(&["bundled 1.2.3", "missing-package"]);
     let layers = fs::read_dir(osvm.home().join("images/layers")).unwrap().flatten();
     let left = layers.filter(|entry| entry.file_name().to_string_lossy().starts_with("bundle"));
     assert_eq!(left.count(), 0);
-}
-
-/// A simple index with one package of one file.
-fn serve_wheel(www: &Path) {
-    let folder = www.join("simple/words");
-    fs::create_dir_all(&folder).unwrap();
-    let name = "words-1-py3-none-any.whl";
-    let mut zip = ZipWriter::new(File::create(folder.join(name)).unwrap());
-    put(&mut zip, "words.py", "WORDS = 'of a wheel'\n");
-    let about = "words-1.dist-info";
-    put(&mut zip, &format!("{about}/METADATA"), "Metadata-Version: 2.1\nName: words\nVersion: 1\n");
-    put(
-        &mut zip,
-        &format!("{about}/WHEEL"),
-        "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    );
-    let record = format!("words.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n");
-    put(&mut zip, &format!("{about}/RECORD"), &record);
-    zip.finish().unwrap();
-    fs::write(folder.join("index.html"), format!("<a href=\"{name}\">{name}</a>\n")).unwrap();
 }

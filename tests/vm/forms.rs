@@ -84,3 +84,20 @@ fn launch_many_prints_a_latency_table_and_stops_its_vms_when_asked() {
     }
     osvm.assert_nothing_left();
 }
+
+#[test]
+fn a_name_of_osvms_own_is_the_users_as_soon_as_it_is_registered_and_nothing_runs_in_its_place() {
+    let osvm = Osvm::new();
+    let root = Rootfs::with_server(MY_SERVER);
+    osvm.ok(&["mcp", "microvm", "launch", "demo"]);
+    let add = ["mcp", "add", "demo", "--image", root.text(), "--", "/bin/server"];
+    osvm.run(&add).expect(1).says(&["a VM that is called demo is running", "microvm stop demo"]);
+    osvm.ok(&["mcp", "microvm", "stop", "demo"]);
+    osvm.ok(&add);
+    assert!(osvm.ok(&["mcp", "tools", "demo"]).contains("my-tool"));
+
+    osvm.ok(&["mcp", "add", "many-1", "--image", root.text(), "--", "/bin/server"]);
+    osvm.ok(&["mcp", "microvm", "launch-many", "1", "--memory", "128"]);
+    let names: Vec<_> = osvm.vms().iter().map(|vm| vm["name"].clone()).collect();
+    assert_eq!(names, ["demo", "many-2"]);
+}

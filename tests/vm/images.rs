@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::forwarder::Forwarder;
 use crate::osvm::Osvm;
 use crate::rootfs::{MY_SERVER, Rootfs};
 
@@ -199,4 +200,29 @@ fn an_image_of_a_registry_is_pulled_when_it_is_added_and_runs_without_the_regist
     let asked = ["mcp", "microvm", "exec", "mine", "--", "/bin/sh", "-c", "echo $GREETING"];
     assert_eq!(osvm.ok(&asked), "pulled\n");
     assert_eq!(osvm.vm("mine")["image"], digest.trim());
+}
+
+#[test]
+fn a_registry_that_goes_down_halfway_is_named_and_the_next_try_goes_on_where_it_was() {
+    const MIB: u64 = 1 << 20;
+    let Some(registry) = Registry::new() else { return };
+    let wire = Forwarder::new(registry.address.parse().unwrap());
+    let root = Rootfs::with_server(MY_SERVER);
+    fs::write(root.path().join("large"), vec![7; 24 << 20]).unwrap();
+    let config = json!({ "Entrypoint": ["/bin/sh", "-c", MY_SERVER] });
+    registry.push("mcp/mine", root.path(), &config);
+    let address = wire.address.to_string();
+    let reference = format!("{address}/mcp/mine");
+
+    let osvm = Osvm::new();
+    let add = ["mcp", "add", "mine", "--image", &reference];
+    wire.cut_after(16 * MIB);
+    osvm.run(&add).expect(1).says(&["pull", &address]);
+    assert!(!osvm.ok(&["mcp", "list"]).contains("mine"));
+    assert_eq!(osvm.json(&["image", "list", "--json"]), json!([]));
+
+    wire.mend();
+    osvm.ok(&add);
+    assert!(wire.sent() < 10 * MIB, "{} bytes came once more", wire.sent());
+    assert_eq!(osvm.call("mine", "my-tool", &json!({ "a": 1 })), "{\"a\":1}\n");
 }

@@ -9,9 +9,11 @@
     reason = "a test starts programs, reads its environment, and fails by panicking"
 )]
 
+mod forwarder;
 mod guest;
 mod osvm;
 mod rootfs;
+mod wheels;
 mod world;
 
 mod adoption;
@@ -33,6 +35,7 @@ mod local;
 mod lock;
 mod packages;
 mod peers;
+mod pypi;
 mod record;
 mod run;
 mod secrets;

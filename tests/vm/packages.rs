@@ -1,16 +1,26 @@
 //! Servers that come as packages of npm, from a registry on the loopback: a real one.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
+use crate::forwarder::Forwarder;
 use crate::osvm::{Osvm, eventually, interrupt};
 use crate::peers::{REGISTRY, Registry};
-use crate::world::{self, World};
+use crate::world::{self, SPARE, World};
 
-/// A server of MCP in one file: `say` tells its arguments, what its dependency says, and what its install script saw.
+/// A server of MCP in one file: `say` tells its arguments, what its dependency says, what its install script saw, and
+/// where it can write: beside its own file, in its dependency, in the runtime.
 const SERVER: &str = r#"#!/usr/bin/env node
 const fs = require('fs'), path = require('path');
+const write = (file) => {
+  try { fs.writeFileSync(file, 'kept', { flag: 'a' }); return fs.readFileSync(file, 'utf8').slice(-4); }
+  catch (error) { return error.code; }
+};
+const places = [path.join(__dirname, 'memory.json'), path.join(__dirname, '../words/kept'), process.execPath,
+  '/opt/x', '/usr/local/x'];
 const told = () => JSON.stringify({
-  args: process.argv.slice(2), words: require('words'), uid: process.getuid(),
+  args: process.argv.slice(2), words: require('words'), uid: process.getuid(), writes: places.map(write),
   installed: fs.readFileSync(path.join(__dirname, 'installed'), 'utf8').trim(),
 });
 const answers = {
@@ -58,6 +68,8 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
     assert_eq!(said["args"], json!(["--loud", "/etc"]));
     assert_eq!(said["words"], "of a dependency");
     assert_ne!(said["uid"], 0, "the server has no rights");
+    // As servers do that keep what they know beside their program.
+    assert_eq!(said["writes"], json!(["kept", "kept", "EACCES", "EACCES", "EACCES"]));
     let installed = said["installed"].as_str().unwrap();
     assert_eq!(installed, "65534\n0\nrefused", "what the install script saw");
 
@@ -168,6 +180,68 @@ fn an_install_that_hangs_can_be_given_up_and_a_registry_that_is_gone_is_named() 
     add.expect(1).says(&["registry.example.test"]);
     assert!(!osvm.ok(&["mcp", "list"]).contains("slow"));
     assert_eq!(layers_of_packages(&osvm), 0);
+}
+
+#[test]
+fn a_registry_that_goes_down_halfway_is_named_and_the_next_try_works() {
+    let Some((world, registry, osvm)) = scene() else { return };
+    let wire = |port: u16| SocketAddr::new(SPARE.parse().unwrap(), port);
+    let wire = Forwarder::within(&world, wire(4443), wire(443));
+    let osvm = osvm.env("npm_config_registry", &REGISTRY.replace("test/", "test:4443/"));
+    // A program of some MiB, which nothing packs.
+    let mut noise = 1_u64;
+    let mut letters = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + u8::try_from(noise >> 58).unwrap())
+    };
+    let noise: String = std::iter::repeat_with(&mut letters).take(8 << 20).collect();
+    let server = SERVER.replace("require('words')", "'here'");
+    let about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    registry.publish("greeting", &about, &format!("{server}\n// {noise}\n"));
+
+    let add = ["mcp", "add", "greeting", "--", "npx", "-y", "greeting"];
+    wire.cut_after(3 << 20);
+    osvm.run(&add).expect(1).says(&["install greeting", "registry.example.test:4443"]);
+    assert!(!osvm.ok(&["mcp", "list"]).contains("greeting"));
+    assert_eq!(layers_of_packages(&osvm), 0);
+
+    wire.mend();
+    osvm.ok(&add);
+    assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
+}
+
+#[test]
+fn a_version_that_was_taken_back_is_not_installed_and_what_is_installed_stays() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let mut about = json!({ "bin": "index.js", "scripts": { "install": "echo >installed" } });
+    let server = SERVER.replace("require('words')", "'here'");
+    registry.publish("greeting", &about, &server);
+    about["version"] = json!("1.1.0");
+    registry.publish("greeting", &about, &server);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting@1.1.0"]);
+    registry.unpublish("greeting@1.1.0");
+    osvm.ok(&["mcp", "microvm", "stop", "greeting"]);
+    let none = "has no version that is greeting@1.1.0";
+    osvm.run(&["mcp", "update", "greeting"]).expect(1).says(&[none]);
+    assert!(osvm.call("greeting", "say", &json!({})).contains("here"));
+}
+
+/// Where `npm` has put the programs of packages in front, and where servers and their children look for them.
+#[test]
+fn a_program_that_is_called_as_one_of_the_image_takes_no_ones_place() {
+    let Some((_world, registry, osvm)) = scene() else { return };
+    let look = "for one in sh node npm python3; do command -v $one; done; echo here";
+    let look = format!("require('child_process').execSync('{look}').toString()");
+    let server = SERVER.replace("require('words')", &look);
+    let bin = json!({
+        "greeting": "index.js", "sh": "index.js", "node": "index.js", "npm": "index.js", "python3": "index.js",
+    });
+    let about = json!({ "bin": bin, "scripts": { "install": "echo >installed" } });
+    registry.publish("greeting", &about, &server);
+    osvm.ok(&["mcp", "add", "greeting", "--", "npx", "-y", "greeting"]);
+    let said = osvm.call("greeting", "say", &json!({}));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["words"], "/usr/bin/sh\n/usr/local/bin/node\n/usr/bin/python3\nhere\n");
 }
 
 #[test]

@@ -63,7 +63,8 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.yaml");
         let [certificate, key] = world.certificate();
-        let packages = json!({ "**": { "access": "$all", "publish": "$all" } });
+        let packages =
+            json!({ "**": { "access": "$all", "publish": "$all", "unpublish": "$all" } });
         let settings = json!({
             "storage": folder.path().join("storage"),
             "auth": { "htpasswd": { "file": folder.path().join("users") } },
@@ -94,17 +95,26 @@ impl Registry {
         let about = all;
         fs::write(package.join("package.json"), about.to_string()).unwrap();
         fs::write(package.join("index.js"), text).unwrap();
+        self.npm(&["publish", package.to_str().unwrap()]);
+    }
+
+    /// Takes a version back.
+    pub(crate) fn unpublish(&self, spec: &str) {
+        self.npm(&["unpublish", "--force", spec]);
+    }
+
+    fn npm(&self, args: &[&str]) {
         let npm = fixture("tools").join("usr/lib/node_modules/npm/bin/npm-cli.js");
         // It insists on one; the registry does not.
         let token = "--//registry.example.test/:_authToken=nobody";
-        let published = node(self.world, &npm)
-            .args(["publish", "--registry", REGISTRY, token])
-            .arg(&package)
+        let done = node(self.world, &npm)
+            .args(args)
+            .args(["--registry", REGISTRY, token])
             .env("HOME", self.folder.path())
             .env("NODE_EXTRA_CA_CERTS", &self.authority)
             .output()
             .unwrap();
-        assert!(published.status.success(), "{published:?}");
+        assert!(done.status.success(), "{done:?}");
     }
 }
 

@@ -43,6 +43,8 @@ use work::Work;
 pub enum News<'a> {
     /// What is being done.
     Step(&'a str),
+    /// What came of it that was not expected.
+    Warning(&'a str),
     /// How long all of it takes, as far as that is known.
     Expected(Duration),
 }

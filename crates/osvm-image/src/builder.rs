@@ -36,7 +36,7 @@ pub const INSTALL: &str = concat!(
     include_str!("builder/install.py"),
 );
 
-/// Installs what a bundle's project needs: see [`BundleRequest`]. Needs the same layers.
+/// Installs what a bundle's project needs, or one of this host: see [`BundleRequest`]. Needs the same layers.
 pub const BUNDLE: &str = concat!(
     include_str!("builder/stream.py"),
     include_str!("builder/compile.py"),
@@ -44,8 +44,11 @@ pub const BUNDLE: &str = concat!(
     include_str!("builder/bundle.py"),
 );
 
-/// Longest layer of a bundle that [`BUNDLE`] is asked about: those of uv bring no libraries.
+/// Longest layer that [`BUNDLE`] is asked about: what uv installs is not in it.
 pub const MAX_BUNDLE: u64 = 64 << 20;
+
+/// How a line of the progress begins that people are to see even when all goes well.
+pub const WARNING: &str = "warning: ";
 
 /// The first entry of what [`INSTALL`] writes: an [`Installed`]. No part of the image.
 pub const INSTALLED: &str = "installed.json";
@@ -136,23 +139,35 @@ impl<'a> InstallRequest<'a> {
 /// What [`BUNDLE`] is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BundleRequest<'a> {
-    /// What people call it.
-    package: &'a str,
-    /// The bundle's own layer, in Base64.
+    #[serde(flatten)]
+    project: Project<'a>,
+    /// Its own layer, in Base64.
     layer: String,
     #[serde(flatten)]
     registries: Registries<'a>,
     script_seconds: u32,
 }
 
+/// A project of Python's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Project<'a> {
+    /// What people call it.
+    pub package: &'a str,
+    /// Where it lies in the guest.
+    pub folder: &'a str,
+    /// Whether uv is what starts it, from its source, as it does bundles. Otherwise it is installed into its environment,
+    /// and started from there.
+    pub started_by_uv: bool,
+}
+
 impl<'a> BundleRequest<'a> {
     pub fn new(
-        package: &'a str,
+        project: Project<'a>,
         layer: &[u8],
         registries: Registries<'a>,
         script_seconds: u32,
     ) -> Self {
-        Self { package, layer: BASE64_STANDARD.encode(layer), registries, script_seconds }
+        Self { project, layer: BASE64_STANDARD.encode(layer), registries, script_seconds }
     }
 }
 

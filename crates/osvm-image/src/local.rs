@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! program ── magic ──> /usr/local/bin/NAME over what its kind needs
-//! project ── package.json ──> /app over what its kind needs
+//! project ── package.json, pyproject.toml ──> /app over what its kind needs
 //! ```
 //!
 //! They are read, and nothing of them is run here.
@@ -12,6 +12,7 @@ mod error;
 mod layer;
 mod program;
 mod project;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ impl Server {
         let path = fs::canonicalize(path).map_err(failed)?;
         let is_project = path.is_dir();
         let (kind, command) = match is_project {
-            true => (Kind::Node, project::command(&path)?),
+            true => project::start(&path)?,
             false => (program::kind(&path)?, program::command(&path)?),
         };
         Ok(Self { path, kind, command, is_project })

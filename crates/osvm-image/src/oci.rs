@@ -43,6 +43,8 @@ pub const ARCHITECTURE: &str = "amd64";
 /// What an image may have at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Of all layers as they are stored. What claims to have more is not begun to be brought.
+    pub stored: u64,
     /// Of all layers, decompressed, and of all sparse files with their holes.
     pub bytes: u64,
     /// How many times larger a layer may get by being decompressed.
@@ -61,8 +63,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) const USUAL: Self =
-        Self { bytes: 64 << 30, ratio: 200, entries: 500_000, memory: 48 << 20, layers: 1000 };
+    pub(crate) const USUAL: Self = Self {
+        stored: 32 << 30,
+        bytes: 64 << 30,
+        ratio: 200,
+        entries: 500_000,
+        memory: 48 << 20,
+        layers: 1000,
+    };
 
     fn hold(&self, found: u64, limit: u64, what: &'static str) -> Result<(), OciError> {
         if found > limit { Err(OciError::Limit { limit, what }) } else { Ok(()) }

@@ -49,9 +49,7 @@ impl Source {
     pub(crate) fn path(&self) -> Result<PathBuf, CliError> {
         match self {
             Self::File(path) => environment::absolute(path),
-            Self::Client(client) => {
-                Ok(environment::user_home_or_error()?.join(client.file(PLATFORM)))
-            }
+            Self::Client(client) => environment::in_user_home(&client.file(PLATFORM)),
         }
     }
 
@@ -95,7 +93,7 @@ impl FoundFile {
             return Ok(());
         };
         let own = match self.client {
-            Some(client) => environment::user_home_or_error()?.join(client.folder(PLATFORM)),
+            Some(client) => environment::in_user_home(client.folder(PLATFORM))?,
             None => parent.to_owned(),
         };
         if !own.is_dir() {

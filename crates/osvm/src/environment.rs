@@ -39,6 +39,16 @@ pub(crate) fn user_home_or_error() -> Result<PathBuf, CliError> {
     user_home().ok_or_else(|| CliError::failed("HOME is not set").hint("export HOME=/home/you"))
 }
 
+/// Where another program has what it keeps at `path` below the user's home: what it has below `.config` lies where
+/// `XDG_CONFIG_HOME` says.
+pub(crate) fn in_user_home(path: &str) -> Result<PathBuf, CliError> {
+    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    match config.zip(path.strip_prefix(".config/")) {
+        Some((config, inside)) => Ok(config.join(inside)),
+        None => Ok(user_home_or_error()?.join(path)),
+    }
+}
+
 /// This program, as a client is to start it.
 pub(crate) fn own_program() -> Result<String, CliError> {
     let path = std::env::current_exe()

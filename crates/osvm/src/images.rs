@@ -155,6 +155,7 @@ fn with_builder(
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |news| match news {
         News::Step(step) => shown.say(step),
+        News::Warning(warning) => shown.warn(warning),
         News::Expected(all) => shown.expect(all),
     });
     daemon::with(async move |client| {

@@ -5,6 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::output;
+
 /// Shown until dropped, then wiped.
 pub(crate) struct Progress {
     line: Option<(Sender<News>, JoinHandle<()>)>,
@@ -42,6 +44,14 @@ impl Progress {
             // The other end lives as long as this one.
             let _ = texts.send(news);
         }
+    }
+
+    /// A line that stays.
+    pub(crate) fn warn(&self, text: &str) {
+        if self.line.is_some() {
+            show("");
+        }
+        output::warning(text);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use osvm_daemon::client::Client;
 use osvm_spec::config::Entry;
 use osvm_spec::edit::{self, EditError};
 use osvm_spec::{ServerName, containers};
@@ -9,7 +10,7 @@ use osvm_spec::{ServerName, containers};
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::secret_files::KeptSecret;
-use crate::{acceptance, images, output, secret_files};
+use crate::{acceptance, daemon, environment, images, output, secret_files};
 
 /// The entry with what its command says of a container in its own keys.
 pub(crate) fn lowered(entry: Entry) -> Result<Entry, CliError> {
@@ -52,8 +53,24 @@ pub(crate) fn register(
 
 /// Before anything is made for it.
 pub(crate) fn refuse_taken(file: &ConfigFile, name: &ServerName) -> Result<(), CliError> {
-    match file.read()?.server(name) {
-        Some(_) => Err(EditError::Exists(name.clone()).into()),
-        None => Ok(()),
+    if file.read()?.server(name).is_some() {
+        return Err(EditError::Exists(name.clone()).into());
     }
+    match is_running(name)? {
+        true => Err(CliError::failed(format!(
+            "a VM that is called {name} is running: it would be taken for the new server's"
+        ))
+        .hint(format!("osvm mcp microvm stop {name}"))),
+        false => Ok(()),
+    }
+}
+
+/// Whether a VM has the name, be it the demo server's under a name that nobody had, or of a server that was removed.
+pub(crate) fn is_running(name: &ServerName) -> Result<bool, CliError> {
+    let home = environment::home()?;
+    daemon::run(async {
+        let Some(client) = Client::find(&home).await else { return Ok(false) };
+        let vm = client.vm(name).await;
+        Ok(vm.is_ok_and(|vm| !["stopped", "failed"].contains(&vm.state.as_str())))
+    })
 }

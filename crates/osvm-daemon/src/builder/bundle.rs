@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use osvm_image::builder::{BUNDLE, BundleRequest, MAX_BUNDLE};
+use osvm_image::builder::{BUNDLE, BundleRequest, MAX_BUNDLE, Project};
+use osvm_image::local::PROJECT;
 use osvm_image::store::Hold;
 use osvm_image::{Bundled, Config, Source, Stack};
 use osvm_spec::Digest;
@@ -20,7 +21,7 @@ const OF_UV: [&str; 3] = ["UV_NO_SYNC=1", "UV_OFFLINE=1", "UV_PYTHON_DOWNLOADS=n
 
 /// What was put into a layer.
 struct Unpacked {
-    /// What people call it, if it has a name beside its path.
+    /// What people call it, if it has a name beside its path: a bundle has.
     label: Option<String>,
     kind: Kind,
     config: Config,
@@ -63,8 +64,11 @@ impl Builder {
             None => origin,
         };
         if unpacked.kind == Kind::Uv {
-            self.install_needs(unpacked.label.as_ref().unwrap_or(&origin), files.path(), needs)
-                .await?;
+            let project = match &unpacked.label {
+                Some(package) => Project { package, folder: GUEST.bundle, started_by_uv: true },
+                None => Project { package: &origin, folder: PROJECT, started_by_uv: false },
+            };
+            self.install_needs(project, files.path(), needs).await?;
             layers.push(needs.path().to_owned());
         }
         self.tell("writing the disk");
@@ -91,13 +95,19 @@ impl Builder {
         }
     }
 
-    /// Makes the layer of what its project depends on.
-    async fn install_needs(&self, label: &str, files: &Path, hold: &Hold) -> Result<(), ApiError> {
+    /// Makes the layer of what a project depends on.
+    async fn install_needs(
+        &self,
+        project: Project<'_>,
+        files: &Path,
+        hold: &Hold,
+    ) -> Result<(), ApiError> {
         self.expect("uv");
-        let (image, layer) = (self.workshop().await?, read(files)?);
+        let label = project.package;
+        let (image, layer) = (self.workshop().await?, read(label, files)?);
         self.tell(&format!("installing what {label} needs"));
         let registries = self.registries.for_scripts();
-        let request = BundleRequest::new(label, &layer, registries, SCRIPT_SECONDS);
+        let request = BundleRequest::new(project, &layer, registries, SCRIPT_SECONDS);
         let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
         self.times.timed("uv", work.run(&self.client, &request, hold, &self.say)).await
     }
@@ -132,13 +142,13 @@ fn pack(path: &Path, hold: &Hold) -> Result<Unpacked, ApiError> {
 }
 
 /// A layer that is sent into a VM.
-fn read(layer: &Path) -> Result<Vec<u8>, ApiError> {
+fn read(label: &str, layer: &Path) -> Result<Vec<u8>, ApiError> {
     let size = File::open(layer).and_then(|file| file.metadata());
     let size = size.map_err(|error| ApiError::failed(&error))?.len();
     if size > MAX_BUNDLE {
         let limit = MAX_BUNDLE >> 20;
         let message =
-            format!("a bundle of type uv may unpack to {limit} MiB, and this one does to more");
+            format!("{label} has over {limit} MiB, the most for what uv installs packages for");
         return Err(ApiError::new(ErrorKind::Failed, message));
     }
     std::fs::read(layer).map_err(|error| ApiError::failed(&error))

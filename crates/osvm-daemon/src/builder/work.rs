@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
-use osvm_image::builder::complaint;
+use osvm_image::builder::{WARNING, complaint};
 use osvm_image::store::{Draft, Hold};
 use osvm_spec::{Digest, Hosts};
 use serde::Serialize;
@@ -133,7 +133,10 @@ impl<'a> Words<'a> {
         if line.is_empty() {
             return;
         }
-        (self.say)(News::Step(&line));
+        (self.say)(match line.strip_prefix(WARNING) {
+            Some(warning) => News::Warning(warning),
+            None => News::Step(&line),
+        });
         if self.lines.len() == Self::KEPT {
             self.lines.pop_front();
         }

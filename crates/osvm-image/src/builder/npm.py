@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "npm_config_fetch_retry_mintimeout": "1000",
     "npm_config_fetch_retry_maxtimeout": "10000",
     "npm_config_fetch_timeout": "60000",
+    # Among the programs of packages may be one that is called sh.
+    "npm_config_script_shell": "/bin/sh",
     # Where node-gyp finds Node's headers; otherwise it would look for them at nodejs.org.
     "npm_config_nodedir": "/usr/local",
     "npm_package_config_node_gyp_nodedir": "/usr/local",

@@ -56,8 +56,13 @@ def lock(request):
         status, said = resolve(request, run=start_stranger)
     if status != 0:
         raise Failure(pypi_failure(request, said))
+    say_yanked(said)
+
+
+def say_yanked(said):
+    """A version that was taken back is installed where nothing else will do: whoever asked for it is told."""
     for line in said.splitlines():
-        if line.startswith("warning: "):
+        if line.startswith("warning: ") and " is yanked" in line:
             say(line)
 
 

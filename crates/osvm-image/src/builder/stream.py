@@ -26,8 +26,10 @@ import zipfile
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # Beside the tree that is handed over: nothing in here reaches the archive.
 SCRATCH = "/var/tmp/osvm"
-# Whom packages' own code runs as.
+# Whom packages' own code runs as while it is installed.
 STRANGER = 65534
+# Whom servers run as, in the image that is made: a server may write beside its own files, and nowhere below.
+SERVER = 1000
 
 
 class Failure(Exception):
@@ -140,28 +142,30 @@ def add_link(archive, name, target):
     archive.addfile(entry)
 
 
-def add_folders(archive, *names):
+def add_folders(archive, *names, owner=0):
     for name in names:
         entry = tarfile.TarInfo(name)
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        entry.uid = entry.gid = owner
         archive.addfile(entry)
 
 
 def add_tree(archive, root):
-    """Everything below `root` by its absolute name, sorted; what is no file, folder or symlink stays away."""
+    """All below `root`, as the server's, by absolute names, sorted; what is no file, folder or symlink stays away."""
     for folder, folders, files in os.walk(root):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        add_entry(archive, folder)
+        add_entry(archive, folder, owner=SERVER)
         for name in sorted(files + links):
-            add_entry(archive, os.path.join(folder, name))
+            add_entry(archive, os.path.join(folder, name), owner=SERVER)
 
 
-def add_entry(archive, path):
+def add_entry(archive, path, owner=0):
     entry = archive.gettarinfo(path, path.lstrip("/"))
     if entry is None or not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
         return
-    entry.uid = entry.gid = entry.mtime = 0
+    entry.uid = entry.gid = owner
+    entry.mtime = 0
     entry.uname = entry.gname = ""
     # Whoever runs the server reads it; setuid, setgid and writers other than the owner are dropped.
     entry.mode = 0o777 if entry.issym() else (entry.mode & 0o755) | (0o555 if entry.isdir() else 0o444)

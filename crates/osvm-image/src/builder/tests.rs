@@ -56,6 +56,18 @@ fn the_toolbox_is_asked_for_one_part() {
 }
 
 #[test]
+fn a_projects_needs_are_asked_for_with_its_files() {
+    let project = Project { package: "/here", folder: "/app", started_by_uv: false };
+    let asked = BundleRequest::new(project, b"layer", REGISTRIES, 60);
+    let want = json!({
+        "package": "/here", "folder": "/app", "started_by_uv": false, "layer": "bGF5ZXI=",
+        "npm_registry": "https://n.example", "pypi_index": "https://p.example/simple", "ca": null,
+        "script_seconds": 60,
+    });
+    assert_eq!(serde_json::to_value(asked).unwrap(), want);
+}
+
+#[test]
 fn an_answer_tells_the_program_and_the_packages() {
     let text = r#"{"entrypoint":["/a","b"],"env":{"C":"d"},"package":{"name":"e","version":"1"},
         "packages":[{"name":"e","version":"1","integrity":"sha512-x"}]}"#;

@@ -25,8 +25,15 @@ pub enum LocalError {
     NoModules { path: PathBuf },
     #[error("use {}: it has no {entry}, with which its package.json says that it starts", path.display())]
     NoEntry { path: PathBuf, entry: String },
-    #[error("use {}: a Python project is taken as a bundle of type uv, or from PyPI", path.display())]
-    Python { path: PathBuf },
+    #[error("use {}: its pyproject.toml {reason}", path.display())]
+    PyProject { path: PathBuf, reason: String },
+    #[error(
+        "use {}: its pyproject.toml has no [build-system] with [project.scripts], and there is no server.py or main.py",
+        path.display()
+    )]
+    NoScript { path: PathBuf },
+    #[error("use {}: it is called as a program that servers of others are started by", path.display())]
+    Shadow { path: PathBuf },
 }
 
 impl LocalError {
@@ -39,8 +46,9 @@ impl LocalError {
         match self {
             Self::NoModules { path } => within(path, "npm install"),
             Self::NoEntry { path, .. } => within(path, "npm run build"),
-            Self::Python { path } => {
-                within(path, "npx @anthropic-ai/mcpb init && npx @anthropic-ai/mcpb pack")
+            Self::Shadow { path } => {
+                let path = path.display().to_string();
+                Some(osvm_spec::command::join(&["mv".to_owned(), path.clone(), path + "-server"]))
             }
             _ => None,
         }

@@ -13,6 +13,9 @@ const START: u64 = 256;
 const MACHINES: [(u16, &str); 6] =
     [(3, "x86"), (40, "arm"), (62, "x86_64"), (183, "aarch64"), (243, "riscv64"), (22, "s390x")];
 
+/// What scripts are started by in the images: a program that lies in front of them can't have such a name.
+const TAKEN: [&str; 7] = ["bash", "env", "node", "python", "python3", "sh", "uv"];
+
 /// Scripts that are known by their names; they may lack the line that makes them programs.
 const SCRIPTS: [&str; 5] = ["py", "js", "mjs", "cjs", "sh"];
 
@@ -45,6 +48,9 @@ pub(super) fn kind(path: &Path) -> Result<Kind, LocalError> {
 pub(super) fn command(path: &Path) -> Result<Vec<String>, LocalError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| LocalError::Name { path: path.to_owned() })?;
+    if TAKEN.contains(&name) {
+        return Err(LocalError::Shadow { path: path.to_owned() });
+    }
     Ok(vec![format!("{PROGRAMS}/{name}")])
 }
 

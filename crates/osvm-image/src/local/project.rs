@@ -1,4 +1,4 @@
-//! A folder that is a project of Node: how its package.json says that it starts.
+//! A folder that is a project: of Node, which starts as its package.json says, or else of Python.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 
 use serde::Deserialize;
 
-use super::{LocalError, PROJECT};
+use super::{Kind, LocalError, PROJECT, python};
 use crate::config::CONFIG_FILE;
 
 const PACKAGE: &str = "package.json";
@@ -15,8 +15,6 @@ const PACKAGE: &str = "package.json";
 const MAX_PACKAGE: u64 = 1 << 20;
 /// What root file systems and container images have, and projects do not.
 const OF_IMAGES: [&str; 5] = ["usr", "etc", "bin/sh", "oci-layout", CONFIG_FILE];
-/// What a project of Python has.
-const OF_PYTHON: [&str; 3] = ["pyproject.toml", "server.py", "main.py"];
 /// How Node completes the name of a module.
 const ENDS: [&str; 5] = ["", ".js", ".json", ".node", "/index.js"];
 
@@ -39,22 +37,21 @@ enum Bin {
 
 pub(super) fn is_project(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
-    !OF_IMAGES.iter().any(|name| has(name))
-        && (has(PACKAGE) || OF_PYTHON.iter().any(|name| has(name)))
+    !OF_IMAGES.iter().any(|name| has(name)) && (has(PACKAGE) || python::is_project(folder))
 }
 
-/// How the project in that folder, a path without links, is started.
-pub(super) fn command(folder: &Path) -> Result<Vec<String>, LocalError> {
+/// What the project in that folder, a path without links, runs on, and how it is started.
+pub(super) fn start(folder: &Path) -> Result<(Kind, Vec<String>), LocalError> {
+    match read(folder, PACKAGE)? {
+        Some(package) => Ok((Kind::Node, command(folder, &package)?)),
+        None => python::start(folder),
+    }
+}
+
+fn command(folder: &Path, package: &[u8]) -> Result<Vec<String>, LocalError> {
     let path = folder.to_owned();
-    let package = match read(&folder.join(PACKAGE)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(LocalError::Python { path });
-        }
-        Err(source) => return Err(LocalError::Read { path: folder.join(PACKAGE), source }),
-    };
     let refused = |reason: String| LocalError::Package { path: path.clone(), reason };
-    let package: Package = serde_json::from_slice(&package)
+    let package: Package = serde_json::from_slice(package)
         .map_err(|error| refused(format!("is not understood: {error}")))?;
     let entry = package.entry().map_err(&refused)?;
     let within =
@@ -69,10 +66,17 @@ pub(super) fn command(folder: &Path) -> Result<Vec<String>, LocalError> {
     Ok(vec!["node".to_owned(), format!("{PROJECT}/{within}")])
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// A file that describes a project, if there is one.
+pub(super) fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>, LocalError> {
+    let path = folder.join(name);
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_PACKAGE).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let read =
+        fs::File::open(&path).and_then(|file| file.take(MAX_PACKAGE).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LocalError::Read { path, source }),
+    }
 }
 
 impl Package {

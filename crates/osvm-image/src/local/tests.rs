@@ -64,7 +64,7 @@ fn elf(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     bytes
 }
 
-/// Names, modes, and targets of links.
+/// Names, modes, and targets of links. A project is the server's, everything else root's.
 fn layer(server: &Server) -> BTreeMap<String, (u32, String)> {
     let mut out = Vec::new();
     server.write_layer(&mut out).unwrap();
@@ -72,9 +72,10 @@ fn layer(server: &Server) -> BTreeMap<String, (u32, String)> {
     let about = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let entry = entry.unwrap();
         let header = entry.header();
-        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
         let link = entry.link_name().unwrap().unwrap_or_default().display().to_string();
         let path = entry.path().unwrap().display().to_string();
+        let owner = if path.starts_with("app") { 1000 } else { 0 };
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (owner, owner), "{path}");
         (path.trim_end_matches('/').to_owned(), (header.mode().unwrap(), link))
     };
     archive.entries().unwrap().map(about).collect()
@@ -167,10 +168,76 @@ fn a_project_that_can_not_run_is_refused_with_what_to_do() {
         "several programs, and none of its own name: x, y",
     );
     of_node("no JSON", "is not understood");
-    let python = Scene::new();
-    python.write("pyproject.toml", "");
-    let hint = refused(&fs::canonicalize(python.root()).unwrap(), "a Python project").hint();
-    assert!(hint.unwrap().contains("mcpb pack"));
+}
+
+/// A project of Python with this pyproject.toml.
+fn of_python(pyproject: &str, files: &[&str]) -> Scene {
+    let scene = Scene::new();
+    scene.write("pyproject.toml", pyproject);
+    files.iter().for_each(|file| drop(scene.write(file, "")));
+    scene
+}
+
+const BUILT: &str =
+    "[build-system]\nrequires = []\n[project]\nname = \"My.Own\"\n[project.scripts]\n";
+
+#[test]
+fn a_project_of_python_is_started_by_its_program_or_its_file() {
+    let started = |scene: &Scene| {
+        let server = Server::read(scene.root()).unwrap();
+        assert!(is_server(scene.root()) && server.working_dir() == Some("/app"));
+        (server.kind, server.command.join(" "))
+    };
+    let by = |kind, command: &str| (kind, command.to_owned());
+    let only = of_python(&format!("{BUILT}any = 'a:b'"), &["server.py"]);
+    assert_eq!(started(&only), by(Kind::Uv, "/app/.venv/bin/any"));
+    let own = of_python(&format!("{BUILT}any = 'a:b'\nmy_own = 'a:b'"), &[]);
+    assert_eq!(started(&own), by(Kind::Uv, "/app/.venv/bin/my_own"));
+    let unbuilt = of_python("[project]\nname = 'a'\nscripts = { a = 'b:c' }", &["main.py"]);
+    assert_eq!(started(&unbuilt), by(Kind::Uv, "/app/.venv/bin/python /app/main.py"));
+    let files = ["server.py", "main.py"];
+    let settings = of_python("[tool.ruff]\nline-length = 100", &files);
+    assert_eq!(started(&settings), by(Kind::Python, "python3 /app/server.py"));
+    settings.write("requirements.txt", "words");
+    assert_eq!(started(&settings), by(Kind::Uv, "/app/.venv/bin/python /app/server.py"));
+}
+
+#[test]
+fn a_project_of_python_that_can_not_start_is_refused_with_the_reason() {
+    let of = |pyproject: &str, words: &str| drop(refused(of_python(pyproject, &[]).root(), words));
+    of("[project]\nname = 'a'", "there is no server.py or main.py");
+    of("[project]\nscripts = { a = 'b:c' }", "no [build-system] with [project.scripts]");
+    of(&format!("{BUILT}x = 'a:b'\ny = 'a:b'"), "several programs, and none of its own name: x, y");
+    of(&format!("{BUILT}\"../x\" = 'a:b'"), "a program that is called ../x");
+    of("[project", "is not understood");
+    of("project = 7", "is not understood");
+}
+
+#[test]
+fn environments_and_what_python_has_compiled_stay_away() {
+    let files = [
+        "server.py",
+        "src/a.py",
+        "src/__pycache__/a.pyc",
+        ".venv/pyvenv.cfg",
+        ".venv/bin/python",
+        "other/pyvenv.cfg",
+        "venv/a.py",
+    ];
+    let found = layer(&Server::read(of_python("", &files).root()).unwrap());
+    let names: Vec<_> = found.keys().filter(|name| name.ends_with(".py")).collect();
+    assert_eq!(names, ["app/server.py", "app/src/a.py", "app/venv/a.py"]);
+    assert!(!found.keys().any(|name| name.contains("pyvenv") || name.contains("pyc")));
+}
+
+#[test]
+fn a_program_that_would_stand_in_front_of_those_of_the_image_is_refused() {
+    let scene = Scene::new();
+    for name in ["node", "python3", "sh"] {
+        let hint =
+            refused(&scene.write(name, "#!/usr/bin/env node\n"), "is called as a program").hint();
+        assert!(hint.unwrap().ends_with(&format!("{name}-server")));
+    }
 }
 
 #[test]

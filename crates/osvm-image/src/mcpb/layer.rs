@@ -1,14 +1,14 @@
-//! A bundle as a layer of an image: its files in their folder of the guest, root's, and for everybody to read.
+//! A bundle as a layer of an image: its files in their folder of the guest, the server's, and for everybody to read.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tar::{Builder, EntryType, HeaderMode};
+use tar::{Builder, EntryType};
 
 use super::{Bundle, BundleError, Guest, Kind, Manifest};
-use crate::entry::header;
+use crate::entry::{append_folder, header};
 
 /// Where a bundle lies in the guest, and the home that the distribution's layer has.
 pub const GUEST: Guest<'static> = Guest { bundle: "/mcpb", home: "/work" };
@@ -40,11 +40,8 @@ fn make_runnable(manifest: &Manifest, folder: &Path) -> io::Result<()> {
 
 fn write(kind: Kind, folder: &Path, out: &mut impl Write) -> io::Result<()> {
     let mut archive = Builder::new(out);
-    // Owner, times and modes are the same wherever it was unpacked.
-    archive.mode(HeaderMode::Deterministic);
-    archive.follow_symlinks(false);
     archive.sparse(false);
-    archive.append_dir_all(GUEST.bundle.trim_start_matches('/'), folder)?;
+    append_folder(&mut archive, folder, GUEST.bundle, |_| true).map_err(|error| error.source)?;
     if kind == Kind::Python {
         append_python(&mut archive)?;
     }

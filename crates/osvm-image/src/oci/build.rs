@@ -112,7 +112,7 @@ impl Job<'_> {
         out: &mut File,
     ) -> Result<Built, OciError> {
         let total = manifest.size();
-        self.limits.hold(total, self.limits.bytes, "bytes")?;
+        self.limits.hold(total, self.limits.stored, "bytes of layers as they are stored")?;
         let mut merged = Merged::new(*self.limits);
         let mut done = 0;
         for blob in &manifest.layers {

@@ -266,6 +266,7 @@ fn limits_are_those_of_whoever_asks() {
     let path = world.layout(Pieces::of(&[(&one(), gzip), (&two(), gzip)]));
     for (limits, what) in [
         (Limits { bytes: 2000, ..Limits::default() }, "bytes"),
+        (Limits { stored: 200, ..Limits::default() }, "bytes of layers as they are stored"),
         (Limits { entries: 2, ..Limits::default() }, "names"),
         (Limits { layers: 1, ..Limits::default() }, "layers"),
     ] {

@@ -180,7 +180,7 @@ fn what_is_missing_is_asked_for_on_a_terminal_and_a_secret_is_not_shown() {
     assert_eq!(secret, "hunter2\n");
 }
 
-fn read_until(screen: &mut impl Read, words: &str, seen: &mut String) {
+pub(crate) fn read_until(screen: &mut impl Read, words: &str, seen: &mut String) {
     let start = seen.len();
     while !seen[start..].contains(words) {
         let mut byte = [0];
@@ -252,4 +252,51 @@ fn what_is_no_bundle_for_this_system_is_refused_with_file_reason_and_hint() {
         "{}",
         none.stderr
     );
+}
+
+#[test]
+fn what_claims_to_unpack_to_more_than_there_is_room_for_is_refused_before_it_is_unpacked() {
+    let scene = Scene::new();
+    let path = scene.0.folder().join("notes.mcpb");
+    fs::write(&path, claiming("data", 50 << 30)).unwrap();
+    let shown = path.display().to_string();
+    scene.refused(1, &[], &[&shown, "it unpacks to over 4294967296 bytes", "hint: unzip -l "]);
+
+    let mut zip = ZipWriter::new(File::create(&path).unwrap());
+    zip.start_file("zeroes", SimpleFileOptions::default()).unwrap();
+    zip.write_all(&vec![0; 32 << 20]).unwrap();
+    zip.finish().unwrap();
+    scene.refused(1, &[], &[&shown, "it unpacks to over 100 times its size"]);
+    let left: Vec<_> = fs::read_dir(scene.0.home().join("images/layers")).unwrap().collect();
+    assert_eq!(left.len(), 1, "the distribution's alone: {left:?}");
+}
+
+/// A zip whose table says so of its one file, which is empty.
+fn claiming(name: &str, size: u64) -> Vec<u8> {
+    let length = u16::try_from(name.len()).unwrap().to_le_bytes();
+    let (none, unknown) = ([0; 4], [0xff; 4]);
+    // Version, flags, method, time and date, checksum; then sizes, of which the record tells that they stand elsewhere.
+    let about = [&[45, 0][..], &[0; 4], &[0, 0, 0x21, 0], &none].concat();
+    let local =
+        [b"PK\x03\x04", &about[..], &none, &none, &length, &[0, 0], name.as_bytes()].concat();
+    let elsewhere = [&[1, 0, 8, 0][..], &size.to_le_bytes()].concat();
+    let record = [
+        b"PK\x01\x02",
+        &[45, 3][..],
+        &about,
+        &none,
+        &unknown,
+        &length,
+        &[12, 0],
+        &[0; 6],
+        &none,
+        &none,
+        name.as_bytes(),
+        &elsewhere,
+    ]
+    .concat();
+    let at = u32::try_from(local.len()).unwrap().to_le_bytes();
+    let size = u32::try_from(record.len()).unwrap().to_le_bytes();
+    let end = [b"PK\x05\x06", &none[..], &[1, 0, 1, 0], &size, &at, &[0, 0]].concat();
+    [local, record, end].concat()
 }

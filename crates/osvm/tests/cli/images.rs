@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::osvm::Osvm;
+use crate::osvm::{Osvm, Ran};
+use crate::registry;
 
 fn root(osvm: &Osvm, name: &str) -> PathBuf {
     let root = osvm.folder().join(name);
@@ -102,4 +103,33 @@ fn what_can_not_be_an_image_is_refused_by_name() {
     let osvm = Osvm::new();
     refused(&osvm, 1, &["image", "build", "/nowhere"], "failed to use image /nowhere");
     refused(&osvm, 3, &["image", "inspect", "abc"], "begins with abc");
+}
+
+#[test]
+fn an_image_that_claims_to_have_50_gb_is_refused_before_any_of_it_comes() {
+    let osvm = Osvm::new();
+    let reference = registry::serve_claiming("mcp/large", 50 << 30) + "/mcp/large";
+    let add = ["mcp", "add", "large", "--image", &reference];
+    refused(&osvm, 1, &add, "it has over 34359738368 bytes of layers");
+    let pulled = fs::read_dir(osvm.home().join("images/parts")).unwrap().flatten();
+    let pulled = pulled.filter(|entry| entry.path().is_dir());
+    assert!(pulled.flat_map(|entry| fs::read_dir(entry.path()).unwrap()).next().is_none());
+    assert!(!osvm.config().exists());
+}
+
+/// In an address space, and with files, of a size in which nothing without an end has room.
+#[test]
+fn what_says_which_layers_there_are_has_an_end() {
+    for length in [None, Some(50 << 30)] {
+        let osvm = Osvm::new();
+        let reference = registry::serve_endless(length) + "/mcp/endless";
+        let program = env!("CARGO_BIN_EXE_osvm");
+        let limits = ["--as=1073741824", "--fsize=16777216", program];
+        let add = ["mcp", "add", "endless", "--image", &reference];
+        let ran =
+            Ran::from(osvm.within("prlimit", &[&limits[..], &add].concat()).output().unwrap());
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("it has over 4 MiB"), "{}", ran.stderr);
+        assert!(!osvm.config().exists());
+    }
 }

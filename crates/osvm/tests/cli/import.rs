@@ -252,6 +252,28 @@ fn every_clients_sample_is_read() {
 }
 
 #[test]
+fn a_client_is_found_where_its_configuration_was_moved_to() {
+    let osvm = Osvm::new();
+    let folder = osvm.folder().join("moved");
+    fs::create_dir_all(folder.join("zed")).unwrap();
+    let entry = r#"{"context_servers":{"a":{"command":"npx","args":["-y","a"]}}}"#;
+    fs::write(folder.join("zed/settings.json"), entry).unwrap();
+    let run = |config: &Path, args: &[&str]| {
+        Ran::from(osvm.command(args).env("XDG_CONFIG_HOME", config).output().unwrap())
+    };
+    let import = ["mcp", "import", "zed", "--dry-run", "--json"];
+    let ran = run(&folder, &import);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["servers"][0]["outcome"], "imported", "{report}");
+    // What is no path from the root does not count, by the standard, and other clients do not follow it.
+    let shown = osvm.folder().join(".config/zed/settings.json").display().to_string();
+    assert!(run(Path::new("moved"), &import).stderr.contains(&shown));
+    let shown = osvm.folder().join(".cursor/mcp.json").display().to_string();
+    assert!(run(&folder, &["mcp", "import", "cursor"]).stderr.contains(&shown));
+}
+
+#[test]
 fn a_clients_file_that_is_none_is_told() {
     let scene = Scene::usual();
     for (source, words, code) in [

@@ -29,10 +29,13 @@ fn what_can_not_run_is_refused_with_the_reason_and_nothing_is_written() {
     fs::write(osvm.folder().join("server.py"), "print()").unwrap();
     fs::create_dir(osvm.folder().join("project")).unwrap();
     fs::write(osvm.folder().join("project/package.json"), "{}").unwrap();
+    fs::create_dir(osvm.folder().join("library")).unwrap();
+    fs::write(osvm.folder().join("library/pyproject.toml"), "[project]\nname = 'a'\n").unwrap();
     for (code, path, words) in [
         (6, "./of-windows", "a program for Windows"),
         (1, "./server.py", "#!/usr/bin/env python3"),
         (1, "./project", "npm run build"),
+        (1, "./library", "there is no server.py or main.py"),
     ] {
         let ran = osvm.run(&["mcp", "add", "mine", "--image", path]);
         assert_eq!(ran.code, code, "{}", ran.stderr);

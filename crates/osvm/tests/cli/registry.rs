@@ -12,7 +12,33 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Serves one image under each of these names until the test's process ends. Its address.
 pub(crate) fn serve(names: &[&str]) -> String {
-    let (blobs, manifest) = image();
+    serve_image(names, image(None))
+}
+
+/// The same of an image whose layer is said to have so many bytes.
+pub(crate) fn serve_claiming(name: &str, size: u64) -> String {
+    serve_image(&[name], image(Some(size)))
+}
+
+/// Answers every request with a body that has no end, whatever it says of its length.
+pub(crate) fn serve_endless(length: Option<u64>) -> String {
+    let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+    let head = format!("HTTP/1.1 200 -\r\nContent-Type: {MANIFEST}\r\n{length}\r\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let request = request(&stream);
+            let _ = stream.write_all(head.as_bytes());
+            if !request.starts_with("HEAD") {
+                while stream.write_all(&[b' '; 64 << 10]).is_ok() {}
+            }
+        }
+    });
+    address
+}
+
+fn serve_image(names: &[&str], (blobs, manifest): ([Vec<u8>; 2], Vec<u8>)) -> String {
     let mut files = HashMap::new();
     for name in names {
         for blob in &blobs {
@@ -29,7 +55,7 @@ pub(crate) fn serve(names: &[&str]) -> String {
 }
 
 /// Configuration and one layer, and what names them.
-fn image() -> ([Vec<u8>; 2], Vec<u8>) {
+fn image(claim: Option<u64>) -> ([Vec<u8>; 2], Vec<u8>) {
     let mut layer = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(2);
@@ -46,10 +72,14 @@ fn image() -> ([Vec<u8>; 2], Vec<u8>) {
         let kind = format!("application/vnd.oci.image.{kind}");
         json!({ "mediaType": kind, "digest": digest(bytes), "size": bytes.len() })
     };
+    let mut described_layer = described(&layer, "layer.v1.tar");
+    if let Some(size) = claim {
+        described_layer["size"] = json!(size);
+    }
     let manifest = json!({
         "schemaVersion": 2, "mediaType": MANIFEST,
         "config": described(&config, "config.v1+json"),
-        "layers": [described(&layer, "layer.v1.tar")],
+        "layers": [described_layer],
     });
     ([config, layer], manifest.to_string().into_bytes())
 }
@@ -59,10 +89,16 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-fn answer(mut stream: &TcpStream, files: &HashMap<String, Vec<u8>>) {
+/// The first line.
+fn request(stream: &TcpStream) -> String {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let request = lines.next().unwrap_or_default();
     lines.take_while(|line| !line.is_empty()).for_each(drop);
+    request
+}
+
+fn answer(mut stream: &TcpStream, files: &HashMap<String, Vec<u8>>) {
+    let request = request(stream);
     let mut words = request.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let file = files.get(path);

@@ -323,14 +323,17 @@ fn run_ends_when_the_server_ends_though_its_input_is_open() {
 }
 
 #[test]
-fn removing_a_server_tells_of_its_running_vm() {
+fn removing_a_server_tells_of_its_running_vm_and_no_other_gets_its_name_meanwhile() {
     let osvm = Osvm::new();
-    Fake::start(&osvm, [("GET /v1/vms/s", Answer::Json(200, vm("s")))]);
     osvm.ok(&["mcp", "add", "s"]);
+    Fake::start(&osvm, [("GET /v1/vms/s", Answer::Json(200, vm("s")))]);
     let ran = osvm.run(&["mcp", "remove", "s"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, "removed s\n"));
     let told = "warning: its VM goes on running; osvm mcp microvm stop s ends it\n";
     assert_eq!(ran.stderr, told);
+    let ran = osvm.run(&["mcp", "add", "s"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("a VM that is called s is running"), "{}", ran.stderr);
 }
 
 #[test]

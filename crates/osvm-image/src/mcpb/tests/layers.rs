@@ -7,7 +7,7 @@ use super::*;
 use crate::store::{Bundled, Image, ImportError, Source, Stack, Store};
 use crate::{Config, Progress};
 
-/// What a layer has: modes, and targets of links.
+/// What a layer has: modes, and targets of links. All but Python's other name is the server's.
 fn layer(bytes: &[u8]) -> BTreeMap<String, (u32, String)> {
     let (work, mut out) = (tempfile::tempdir().unwrap(), Vec::new());
     open(bytes).unwrap().write_layer(work.path(), &mut out).unwrap();
@@ -16,9 +16,10 @@ fn layer(bytes: &[u8]) -> BTreeMap<String, (u32, String)> {
     let about = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let entry = entry.unwrap();
         let header = entry.header();
-        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
         let link = entry.link_name().unwrap().unwrap_or_default().display().to_string();
         let path = entry.path().unwrap().display().to_string();
+        let owner = if path.starts_with("mcpb") { 1000 } else { 0 };
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (owner, owner), "{path}");
         (path.trim_end_matches('/').to_owned(), (header.mode().unwrap() & 0o7777, link))
     };
     archive.entries().unwrap().map(about).collect()

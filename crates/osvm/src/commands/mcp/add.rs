@@ -27,7 +27,7 @@ Examples:
   osvm mcp add git -- uvx mcp-server-git
   osvm mcp add notes --image ./notes.mcpb --set folder=~/notes
   osvm mcp add mine --image ./target/release/my-server -- --verbose
-  osvm mcp add mine --image ./my-node-project
+  osvm mcp add mine --image ./my-project
   osvm mcp add github -- docker run -i --rm -e GITHUB_PERSONAL_ACCESS_TOKEN ghcr.io/github/github-mcp-server
   osvm mcp add own --image ./rootfs --memory 512 -- /bin/server /data
   osvm mcp add files --image ./rootfs.cpio --command '/bin/server /data' --env LOG=debug")]
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     isolation: Isolation,
     #[command(flatten)]
     vm: VmOptions,
-    /// Command of the server, word by word; for a package, a program or a Node project, its arguments
+    /// Command of the server, word by word; for a package, a program or a project, its arguments
     #[arg(last = true, value_name = "ARGV", conflicts_with = "command")]
     argv: Vec<String>,
     /// Another package beside the one that is run, or a narrower version of what it needs: 'mcp<2'; may be repeated

@@ -1,11 +1,10 @@
 //! `osvm mcp remove`
 
-use osvm_daemon::client::Client;
 use osvm_spec::{ServerName, edit};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
-use crate::{acceptance, daemon, environment, output, secret_files};
+use crate::{acceptance, output, registration, secret_files};
 
 /// Take a server off the register
 ///
@@ -26,12 +25,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Editing the file ends nothing: says so when the server's VM is up.
 pub(super) fn warn_if_running(name: &ServerName) -> Result<(), CliError> {
-    let home = environment::home()?;
-    let running = daemon::run(async {
-        let Some(client) = Client::find(&home).await else { return Ok(false) };
-        Ok(client.vm(name).await.is_ok())
-    })?;
-    if running {
+    if registration::is_running(name)? {
         output::warning(format_args!(
             "its VM goes on running; osvm mcp microvm stop {name} ends it"
         ));

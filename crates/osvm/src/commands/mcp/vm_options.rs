@@ -22,8 +22,8 @@ pub(crate) struct VmOptions {
     /// Command of the server, split as a shell would
     #[arg(long, value_name = "LINE", value_parser = split)]
     pub(crate) command: Option<Words>,
-    /// What the server is in: a path (folder, archive, container image, MCPB bundle, program, Node project) that begins
-    /// with '.', '/' or '~', an image of a registry (docker.io/mcp/time), a package (npm:NAME, pypi:NAME), or a digest
+    /// What the server is in: a path (folder, archive, container image, MCPB bundle, program, project) that begins with
+    /// '.', '/' or '~', an image of a registry (docker.io/mcp/time), a package (npm:NAME, pypi:NAME), or a digest
     #[arg(long, visible_alias = "rootfs", value_name = "REF", value_parser = images::reference)]
     pub(crate) image: Option<ImageRef>,
     /// Kernel, instead of the one that setup left

@@ -1,6 +1,10 @@
 //! Folders among the arguments of a client's servers.
 
+use std::io::{Read, Write};
+use std::process::Stdio;
+
 use super::*;
+use crate::bundles::read_until;
 
 /// A server with this argument, which is planned and not made.
 fn planned(argument: &str, lend: &[&str]) -> (Scene, Value, Ran) {
@@ -61,4 +65,27 @@ fn a_file_is_told_with_its_folder() {
         "{}",
         ran.stderr
     );
+}
+
+/// By `script`, which gives the command a terminal. The package can't be installed where there is no apt-get, so what was
+/// answered shows in whether the folder is told as one that is not lent.
+#[test]
+fn on_a_terminal_each_folder_is_asked_about_and_only_yes_lends_it() {
+    for (answer, is_lent) in [("y\n", true), ("\n", false), ("n\n", false)] {
+        let (scene, _, _) = planned("FOLDER/notes", &[]);
+        let osvm = env!("CARGO_BIN_EXE_osvm");
+        let line = format!("PATH=/nowhere '{osvm}' mcp import cursor");
+        let mut command = scene.osvm.within("script", &["-qefc", &line, "/dev/null"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut seen = String::new();
+        let notes = scene.osvm.folder().join("notes").display().to_string();
+        read_until(&mut screen, &format!("lend {notes} to s, read-only? [y/N] "), &mut seen);
+        keys.write_all(answer.as_bytes()).unwrap();
+        screen.read_to_string(&mut seen).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{seen}");
+        assert!(seen.contains("apt-get"), "{seen}");
+        let told = seen.contains(&format!("--mount {notes}:{notes} lends it"));
+        assert_eq!(told, !is_lent, "{answer:?}: {seen}");
+    }
 }

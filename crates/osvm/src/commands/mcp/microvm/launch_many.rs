@@ -3,6 +3,7 @@
 mod summary;
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{ApiError, ErrorKind, LaunchRequest, Timings, VmStatus};
@@ -11,6 +12,7 @@ use osvm_spec::ServerName;
 use tokio::task::JoinSet;
 
 use super::super::vm_options::LaunchOptions;
+use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
 use crate::{daemon, images, output, secrets};
@@ -18,8 +20,8 @@ use summary::{Outcome, Summary, Took};
 
 /// Launch many microVMs and measure how long they take
 ///
-/// They are named many-1, many-2 and so on, and stay until they are stopped. As many start at a time
-/// as the machine can carry. Fails unless every one became ready.
+/// They are named many-1, many-2 and so on, but for names of registered servers, and stay until they are
+/// stopped. As many start at a time as the machine can carry. Fails unless every one became ready.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -42,9 +44,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::gather(&overrides.secrets)?;
-    images::ensure(&name(1), &overrides)?;
-    let request = LaunchRequest { name: name(1), overrides, secrets, record: false };
-    let summary = daemon::run(launch(args.count.into(), &request, args.stop))?;
+    let config = ConfigFile::open()?.read()?;
+    // A server of that name is another one, with grants of its own.
+    let mut names = (1..).map(name).filter(|name| config.server(name).is_none());
+    let first = names.next().expect("there is no end of names");
+    images::ensure(&first, &overrides)?;
+    let request = LaunchRequest { name: first.clone(), overrides, secrets, record: false };
+    let names = iter::once(first).chain(names);
+    let summary = daemon::run(launch(args.count.into(), names, &request, args.stop))?;
     match args.json {
         true => output::json(&summary)?,
         false => output::text(&summary.to_string())?,
@@ -52,9 +59,14 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     summary.verdict()
 }
 
-async fn launch(count: usize, like: &LaunchRequest, stop: bool) -> Result<Summary, CliError> {
+async fn launch(
+    count: usize,
+    names: impl Iterator<Item = ServerName>,
+    like: &LaunchRequest,
+    stop: bool,
+) -> Result<Summary, CliError> {
     let client = daemon::connect().await?;
-    let names = free_names(&client, count).await?;
+    let names = free_names(&client, names, count).await?;
     let launched = daemon::unless_interrupted(launch_all(&client, &names, like)).await;
     let interrupted = launched.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
     if stop || interrupted {
@@ -63,10 +75,14 @@ async fn launch(count: usize, like: &LaunchRequest, stop: bool) -> Result<Summar
     launched
 }
 
-/// The first names of the series that no VM has.
-async fn free_names(client: &Client, count: usize) -> Result<Vec<ServerName>, CliError> {
+/// The first of these names that no VM has.
+async fn free_names(
+    client: &Client,
+    names: impl Iterator<Item = ServerName>,
+    count: usize,
+) -> Result<Vec<ServerName>, CliError> {
     let taken: BTreeSet<_> = client.vms().await?.into_iter().map(|vm| vm.name).collect();
-    Ok((1..).map(name).filter(|name| !taken.contains(name)).take(count).collect())
+    Ok(names.filter(|name| !taken.contains(name)).take(count).collect())
 }
 
 fn name(number: u64) -> ServerName {
