@@ -6,7 +6,9 @@
 mod auth;
 mod credentials;
 mod download;
+mod keychain;
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -24,12 +26,15 @@ use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bound
 use super::{OciError, Reference, layer};
 use crate::Digest;
 use auth::Authorization;
+pub use keychain::HelperError;
 
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// Docker's configuration (`~/.docker/config.json`), whose `auths` are used.
+    /// Docker's configuration (`~/.docker/config.json`): who is known where.
     pub credentials: Option<PathBuf>,
+    /// Folders of programs, as in `PATH`: helpers that the configuration names are looked for there.
+    pub programs: OsString,
     pub proxies: Proxies,
     pub transport: Transport,
     /// Of one request, before it fails.
@@ -60,6 +65,7 @@ impl Default for Access {
     fn default() -> Self {
         Self {
             credentials: None,
+            programs: OsString::new(),
             proxies: Proxies::default(),
             transport: Transport::default(),
             attempts: 5,
@@ -77,6 +83,8 @@ pub enum RegistryError {
     CredentialsForm { path: PathBuf, source: serde_json::Error },
     #[error("understand {}: the entry for {host} is no user and password", path.display())]
     CredentialsEntry { path: PathBuf, host: String },
+    #[error("ask {program} for the credentials of {host}")]
+    Helper { program: String, host: String, source: HelperError },
     #[error("use the proxy {0}")]
     Proxy(String, #[source] Box<ureq::Error>),
     #[error("get {url}")]
@@ -129,7 +137,7 @@ pub(crate) struct Repository<'a> {
     agent: Agent,
     /// `https://HOST/v2/PATH`
     base: String,
-    authorization: Authorization,
+    authorization: Authorization<'a>,
     /// Where layers are kept meanwhile.
     folder: PathBuf,
     /// Hears how many bytes of layers are here, and of how many.
@@ -163,13 +171,12 @@ impl<'a> Repository<'a> {
             Transport::Plain => true,
         };
         let scheme = if plain { "http" } else { "https" };
-        let known = credentials::find(access.credentials.as_deref(), reference).map_err(failed)?;
         Ok(Self {
             reference,
             access,
             agent: agent(host, plain, &access.proxies).map_err(failed)?,
             base: format!("{scheme}://{host}/v2/{}", reference.repository()),
-            authorization: Authorization::new(known),
+            authorization: Authorization::new(reference, access),
             folder: folder.to_owned(),
             progress,
             done: 0,
@@ -230,10 +237,10 @@ impl<'a> Repository<'a> {
         if answer.status() != 401 {
             return checked(ask.url, answer);
         }
-        self.authorization.gain(&self.agent, &answer, ask.url, self.reference)?;
+        self.authorization.gain(&self.agent, &answer, ask.url)?;
         let answer = self.send(ask)?;
         if matches!(answer.status().as_u16(), 401 | 403) {
-            return Err(self.authorization.denied(ask.url, self.reference));
+            return Err(self.authorization.denied(ask.url));
         }
         checked(ask.url, answer)
     }
@@ -282,6 +289,17 @@ impl Blobs for Repository<'_> {
 }
 
 impl RegistryError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Helper { program, source: HelperError::Missing, .. } => {
+                Some(format!("install {program}, or remove it from Docker's config.json"))
+            }
+            Self::Denied { host, .. } => Some(format!("docker login {host}")),
+            _ => None,
+        }
+    }
+
     /// Whether it may be otherwise the next time.
     fn may_pass(&self) -> bool {
         match self {

@@ -21,7 +21,8 @@ pub(crate) fn of_images() -> Access {
         none: none.collect(),
     };
     let credentials = folder.map(|folder| folder.join("config.json"));
-    Access { credentials, proxies, ..Access::default() }
+    let programs = variable("PATH").unwrap_or_default();
+    Access { credentials, programs, proxies, ..Access::default() }
 }
 
 /// Where packages come from: npm's and pip's variables and files, as those tools read them.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::osvm::Osvm;
+use crate::registry;
 
 fn root(osvm: &Osvm, name: &str) -> PathBuf {
     let root = osvm.folder().join(name);
@@ -40,6 +41,18 @@ fn an_image_is_built_listed_inspected_verified_and_removed() {
     assert_eq!(osvm.ok(&["image", "verify"]), format!("{}  good\n", &hex[..12]));
     osvm.ok(&["image", "remove", hex]);
     refused(&osvm, 3, &["image", "remove", hex], "no image has a digest that begins with");
+}
+
+#[test]
+fn a_registry_that_wants_to_know_who_asks_is_told_with_what_to_do() {
+    let osvm = Osvm::new();
+    let registry = registry::refuse();
+    let pull = ["image", "pull", &format!("{registry}/a")];
+    refused(&osvm, 1, &pull, &format!("hint: docker login {registry}"));
+    fs::create_dir(osvm.folder().join(".docker")).unwrap();
+    fs::write(osvm.folder().join(".docker/config.json"), r#"{"credsStore":"gone"}"#).unwrap();
+    refused(&osvm, 1, &pull, "ask docker-credential-gone for the credentials of");
+    refused(&osvm, 1, &pull, "hint: install docker-credential-gone, or");
 }
 
 #[test]

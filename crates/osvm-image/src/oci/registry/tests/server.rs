@@ -1,6 +1,6 @@
 //! A small HTTP server on the loopback, whose answers a test gives.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +20,7 @@ pub(super) struct Asked {
     pub(super) authorization: Option<String>,
     /// Of a range.
     pub(super) from: Option<u64>,
+    pub(super) body: Vec<u8>,
 }
 
 pub(super) struct Answer {
@@ -77,15 +78,18 @@ fn serve(mut stream: &TcpStream, count: &AtomicUsize, answer: &dyn Fn(&Asked) ->
 
 impl Asked {
     fn read(from: &mut impl BufRead) -> Option<Self> {
-        let mut lines = from.lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+        let lines = from.by_ref().lines().map_while(Result::ok);
+        let mut lines = lines.take_while(|line| !line.is_empty());
         let first = lines.next()?;
         let mut first = first.split(' ');
         let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
         let mut asked = Self { method, path, ..Self::default() };
+        let mut length = 0;
         for line in lines {
             let (name, value) = line.split_once(": ")?;
             match name.to_ascii_lowercase().as_str() {
                 "host" => asked.host = value.to_owned(),
+                "content-length" => length = value.parse().ok()?,
                 "authorization" => asked.authorization = Some(value.to_owned()),
                 "range" => {
                     asked.from = value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok();
@@ -93,6 +97,7 @@ impl Asked {
                 _ => {}
             }
         }
+        from.take(length).read_to_end(&mut asked.body).ok()?;
         Some(asked)
     }
 }
