@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use osvm_image::Progress as Step;
-pub use osvm_image::oci::{Access, Proxies};
+pub use osvm_image::oci::{Access, Proxies, Trust};
 use osvm_image::{Bundled, Image, ImportError, Root, Source, Store, StoreError};
 use osvm_spec::lock::Pin;
 use osvm_spec::{Digest, ImageRef, Reference, Server};

@@ -7,6 +7,7 @@ mod auth;
 mod credentials;
 mod download;
 mod keychain;
+mod trust;
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Method, Request, Response, header};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, Proxy};
 
 use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bounded};
@@ -27,6 +29,7 @@ use super::{OciError, Reference, layer};
 use crate::Digest;
 use auth::Authorization;
 pub use keychain::HelperError;
+pub use trust::Trust;
 
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub struct Access {
     pub credentials: Option<PathBuf>,
     /// Folders of programs, as in `PATH`: helpers that the configuration names are looked for there.
     pub programs: OsString,
+    pub trust: Trust,
     pub proxies: Proxies,
     pub transport: Transport,
     /// Of one request, before it fails.
@@ -66,6 +70,7 @@ impl Default for Access {
         Self {
             credentials: None,
             programs: OsString::new(),
+            trust: Trust::default(),
             proxies: Proxies::default(),
             transport: Transport::default(),
             attempts: 5,
@@ -85,10 +90,16 @@ pub enum RegistryError {
     CredentialsEntry { path: PathBuf, host: String },
     #[error("ask {program} for the credentials of {host}")]
     Helper { program: String, host: String, source: HelperError },
+    #[error("read {}", path.display())]
+    Certificates { path: PathBuf, source: io::Error },
+    #[error("trust {}: there is no certificate in it", path.display())]
+    NoCertificate { path: PathBuf },
     #[error("use the proxy {0}")]
     Proxy(String, #[source] Box<ureq::Error>),
     #[error("get {url}")]
     Get { url: String, source: Box<ureq::Error> },
+    #[error("get {url}: the server's certificate {why}")]
+    Untrusted { url: String, why: String },
     #[error("get {url}: it was cut short")]
     Cut { url: String, source: io::Error },
     #[error("get {url}: the registry has no such image")]
@@ -171,10 +182,12 @@ impl<'a> Repository<'a> {
             Transport::Plain => true,
         };
         let scheme = if plain { "http" } else { "https" };
+        let tls = (!plain).then(|| access.trust.of_registry(reference.host()));
+        let tls = tls.transpose().map_err(failed)?;
         Ok(Self {
             reference,
             access,
-            agent: agent(host, plain, &access.proxies).map_err(failed)?,
+            agent: agent(host, tls, &access.proxies).map_err(failed)?,
             base: format!("{scheme}://{host}/v2/{}", reference.repository()),
             authorization: Authorization::new(reference, access),
             folder: folder.to_owned(),
@@ -295,6 +308,11 @@ impl RegistryError {
             Self::Helper { program, source: HelperError::Missing, .. } => {
                 Some(format!("install {program}, or remove it from Docker's config.json"))
             }
+            Self::Untrusted { .. } => Some(
+                "put its authority's certificate into ~/.docker/certs.d/HOST[:PORT]/ca.crt, or have SSL_CERT_FILE name a \
+                 file with all that are to be trusted"
+                    .to_owned(),
+            ),
             Self::Denied { host, .. } => Some(format!("docker login {host}")),
             _ => None,
         }
@@ -317,11 +335,13 @@ impl RegistryError {
     }
 }
 
-fn agent(host: &str, plain: bool, proxies: &Proxies) -> Result<Agent, RegistryError> {
-    let proxy = if plain { &proxies.http } else { &proxies.https };
+/// Without TLS, in plain HTTP.
+fn agent(host: &str, tls: Option<TlsConfig>, proxies: &Proxies) -> Result<Agent, RegistryError> {
+    let proxy = if tls.is_some() { &proxies.https } else { &proxies.http };
     let proxy = proxy.as_deref().filter(|_| !is_loopback(host));
     let config = Agent::config_builder()
-        .https_only(!plain)
+        .https_only(tls.is_some())
+        .tls_config(tls.unwrap_or_default())
         .http_status_as_error(false)
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .proxy(proxy.map(|proxy| with_exceptions(proxy, &proxies.none)).transpose()?)
@@ -368,7 +388,13 @@ fn checked(url: &str, answer: Response<Body>) -> Result<Response<Body>, Registry
 }
 
 fn getting(url: &str) -> impl Fn(ureq::Error) -> RegistryError {
-    move |source| RegistryError::Get { url: url.to_owned(), source: Box::new(source) }
+    move |source| {
+        let url = url.to_owned();
+        match trust::complaint(&source) {
+            Some(why) => RegistryError::Untrusted { url, why },
+            None => RegistryError::Get { url, source: Box::new(source) },
+        }
+    }
 }
 
 fn pulling(reference: &Reference, source: RegistryError) -> OciError {

@@ -2,6 +2,7 @@
 
 mod real;
 mod server;
+mod tls;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
