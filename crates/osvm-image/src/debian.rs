@@ -79,10 +79,12 @@ pub enum DebianError {
     Unknown { packages: String, reason: String },
     #[error("download packages of the distribution: {reason}")]
     Apt { reason: String },
-    #[error("unpack {package}: {reason}")]
-    Unpack { package: String, reason: String },
-    #[error("read {package}")]
+    #[error("unpack {package}")]
     Read { package: String, source: io::Error },
+    #[error("unpack {package}: it is no Debian package")]
+    NoData { package: String },
+    #[error("unpack {package}: with it the layer is larger than any should be")]
+    Huge { package: String },
     #[error("unpack {package}: {name} in it leads out of the root")]
     Name { package: String, name: String },
     #[error("write {}: the file system is full", path.display())]

@@ -114,7 +114,7 @@ pub(super) fn command(program: &str) -> Command {
 }
 
 /// The errors among the last lines that a program has written, or how it ended.
-pub(super) fn last_words(output: &Output) -> String {
+fn last_words(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let errors: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("E: ")).collect();
