@@ -16,6 +16,7 @@ mod world;
 
 mod adoption;
 mod arguments;
+mod base;
 mod bundles;
 mod call;
 mod chaos;

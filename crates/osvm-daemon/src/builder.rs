@@ -2,6 +2,7 @@
 //! there.
 //!
 //! ```text
+//! base image ──────── apt, in a VM ──> distribution's packages (or by the host's own apt)
 //! distribution's packages ── unpacked, not run ──> runtime layer, build layer
 //! runtime ─────────────────────────────── VM ────> node layer, installers layer
 //! build + node + installers ───────────── VM ────> package layer
@@ -13,6 +14,7 @@
 //! All but the last four are made once, for all packages. A program of this host is packed as a project is. A bundle
 //! whose dependencies uv installs has a layer more, made in a VM as a package's is.
 
+mod base;
 mod bundle;
 mod registries;
 mod work;
@@ -29,7 +31,9 @@ use osvm_spec::packages::{Ecosystem, Install};
 use crate::Home;
 use crate::api::ApiError;
 use crate::client::Client;
+use crate::images::ImagesError;
 use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
+pub use base::{Base, BaseImage};
 pub use registries::{Files, Registries, Variables};
 use work::Work;
 
@@ -41,6 +45,7 @@ pub struct Builder {
     client: Client,
     store: Store,
     registries: Registries,
+    base: Base,
     say: Say,
 }
 
@@ -54,10 +59,11 @@ impl Builder {
         home: &Home,
         client: Client,
         registries: Registries,
+        base: Base,
         say: Say,
     ) -> Result<Self, ApiError> {
         let store = Store::open(&home.images()).map_err(|error| ApiError::failed(&error))?;
-        Ok(Self { client, store, registries, say })
+        Ok(Self { client, store, registries, base, say })
     }
 
     /// The package's image. One that is there already will do, unless it is wanted `anew`.
@@ -105,7 +111,7 @@ impl Builder {
             Some(npmrc) => request.with_npmrc(npmrc),
             None => request,
         };
-        let work = Work { image, script: INSTALL, hosts: self.registries.hosts()? };
+        let work = Work::python(image, INSTALL, self.registries.hosts()?);
         work.run(&self.client, &request, hold, &self.say).await?;
         Installed::of(hold.path()).map_err(|error| ApiError::failed(&error))
     }
@@ -131,16 +137,22 @@ impl Builder {
         what: &str,
         packages: Vec<&'static str>,
     ) -> Result<PathBuf, ApiError> {
-        let hold = self.hold(&format!("debian-{what}-{RECIPE}")).await?;
+        let hold = self.hold(&self.base.name(&format!("debian-{what}-{RECIPE}"))).await?;
         let path = hold.path().to_owned();
         if path.exists() {
             return Ok(path);
         }
         let (say, what) = (Arc::clone(&self.say), what.to_owned());
+        let say: Say = Arc::new(move |step: &str| say(&format!("base image ({what}): {step}")));
+        let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
+        if let Base::Image(base) = &self.base {
+            self.download_in(base, &packages, &work, &say).await?;
+        }
+        let base = self.base.clone();
         self.blocking(move |_| {
-            let mut say = |step: &str| say(&format!("base image ({what}): {step}"));
-            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
-            let made = debian::layer(&packages, &work, hold.path(), &mut say);
+            let mut say = |step: &str| say(step);
+            let downloaded = base.downloaded(&packages, &work, &mut say)?;
+            let made = debian::layer(&packages, downloaded, &work, hold.path(), &mut say);
             made.map_err(|error| ApiError::failed(&error))?;
             hold.forget_downloads().map_err(|error| ApiError::failed(&error))
         })
@@ -150,14 +162,14 @@ impl Builder {
 
     /// Programs that the distribution has too old, or not at all.
     async fn toolbox(&self, part: Part) -> Result<PathBuf, ApiError> {
-        let hold = self.hold(&format!("toolbox-{}-{RECIPE}", name(part))).await?;
+        let hold = self.hold(&self.base.name(&format!("toolbox-{}-{RECIPE}", name(part)))).await?;
         let path = hold.path().to_owned();
         if !path.exists() {
             let runtime = self.distribution("runtime", debian::RUNTIME.to_vec()).await?;
             let image = self.own_image(TOOLS_HERE, vec![runtime]).await?;
             let (arch, registries) = (std::env::consts::ARCH, self.registries.for_scripts());
             let request = ToolboxRequest { part, arch, registries };
-            let work = Work { image, script: TOOLBOX, hosts: self.registries.hosts()? };
+            let work = Work::python(image, TOOLBOX, self.registries.hosts()?);
             work.run(&self.client, &request, &hold, &self.say).await?;
         }
         Ok(path)
@@ -171,10 +183,7 @@ impl Builder {
             }
         };
         let mut imported = move |store: &Store| store.import(&source, &mut tell);
-        self.blocking(move |store| {
-            Ok(imported(store).map_err(|error| ApiError::failed(&error))?.digest)
-        })
-        .await
+        self.blocking(move |store| Ok(imported(store).map_err(ImagesError::Import)?.digest)).await
     }
 
     async fn hold(&self, name: &str) -> Result<Hold, ApiError> {

@@ -150,12 +150,13 @@ fn with_builder(
     build: impl AsyncFnOnce(Builder) -> Result<Digest, ApiError>,
 ) -> Result<Digest, CliError> {
     let (home, registries) = (environment::home()?, environment::registries::of_packages());
+    let base = environment::base::of_builds(&ConfigFile::open()?.read()?.builds)?;
     let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |step: &str| shown.say(step));
-    daemon::with(
-        async move |client| Ok(build(Builder::new(&home, client, registries, say)?).await?),
-    )
+    daemon::with(async move |client| {
+        Ok(build(Builder::new(&home, client, registries, base, say)?).await?)
+    })
 }
 
 fn text(step: Step) -> String {

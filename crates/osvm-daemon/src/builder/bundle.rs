@@ -97,7 +97,7 @@ impl Builder {
         (self.say)(&format!("installing what {label} needs"));
         let registries = self.registries.for_scripts();
         let request = BundleRequest::new(label, &layer, registries, SCRIPT_SECONDS);
-        let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
+        let work = Work::python(image, BUNDLE, self.registries.hosts()?);
         work.run(&self.client, &request, hold, &self.say).await
     }
 }

@@ -176,7 +176,9 @@ fn packages_of_every_compression_are_the_same_files() {
 fn the_distributions_packages_become_a_layer() {
     let work = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debian");
     let target = work.join("runtime.tar.gz");
-    match layer(RUNTIME, &work, &target, &mut |line| println!("{line}")) {
+    let say = &mut |line: &str| println!("{line}");
+    let made = Downloaded::by_apt(RUNTIME, &work, say);
+    match made.and_then(|downloaded| layer(RUNTIME, downloaded, &work, &target, say)) {
         Ok(()) => {}
         Err(
             error @ (DebianError::NoProgram { .. }

@@ -9,8 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Entry, EntryType};
 
-use super::apt::Package;
-use super::{DebianError, unwanted};
+use super::{DebianError, Package, unwanted};
 use crate::deb::{self, Ration};
 use crate::entry::header;
 use crate::files;
