@@ -18,6 +18,7 @@ mod world;
 
 mod adoption;
 mod arguments;
+mod base;
 mod bundles;
 mod call;
 mod chaos;

@@ -2,6 +2,7 @@
 //! there.
 //!
 //! ```text
+//! base image ──────── apt, in a VM ──> distribution's packages (or by the host's own apt)
 //! distribution's packages ── unpacked, not run ──> runtime layer, build layer
 //! runtime ─────────────────────────────── VM ────> node layer, installers layer
 //! build + node + installers ───────────── VM ────> package layer
@@ -15,6 +16,7 @@
 
 mod base;
 mod bundle;
+mod layers;
 mod registries;
 mod times;
 mod work;
@@ -31,9 +33,10 @@ use osvm_spec::packages::{Ecosystem, Install};
 
 use crate::api::ApiError;
 use crate::client::Client;
-use crate::images::sources;
+use crate::images::{ImagesError, sources};
 use crate::{Home, Host};
-use base::Base;
+pub use base::{Base, BaseImage};
+use layers::Layer;
 pub use registries::{Files, Registries, Variables};
 use times::Times;
 use work::Work;
@@ -56,6 +59,7 @@ pub struct Builder {
     client: Client,
     store: Store,
     registries: Registries,
+    base: Base,
     times: Times,
     say: Say,
     anew: bool,
@@ -74,12 +78,13 @@ impl Builder {
         host: &Host,
         client: Client,
         registries: Registries,
+        base: Base,
         say: Say,
     ) -> Result<Self, ApiError> {
         let store = Store::open(&home.images()).map_err(|error| ApiError::failed(&error))?;
         let times = Times::of(home, host.is_emulated());
         let outdated = AtomicBool::new(false);
-        Ok(Self { client, store, registries, times, say, anew: false, outdated })
+        Ok(Self { client, store, registries, base, times, say, anew: false, outdated })
     }
 
     /// Images that are there already will not do any more.
@@ -136,14 +141,14 @@ impl Builder {
             Some(npmrc) => request.with_npmrc(npmrc),
             None => request,
         };
-        let work = Work { image, script: INSTALL, hosts: self.registries.hosts()? };
+        let work = Work::python(image, INSTALL, self.registries.hosts()?);
         self.times.timed(part, work.run(&self.client, &request, hold, &self.say)).await?;
         installed(hold)
     }
 
     /// Says how long it takes to make this, and what it needs that is not here.
     fn expect(&self, part: &'static str) {
-        let parts = self.missing().map(Base::name).chain([part]);
+        let parts = self.missing().map(Layer::name).chain([part]);
         if let Some(expected) = self.times.expected(parts) {
             (self.say)(News::Expected(expected));
         }
@@ -161,10 +166,7 @@ impl Builder {
             }
         };
         let mut imported = move |store: &Store| store.import(&source, &mut tell);
-        self.blocking(move |store| {
-            Ok(imported(store).map_err(|error| ApiError::failed(&error))?.digest)
-        })
-        .await
+        self.blocking(move |store| Ok(imported(store).map_err(ImagesError::Import)?.digest)).await
     }
 
     async fn hold(&self, name: &str) -> Result<Hold, ApiError> {

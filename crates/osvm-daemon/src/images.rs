@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use osvm_image::Progress as Step;
-pub use osvm_image::oci::{Access, Proxies};
+pub use osvm_image::oci::{Access, Proxies, Trust};
 use osvm_image::{Bundled, Image, ImportError, Root, Source, Store, StoreError};
 use osvm_spec::lock::Pin;
 use osvm_spec::{Digest, ImageRef, Reference, Server};
@@ -82,11 +82,16 @@ pub enum ImagesError {
 
 impl From<ImagesError> for ApiError {
     fn from(error: ImagesError) -> Self {
-        let kind = match error {
+        let kind = match &error {
             ImagesError::NoSuch(_) => ErrorKind::NoSuch,
             ImagesError::Several { .. } => ErrorKind::Usage,
-            ImagesError::Store(_) | ImagesError::Import(_) => {
-                return Self::failed(&error);
+            ImagesError::Store(_) => return Self::failed(&error),
+            ImagesError::Import(source) => {
+                let failed = Self::failed(&error);
+                return match source.hint() {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                };
             }
         };
         Self::new(kind, error.to_string()).hint("osvm image list")

@@ -1,14 +1,16 @@
-//! A base layer from the distribution's own packages. Needs apt and no root, and runs nothing that is in a package:
+//! A base layer from a distribution's own packages. Needs no root, and runs nothing that is in a package:
 //! what maintainer scripts would have done is done here, as far as servers need it.
 //!
 //! ```text
-//! names ── apt: with an empty system ──> .deb files ── unwanted ──> tree ── finish ──> layer
+//! names ─┬─ apt of the host: with an empty system ─────────────┬─> .deb files ── unwanted ──> tree ── finish ──> layer
+//!        └─ apt of a base image, in a VM: archive ── received ─┘
 //! ```
 //!
-//! The host's sources, lists and keys are apt's own: packages are as trusted as those that the host installs.
+//! Sources, lists and keys are apt's own: packages are as trusted as those that the host installs, or as the base image.
 
 mod apt;
 mod finish;
+mod received;
 mod tree;
 mod unwanted;
 
@@ -17,8 +19,12 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use apt::Package;
 use tree::Tree;
+
+/// Downloads packages, and all that they need, inside of a base image: a script for its `sh`, whose arguments are
+/// what [`asked`] says. Certificates to trust are its input (PEM). Its output is what [`Downloaded::received`] reads; its
+/// last `error: ...` says why there is none, when it exits with 1.
+pub const DOWNLOAD: &str = include_str!("debian/download.sh");
 
 /// What servers of npm and PyPI run on.
 pub const RUNTIME: &[&str] = &[
@@ -79,10 +85,16 @@ pub enum DebianError {
     Unknown { packages: String, reason: String },
     #[error("download packages of the distribution: {reason}")]
     Apt { reason: String },
-    #[error("unpack {package}: {reason}")]
-    Unpack { package: String, reason: String },
-    #[error("read {package}")]
+    #[error("unpack {package}")]
     Read { package: String, source: io::Error },
+    #[error("unpack {package}: it is no Debian package")]
+    NoData { package: String },
+    #[error("unpack {package}: with it the layer is larger than any should be")]
+    Huge { package: String },
+    #[error("read what the base image has downloaded")]
+    Archive(#[source] io::Error),
+    #[error("use what the base image has downloaded: {0}")]
+    Received(&'static str),
     #[error("unpack {package}: {name} in it leads out of the root")]
     Name { package: String, name: String },
     #[error("write {}: the file system is full", path.display())]
@@ -103,20 +115,54 @@ impl DebianError {
     }
 }
 
+/// A package that was downloaded, or will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Package {
+    name: String,
+    file: PathBuf,
+}
+
+/// Packages that are here, with all that they need.
+#[derive(Debug)]
+pub struct Downloaded(Vec<Package>);
+
+/// What apt is asked for, for a layer with `packages`.
+pub fn asked<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    ESSENTIAL.iter().chain(packages).copied().collect()
+}
+
+impl Downloaded {
+    /// By the host's apt. What is downloaded stays in the folder `work`, for the next time.
+    pub fn by_apt(
+        packages: &[&str],
+        work: &Path,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Self, DebianError> {
+        let all = asked(packages);
+        let needed = apt::needed(&all, work)?;
+        say(&format!("downloading {} packages of the distribution", needed.len()));
+        apt::download(&all, &needed, work)?;
+        Ok(Self(needed))
+    }
+
+    /// Out of an archive that [`DOWNLOAD`] has written. What is in it is a stranger's; it is kept in the folder `work`.
+    pub fn received(archive: &Path, work: &Path) -> Result<Self, DebianError> {
+        received::packages(archive, work).map(Self)
+    }
+}
+
 /// Writes a layer with `packages` of the distribution, and all that they need, to `target`: a compressed tar archive,
-/// the same for the same packages. What is downloaded stays in the folder `work`, for the next time.
+/// the same for the same packages. The folder `work` is written to meanwhile.
 pub fn layer(
     packages: &[&str],
+    downloaded: Downloaded,
     work: &Path,
     target: &Path,
     say: &mut dyn FnMut(&str),
 ) -> Result<(), DebianError> {
-    let all: Vec<_> = ESSENTIAL.iter().chain(packages).copied().collect();
-    let needed = apt::needed(&all, work)?;
-    say(&format!("downloading {} packages of the distribution", needed.len()));
-    apt::download(&all, &needed, work)?;
+    let all = downloaded.0.into_iter();
     let wanted: Vec<_> =
-        needed.into_iter().filter(|package| unwanted::is_wanted(&package.name, packages)).collect();
+        all.filter(|package| unwanted::is_wanted(&package.name, packages)).collect();
     say(&format!("unpacking {} packages, {}", wanted.len(), mib(size(&wanted))));
     let mut tree = Tree::new(work)?;
     wanted.iter().try_for_each(|package| tree.unpack(package))?;

@@ -14,6 +14,7 @@ pub mod base;
 pub mod builder;
 mod config;
 pub mod cpio;
+mod deb;
 pub mod debian;
 mod decompress;
 pub mod disk;

@@ -34,7 +34,7 @@ use spool::Spool;
 pub(crate) use build::{Built, Job};
 pub use merge::NameError;
 pub use osvm_spec::{Reference, ReferenceError};
-pub use registry::{Access, Proxies, RegistryError, Transport};
+pub use registry::{Access, HelperError, Proxies, RegistryError, Transport, Trust};
 pub use tar::TarError;
 
 /// The architecture of guests, as images call it.
@@ -114,6 +114,16 @@ pub enum OciError {
     Registry { what: String, source: Box<RegistryError> },
     #[error("make a disk of the image")]
     Disk(#[from] DiskError),
+}
+
+impl OciError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
 }
 
 fn has(found: &[String]) -> String {

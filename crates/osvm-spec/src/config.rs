@@ -14,14 +14,15 @@ pub use read::{is_remote, is_variable};
 use section::nearest;
 
 use crate::{
-    CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Resources, SecretRule,
-    ServerName, looks_secret, tells_secret,
+    CpuTemplate, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Isolation, Resources,
+    SecretRule, ServerName, looks_secret, tells_secret,
 };
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
     pub microvm: Microvm,
+    pub builds: Builds,
     /// In the order of the file; no two have the same id.
     pub servers: Vec<Entry>,
 }
@@ -46,6 +47,15 @@ pub struct Microvm {
     pub launch_timeout: Duration,
     /// `call_timeout_seconds`: until a tool answered.
     pub call_timeout: Duration,
+}
+
+/// `[builds]`: what images of packages, bundles, programs and projects are made on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Builds {
+    /// `base_image`: with apt in it, in place of the host's own. As written: see [`Places`](crate::Places).
+    pub base_image: Option<ImageRef>,
+    /// `base_hosts`: where its packages are.
+    pub base_hosts: Option<Vec<HostRule>>,
 }
 
 /// `[[servers]]`: one server as the user wrote it, under the file's own names.

@@ -1,6 +1,7 @@
 //! The only place that reads environment variables.
 #![expect(clippy::disallowed_methods, reason = "the front door reads the environment for all")]
 
+pub(crate) mod base;
 pub(crate) mod registries;
 
 use std::ffi::OsString;

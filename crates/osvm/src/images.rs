@@ -151,6 +151,7 @@ fn with_builder(
 ) -> Result<Digest, CliError> {
     let (home, host) = (environment::home()?, environment::host());
     let registries = environment::registries::of_packages();
+    let base = environment::base::of_builds(&ConfigFile::open()?.read()?.builds)?;
     let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |news| match news {
@@ -159,7 +160,7 @@ fn with_builder(
         News::Expected(all) => shown.expect(all),
     });
     daemon::with(async move |client| {
-        let builder = Builder::new(&home, &host, client, registries, say)?.anew(anew);
+        let builder = Builder::new(&home, &host, client, registries, base, say)?.anew(anew);
         Ok(build(builder).await?)
     })
 }

@@ -1,147 +1,162 @@
-//! Layers that are made once, for all packages, and made again when they are old.
+//! Whose packages are the distribution's: this host's, or those of an image in which apt is run.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::fs::File;
+use std::path::Path;
 
-use osvm_image::builder::{Part, TOOLBOX, ToolboxRequest};
-use osvm_image::store::Hold;
-use osvm_image::{Source, Stack, debian};
-use osvm_spec::Digest;
+use osvm_image::Source;
+use osvm_image::debian::{self, Downloaded};
+use osvm_image::oci::Access;
+use osvm_spec::{Digest, HostRule, Hosts, ImageRef};
 
-use super::work::Work;
-use super::{Builder, News};
-use crate::api::ApiError;
-use crate::images::sources::{self, INSTALLS_HERE, TOOLS_HERE};
+use super::registries::is_self;
+use super::{Builder, Work};
+use crate::api::{ApiError, ErrorKind};
+use crate::images::{Images, ImagesError, sources};
 
-/// One of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Base {
-    /// Packages of the distribution, which servers run on.
-    Runtime,
-    /// The same, with what packages are built with.
-    Build,
-    /// Programs that the distribution has too old, or not at all.
-    Toolbox(Part),
+/// Where the distribution's packages come from.
+#[derive(Debug, Clone)]
+pub enum Base {
+    /// This host's apt, with its sources and keys.
+    Host,
+    Image(Box<BaseImage>),
 }
 
-/// What is made of packages in a VM needs these.
-pub(super) const WORKSHOP: [Base; 4] = [
-    Base::Build,
-    Base::Toolbox(Part::Node),
-    Base::Toolbox(Part::Installers),
-    Base::Toolbox(Part::Bytecode),
-];
+/// An image whose apt brings its own packages.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// Paths are absolute.
+    pub image: ImageRef,
+    /// Where its packages are.
+    pub hosts: Vec<HostRule>,
+    pub access: Access,
+}
 
-/// Changes whenever layers that older versions have made are of no use.
-const RECIPE: &str = "2";
-/// The distribution mends its packages. After that long they are asked for again, and
-const OLD: Duration = Duration::from_secs(30 * DAY);
-/// after that long for an image that is wanted anew.
-const OLD_FOR_ANEW: Duration = Duration::from_secs(DAY);
-const DAY: u64 = 24 * 60 * 60;
+impl BaseImage {
+    /// Where there is no apt, and nothing else is configured.
+    pub const USUAL: &str = "docker.io/library/debian:13-slim";
+    /// Where that has its packages.
+    pub const HOSTS: [&str; 2] = ["deb.debian.org", "security.debian.org"];
+}
+
+/// What a base image has downloaded, in the folder of a layer's downloads.
+const BROUGHT: &str = "brought.tar";
+/// Of the hash that tells bases apart.
+const DIGITS: usize = 12;
 
 impl Base {
-    pub(super) fn name(self) -> &'static str {
+    /// Of a layer that is another one on another base.
+    pub(super) fn name(&self, name: &str) -> String {
         match self {
-            Self::Runtime => "runtime",
-            Self::Build => "build",
-            Self::Toolbox(Part::Node) => "node",
-            Self::Toolbox(Part::Installers) => "installers",
-            Self::Toolbox(Part::Bytecode) => "bytecode",
+            Self::Host => name.to_owned(),
+            Self::Image(base) => {
+                let key = Source::Stack(sources::stack(&base.image.to_string())).key();
+                format!("{name}-{}", &key[..DIGITS])
+            }
         }
     }
 
-    /// Among the store's layers.
-    fn file(self) -> String {
-        format!("{}{}-{RECIPE}", sources::BASE, self.name())
+    /// Packages that are in the folder `work`; the host's apt brings them there.
+    pub(super) fn downloaded(
+        &self,
+        packages: &[&str],
+        work: &Path,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Downloaded, ApiError> {
+        let failed = |error| ApiError::failed(&error);
+        match self {
+            Self::Host => Downloaded::by_apt(packages, work, say).map_err(failed),
+            Self::Image(base) => Downloaded::received(&work.join(BROUGHT), work)
+                .map_err(|error| in_base(base, failed(error))),
+        }
     }
 }
 
 impl Builder {
-    /// What a server's own layer is put on.
-    pub(super) async fn layers_below(&self, own: Part) -> Result<Vec<PathBuf>, ApiError> {
-        Ok(vec![self.base(Base::Runtime).await?, self.toolbox(own).await?])
+    /// Has a base image bring packages, and all that they need, into the folder `work`.
+    pub(super) async fn download_in(
+        &self,
+        base: &BaseImage,
+        packages: &[&str],
+        work: &Path,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), ApiError> {
+        let image = self.base_image(base, tell).await?;
+        let argv = ["sh", "-c", debian::DOWNLOAD, "sh"].into_iter().chain(debian::asked(packages));
+        let argv = argv.map(str::to_owned).collect();
+        // Networks have mirrors of their own, also under the public names.
+        let (allow, allow_private) = base.hosts.iter().cloned().partition(is_self);
+        let hosts = Hosts { allow, allow_private };
+        let path = work.join(BROUGHT);
+        let mut file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
+        let certificates = self.registries.ca().unwrap_or_default();
+        let work = Work { image, argv, hosts };
+        let brought = work.fill(&self.client, certificates.as_bytes(), &mut file, &self.say).await;
+        brought.map_err(|error| in_base(base, error))
     }
 
-    /// The image in which packages are installed.
-    pub(super) async fn workshop(&self) -> Result<Digest, ApiError> {
-        let mut layers = Vec::new();
-        for base in WORKSHOP {
-            layers.push(match base {
-                Base::Toolbox(part) => self.toolbox(part).await?,
-                distribution => self.base(distribution).await?,
-            });
-        }
-        self.own_image(INSTALLS_HERE, layers).await
-    }
-
-    /// Those that are to be made before anything can be installed.
-    pub(super) fn missing(&self) -> impl Iterator<Item = Base> {
-        let all = [Base::Runtime].into_iter().chain(WORKSHOP);
-        all.filter(|base| !self.store.layer(&base.file()).exists())
-    }
-
-    async fn own_image(&self, origin: &str, layers: Vec<PathBuf>) -> Result<Digest, ApiError> {
-        self.import(Source::Stack(Stack { layers, ..sources::stack(origin) })).await
-    }
-
-    /// Files of packages of the distribution. Old ones will do where there are no newer ones to be had.
-    pub(super) async fn base(&self, base: Base) -> Result<PathBuf, ApiError> {
-        let hold = Arc::new(self.hold(&base.file()).await?);
-        let path = hold.path().to_owned();
-        let old = if self.anew { OLD_FOR_ANEW } else { OLD };
-        let age = hold.age();
-        let outdated = self.outdated.load(Relaxed);
-        if age.is_some_and(|age| age < old || outdated) {
-            return Ok(path);
-        }
-        let made = self.times.timed(base.name(), self.unpack_distribution(base, hold)).await;
-        match made {
-            Err(error) if age.is_some() => {
-                self.outdated.store(true, Relaxed);
-                self.tell(&format!("the base image stays as it was: {}", error.message));
-                Ok(path)
+    /// One of a registry that is here already will do: what is new is among its packages.
+    async fn base_image(
+        &self,
+        base: &BaseImage,
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Digest, ApiError> {
+        let source = match &base.image {
+            ImageRef::Digest(digest) => return Ok(digest.clone()),
+            ImageRef::Path(path) => Source::at(path.as_ref()).map_err(ImagesError::Import)?,
+            ImageRef::Registry(reference) => {
+                if let Some(digest) = Images::in_store(self.store.clone()).of(&base.image) {
+                    return Ok(digest);
+                }
+                tell(&format!("pulling {reference}"));
+                Source::registry(reference.clone(), base.access.clone())
             }
-            made => made.map(|()| path),
-        }
-    }
-
-    async fn unpack_distribution(&self, base: Base, hold: Arc<Hold>) -> Result<(), ApiError> {
-        let packages = match base {
-            Base::Build => [debian::RUNTIME, debian::BUILD].concat(),
-            _ => debian::RUNTIME.to_vec(),
+            ImageRef::Package(_) => {
+                let message = format!("{} is a package, and no image with apt", base.image);
+                return Err(ApiError::new(ErrorKind::Usage, message));
+            }
         };
-        let say = Arc::clone(&self.say);
-        self.blocking(move |_| {
-            let name = base.name();
-            let mut tell = |step: &str| say(News::Step(&format!("base image ({name}): {step}")));
-            let work = hold.downloads().map_err(|error| ApiError::failed(&error))?;
-            let layer = work.join("layer");
-            let made = debian::layer(&packages, &work, &layer, &mut tell);
-            made.map_err(|error| ApiError::failed(&error))?;
-            let kept = hold.put(&layer).and_then(|()| hold.forget_downloads());
-            kept.map_err(|error| ApiError::failed(&error))
-        })
-        .await
+        self.import(source).await
+    }
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> ApiError {
+    ApiError::new(ErrorKind::Failed, format!("failed to write {}: {error}", path.display()))
+}
+
+/// The same error, told of the image.
+fn in_base(base: &BaseImage, error: ApiError) -> ApiError {
+    if error.kind != ErrorKind::Failed {
+        return error;
+    }
+    let message = format!("base image {}: {}", base.image, error.message);
+    let hint = "base_image and base_hosts of [builds] in isolation_config.toml say which image, and where its packages are";
+    ApiError { message, ..error }.hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_one_base_are_no_others() {
+        let image = |text: &str| {
+            let (image, access) = (text.parse().unwrap(), Access::default());
+            Base::Image(Box::new(BaseImage { image, hosts: Vec::new(), access }))
+                .name("debian-runtime-1")
+        };
+        assert_eq!(Base::Host.name("debian-runtime-1"), "debian-runtime-1");
+        let names = [BaseImage::USUAL, "debian:12", "/a/b", "/a/c"].map(image);
+        for (at, name) in names.iter().enumerate() {
+            assert!(name.starts_with("debian-runtime-1-"), "{name}");
+            assert!(!names[..at].contains(name), "{name}");
+        }
     }
 
-    /// Pinned, so it stays as it is; but compiled files are of those sources only that they were made of.
-    async fn toolbox(&self, part: Part) -> Result<PathBuf, ApiError> {
-        let runtime = self.base(Base::Runtime).await?;
-        let base = Base::Toolbox(part);
-        let hold = self.hold(&base.file()).await?;
-        let path = hold.path().to_owned();
-        if path.exists() && !(part == Part::Bytecode && hold.is_older_than(&runtime)) {
-            return Ok(path);
+    #[test]
+    fn the_usual_base_and_its_hosts_are_understood() {
+        assert!(matches!(BaseImage::USUAL.parse(), Ok(ImageRef::Registry(_))));
+        for host in BaseImage::HOSTS {
+            host.parse::<HostRule>().unwrap();
         }
-        let image = self.own_image(TOOLS_HERE, vec![runtime]).await?;
-        let (arch, registries) = (std::env::consts::ARCH, self.registries.for_scripts());
-        let request = ToolboxRequest { part, arch, registries };
-        let work = Work { image, script: TOOLBOX, hosts: self.registries.hosts()? };
-        let made = work.run(&self.client, &request, &hold, &self.say);
-        self.times.timed(base.name(), made).await?;
-        Ok(path)
     }
 }

@@ -11,7 +11,7 @@ use osvm_image::store::Hold;
 use osvm_image::{Bundled, Config, Source, Stack};
 use osvm_spec::Digest;
 
-use super::{Base, Builder, Part, SCRIPT_SECONDS, Work};
+use super::{Builder, Layer, Part, SCRIPT_SECONDS, Work};
 use crate::api::{ApiError, ErrorKind};
 use crate::bundles::{self, GUEST, Kind, Manifest};
 use crate::local;
@@ -91,7 +91,7 @@ impl Builder {
         match kind {
             Kind::Node => self.layers_below(Part::Node).await,
             Kind::Python | Kind::Uv => self.layers_below(Part::Bytecode).await,
-            Kind::Binary => Ok(vec![self.base(Base::Runtime).await?]),
+            Kind::Binary => Ok(vec![self.distribution(Layer::Runtime).await?]),
         }
     }
 
@@ -108,7 +108,7 @@ impl Builder {
         self.tell(&format!("installing what {label} needs"));
         let registries = self.registries.for_scripts();
         let request = BundleRequest::new(project, &layer, registries, SCRIPT_SECONDS);
-        let work = Work { image, script: BUNDLE, hosts: self.registries.hosts()? };
+        let work = Work::python(image, BUNDLE, self.registries.hosts()?);
         self.times.timed("uv", work.run(&self.client, &request, hold, &self.say)).await
     }
 }

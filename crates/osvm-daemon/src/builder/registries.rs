@@ -60,6 +60,11 @@ impl Registries {
         builder::Registries { npm: &self.npm, pypi: &self.pypi, ca: self.ca.as_deref() }
     }
 
+    /// Certificates to trust, as PEM.
+    pub(super) fn ca(&self) -> Option<&str> {
+        self.ca.as_deref()
+    }
+
     pub(super) fn npmrc(&self) -> Option<&str> {
         self.npmrc.as_deref()
     }
@@ -95,7 +100,7 @@ fn setting<'a>(lines: impl Iterator<Item = &'a str>, key: &str) -> Option<String
     lines.filter_map(value).last().filter(|value| !value.is_empty())
 }
 
-fn is_self(rule: &HostRule) -> bool {
+pub(super) fn is_self(rule: &HostRule) -> bool {
     rule.host.has_name(HostRule::SELF)
 }
 

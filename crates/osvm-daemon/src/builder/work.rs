@@ -1,11 +1,12 @@
-//! One script in a VM of its own: a request goes in, a layer comes out.
+//! One script in a VM of its own: a request goes in, a layer or another archive comes out.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::Write;
 use std::time::Duration;
 
 use osvm_image::builder::{WARNING, complaint};
-use osvm_image::store::{Draft, Hold};
+use osvm_image::store::Hold;
 use osvm_spec::{Digest, Hosts};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,8 +19,8 @@ use crate::stream::{ExecExit, ExecFrame, MAX_PAYLOAD};
 
 pub(super) struct Work {
     pub(super) image: Digest,
-    /// Of Python's; the request is its input, the layer its output, its last words say why it failed.
-    pub(super) script: &'static str,
+    /// A script and what runs it. Its last words say why it failed.
+    pub(super) argv: Vec<String>,
     pub(super) hosts: Hosts,
 }
 
@@ -28,10 +29,16 @@ const MEMORY_MB: u64 = 3072;
 const VCPUS: u64 = 2;
 /// Compilers under emulation are slow.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
-/// Most that a layer may have.
+/// Most that may come out.
 const MAX_LAYER: u64 = 8 << 30;
 
 impl Work {
+    /// Of Python's: a request is its input, a layer its output.
+    pub(super) fn python(image: Digest, script: &str, hosts: Hosts) -> Self {
+        let argv = ["python3", "-c", script].map(str::to_owned).to_vec();
+        Self { image, argv, hosts }
+    }
+
     /// Fills the layer that is held.
     pub(super) async fn run(
         self,
@@ -42,15 +49,27 @@ impl Work {
     ) -> Result<(), ApiError> {
         let input = serde_json::to_vec(request).expect("a request is plain data");
         let mut draft = hold.draft().map_err(|error| ApiError::failed(&error))?;
-        let argv = ["python3", "-c", self.script].map(str::to_owned).to_vec();
+        self.fill(client, &input, draft.file(), say).await?;
+        draft.finish().map_err(|error| ApiError::failed(&error))
+    }
+
+    /// Writes its output into a file. Half of it may be there when it fails.
+    pub(super) async fn fill(
+        self,
+        client: &Client,
+        input: &[u8],
+        output: &mut File,
+        say: &Say,
+    ) -> Result<(), ApiError> {
         let (memory_mb, vcpus) = (MEMORY_MB, VCPUS);
-        let work = WorkRequest { image: self.image, argv, memory_mb, vcpus, hosts: self.hosts };
+        let Self { image, argv, hosts } = self;
+        let work = WorkRequest { image, argv, memory_mb, vcpus, hosts };
         let stream = client.work(&work).await?;
         let mut words = Words::new(say);
-        let ended = timeout(LIMIT, converse(stream, &input, &mut draft, &mut words)).await;
+        let ended = timeout(LIMIT, converse(stream, input, output, &mut words)).await;
         let exit = ended.map_err(|_| took_too_long())??;
         match exit.code {
-            Some(0) => draft.finish().map_err(|error| ApiError::failed(&error)),
+            Some(0) => Ok(()),
             _ => Err(words.last(&exit)),
         }
     }
@@ -59,11 +78,11 @@ impl Work {
 async fn converse(
     stream: Upgraded,
     input: &[u8],
-    draft: &mut Draft,
+    output: &mut File,
     words: &mut Words<'_>,
 ) -> Result<ExecExit, ApiError> {
     let (from_guest, to_guest) = tokio::io::split(stream);
-    let (_, exit) = tokio::join!(send(to_guest, input), receive(from_guest, draft, words));
+    let (_, exit) = tokio::join!(send(to_guest, input), receive(from_guest, output, words));
     exit
 }
 
@@ -79,7 +98,7 @@ async fn send(mut to_guest: impl AsyncWrite + Unpin, input: &[u8]) {
 
 async fn receive(
     mut from_guest: impl AsyncRead + Unpin,
-    draft: &mut Draft,
+    output: &mut File,
     words: &mut Words<'_>,
 ) -> Result<ExecExit, ApiError> {
     let mut size = 0;
@@ -91,7 +110,7 @@ async fn receive(
                     let message = format!("what was installed has over {} GiB", MAX_LAYER >> 30);
                     return Err(ApiError::new(ErrorKind::Failed, message));
                 }
-                draft.file().write_all(&bytes).map_err(|error| ApiError::failed(&error))?;
+                output.write_all(&bytes).map_err(|error| ApiError::failed(&error))?;
             }
             Ok(Some(ExecFrame::Stderr(bytes))) => words.hear(&bytes),
             Ok(Some(ExecFrame::Exit(exit))) => return Ok(exit),

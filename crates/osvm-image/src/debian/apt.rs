@@ -2,22 +2,18 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use super::DebianError;
+use super::{DebianError, Package};
 use crate::files;
 
-/// A package that was downloaded, or will be.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Package {
-    pub(super) name: String,
-    pub(super) file: PathBuf,
-}
-
 /// Folders below `work`: of packages, and of what apt writes down for itself.
-const ARCHIVES: &str = "archives";
+pub(super) const ARCHIVES: &str = "archives";
 const STATE: &str = "apt";
+
+/// Longest name of a file of theirs.
+const MAX_NAME: usize = 200;
 
 /// Everything that `packages` need, in the order in which apt would install it.
 pub(super) fn needed(packages: &[&str], work: &Path) -> Result<Vec<Package>, DebianError> {
@@ -25,7 +21,7 @@ pub(super) fn needed(packages: &[&str], work: &Path) -> Result<Vec<Package>, Deb
     let output = run("apt-get", &arguments("--simulate", packages, work))?;
     if output.status.success() {
         let listed = String::from_utf8_lossy(&output.stdout);
-        return Ok(listed.lines().filter_map(|line| installed(line, work)).collect());
+        return Ok(listed_in(&listed, work));
     }
     let reason = last_words(&output);
     let lacks = reason.contains("Unable to locate") || reason.contains("no installation candidate");
@@ -87,6 +83,11 @@ fn arguments(action: &str, packages: &[&str], work: &Path) -> Vec<OsString> {
     arguments
 }
 
+/// The packages in what apt says of an install, in its order.
+pub(super) fn listed_in(said: &str, work: &Path) -> Vec<Package> {
+    said.lines().filter_map(|line| installed(line, work)).collect()
+}
+
 /// The package in `Inst name (version suite [arch])`. Apt names its file by the same three.
 fn installed(line: &str, work: &Path) -> Option<Package> {
     let (name, rest) = line.strip_prefix("Inst ")?.split_once(' ')?;
@@ -96,8 +97,16 @@ fn installed(line: &str, work: &Path) -> Option<Package> {
     let (arch, _) = arch.split_once(']')?;
     let name = name.split(':').next()?;
     let version = version.replace(':', "%3a");
-    let file = work.join(ARCHIVES).join(format!("{name}_{version}_{arch}.deb"));
+    let file = format!("{name}_{version}_{arch}.deb");
+    let file = is_plain(&file).then(|| work.join(ARCHIVES).join(file))?;
     Some(Package { name: name.to_owned(), file })
+}
+
+/// Names and versions are of these characters (deb-control(5), deb-version(7)): what says otherwise was not said by apt.
+fn is_plain(file: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.~_%".contains(&byte);
+    let begins = file.starts_with(|first: char| first.is_ascii_alphanumeric());
+    begins && file.len() <= MAX_NAME && file.bytes().all(plain)
 }
 
 fn run(program: &'static str, arguments: &[OsString]) -> Result<Output, DebianError> {
@@ -114,7 +123,7 @@ pub(super) fn command(program: &str) -> Command {
 }
 
 /// The errors among the last lines that a program has written, or how it ended.
-pub(super) fn last_words(output: &Output) -> String {
+fn last_words(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let errors: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("E: ")).collect();
@@ -138,6 +147,9 @@ mod tests {
         let tzdata = "Inst tzdata (2026a-0 Debian:12.15/stable, Debian-Security:12 [all]) []";
         assert_eq!(file(tzdata), Some("/w/archives/tzdata_2026a-0_all.deb".into()));
         assert_eq!(file("Conf git (1:2.39.5-0+deb12u3 Debian:12.15/oldstable [amd64])"), None);
+        for hostile in ["Inst ../a (1 x [all])", "Inst a (1/../b x [all])", "Inst a (1 x [/all])"] {
+            assert_eq!(file(hostile), None, "{hostile}");
+        }
     }
 
     #[test]

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Component, Path, PathBuf};
-use std::process::{ChildStdout, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Entry, EntryType};
 
-use super::apt::{self, Package};
-use super::{DebianError, unwanted};
+use super::{DebianError, Package, unwanted};
+use crate::deb::{self, Ration};
 use crate::entry::header;
 use crate::files;
 
@@ -35,6 +34,9 @@ pub(super) enum Node {
 
 /// Folders that are symlinks to those of the same name in `usr`.
 pub(super) const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+/// Several times what all that servers and builds need unpacks to: a layer is another image's packages, maybe.
+const MAX_CONTENTS: u64 = 8 << 30;
+const MAX_NAMES: usize = 500_000;
 /// All of them but those that give the rights of the owner or the group to others.
 const RIGHTS: u32 = 0o1777;
 
@@ -51,27 +53,32 @@ impl Tree {
 
     /// Adds the files of a package.
     pub(super) fn unpack(&mut self, package: &Package) -> Result<(), DebianError> {
-        let program = "dpkg-deb";
-        let mut command = apt::command(program);
-        command.arg("--fsys-tarfile").arg(&package.file);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.map_err(|source| DebianError::NoProgram { program, source })?;
-        let unpacked = child.stdout.take().map_or(Ok(()), |data| self.add_all(package, data));
-        let output = child.wait_with_output();
-        let output = output.map_err(|source| DebianError::NoProgram { program, source })?;
-        // A package that is cut short is told as such, not as an archive that ends early.
-        if matches!(&unpacked, Ok(()) | Err(DebianError::Read { .. })) && !output.status.success() {
-            let reason = apt::last_words(&output);
-            return Err(DebianError::Unpack { package: package.name.clone(), reason });
-        }
-        unpacked
+        let read = |source| DebianError::Read { package: package.name.clone(), source };
+        let file = files::open(&package.file).map_err(read)?;
+        let data = deb::files(BufReader::new(file)).map_err(read)?;
+        let none = || DebianError::NoData { package: package.name.clone() };
+        self.add_all(package, data.ok_or_else(none)?)
     }
 
-    fn add_all(&mut self, package: &Package, data: ChildStdout) -> Result<(), DebianError> {
+    fn add_all(&mut self, package: &Package, data: impl Read) -> Result<(), DebianError> {
         let read = |source| DebianError::Read { package: package.name.clone(), source };
-        let mut archive = tar::Archive::new(BufReader::new(data));
+        let ration = Ration::new();
+        let mut archive = tar::Archive::new(ration.of(data));
         for entry in archive.entries().map_err(read)? {
-            self.add_entry(&package.name, &mut entry.map_err(read)?)?;
+            let mut entry = entry.map_err(read)?;
+            ration.grant(entry.size());
+            self.hold(package, entry.size())?;
+            self.add_entry(&package.name, &mut entry)?;
+        }
+        // What damage there is shows at the end of what is compressed.
+        ration.grant(MAX_CONTENTS);
+        deb::finish(archive.into_inner()).map_err(read)
+    }
+
+    /// To the bounds of a layer.
+    fn hold(&self, package: &Package, size: u64) -> Result<(), DebianError> {
+        if self.end.saturating_add(size) > MAX_CONTENTS || self.nodes.len() >= MAX_NAMES {
+            return Err(DebianError::Huge { package: package.name.clone() });
         }
         Ok(())
     }

@@ -1,17 +1,14 @@
-//! Debian packages: an `ar` archive with a compressed tar archive of the files. Of these the kernel,
+//! Debian packages with a kernel: it,
 //! its modules and the list of what is built in are unpacked; everything else is passed over. All
 //! sizes and counts are bounded: a package is a stranger's until its sum has been compared.
 
-mod ar;
-
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::decompress;
+use crate::deb::{self, Ration};
 
 /// Why a package gives no kernel.
 #[derive(Debug, Error)]
@@ -40,9 +37,6 @@ const MAX_FILE: u64 = 256 << 20;
 const MAX_FILES: usize = 32 * 1024;
 /// Folders on the way to a file; the distributions' kernels have ten at most.
 const MAX_DEPTH: usize = 24;
-
-/// Longest that headers and names may be between two files.
-const MAX_NAMES: u64 = 1 << 20;
 
 /// Is given a file's name, content and size.
 type Visit<'a> = dyn FnMut(&str, &mut dyn Read, u64) -> Result<(), PackageError> + 'a;
@@ -86,20 +80,19 @@ fn parts(package: &Path) -> Vec<PathBuf> {
 
 /// Visits the regular files of a package, by names without a leading `/`, `./` or `usr/`.
 pub(super) fn each(package: impl Read, visit: &mut Visit<'_>) -> Result<(), PackageError> {
-    let data = ar::member(package, "data.tar").map_err(PackageError::Read)?;
-    let data = decompress::reader(data.ok_or(PackageError::NoData)?);
-    each_file(data.map_err(PackageError::Read)?.take(MAX_UNPACKED), visit)
+    let data = deb::files(package).map_err(PackageError::Read)?.ok_or(PackageError::NoData)?;
+    each_file(data.take(MAX_UNPACKED), visit)
 }
 
 fn each_file(data: impl Read, visit: &mut Visit<'_>) -> Result<(), PackageError> {
-    let left = Cell::new(MAX_NAMES);
-    let mut archive = tar::Archive::new(Rationed { from: data, left: &left });
+    let ration = Ration::new();
+    let mut archive = tar::Archive::new(ration.of(data));
     for (count, entry) in archive.entries().map_err(PackageError::Read)?.enumerate() {
         if count == MAX_FILES {
             return Err(PackageError::TooMany);
         }
         let mut entry = entry.map_err(PackageError::Read)?;
-        left.set(entry.size().saturating_add(MAX_NAMES));
+        ration.grant(entry.size());
         let name = plain(&entry.path().map_err(PackageError::Read)?);
         let (regular, size) = (entry.header().entry_type().is_file(), entry.size());
         if let (true, Some(name)) = (regular, name) {
@@ -107,21 +100,6 @@ fn each_file(data: impl Read, visit: &mut Visit<'_>) -> Result<(), PackageError>
         }
     }
     Ok(())
-}
-
-/// Ends early when more is read than was granted: a name is held in memory whole, and only its own
-/// header tells how long it is.
-struct Rationed<'a, R> {
-    from: R,
-    left: &'a Cell<u64>,
-}
-
-impl<R: Read> Read for Rationed<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.from.by_ref().take(self.left.get()).read(buffer)?;
-        self.left.set(self.left.get() - count as u64);
-        Ok(count)
-    }
 }
 
 /// `None` for a path that leaves the root, is no text, or lies too deep.
@@ -167,8 +145,8 @@ pub(super) fn check_size(name: &str, size: u64) -> Result<(), PackageError> {
 /// Small packages for the tests of this folder.
 #[cfg(test)]
 pub(super) mod tests {
-    use super::ar::tests::archive;
     use super::*;
+    use crate::deb::tests::archive;
     use crate::decompress::tests::gzip;
 
     /// A package of the given files.

@@ -6,7 +6,10 @@
 mod auth;
 mod credentials;
 mod download;
+mod keychain;
+mod trust;
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,18 +21,24 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Method, Request, Response, header};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, Proxy};
 
 use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bounded};
 use super::{OciError, Reference, layer};
 use crate::Digest;
 use auth::Authorization;
+pub use keychain::HelperError;
+pub use trust::Trust;
 
 /// How registries are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// Docker's configuration (`~/.docker/config.json`), whose `auths` are used.
+    /// Docker's configuration (`~/.docker/config.json`): who is known where.
     pub credentials: Option<PathBuf>,
+    /// Folders of programs, as in `PATH`: helpers that the configuration names are looked for there.
+    pub programs: OsString,
+    pub trust: Trust,
     pub proxies: Proxies,
     pub transport: Transport,
     /// Of one request, before it fails.
@@ -60,6 +69,8 @@ impl Default for Access {
     fn default() -> Self {
         Self {
             credentials: None,
+            programs: OsString::new(),
+            trust: Trust::default(),
             proxies: Proxies::default(),
             transport: Transport::default(),
             attempts: 5,
@@ -77,10 +88,18 @@ pub enum RegistryError {
     CredentialsForm { path: PathBuf, source: serde_json::Error },
     #[error("understand {}: the entry for {host} is no user and password", path.display())]
     CredentialsEntry { path: PathBuf, host: String },
+    #[error("ask {program} for the credentials of {host}")]
+    Helper { program: String, host: String, source: HelperError },
+    #[error("read {}", path.display())]
+    Certificates { path: PathBuf, source: io::Error },
+    #[error("trust {}: there is no certificate in it", path.display())]
+    NoCertificate { path: PathBuf },
     #[error("use the proxy {0}")]
     Proxy(String, #[source] Box<ureq::Error>),
     #[error("get {url}")]
     Get { url: String, source: Box<ureq::Error> },
+    #[error("get {url}: the server's certificate {why}")]
+    Untrusted { url: String, why: String },
     #[error("get {url}: it was cut short")]
     Cut { url: String, source: io::Error },
     #[error("get {url}: the registry has no such image")]
@@ -129,7 +148,7 @@ pub(crate) struct Repository<'a> {
     agent: Agent,
     /// `https://HOST/v2/PATH`
     base: String,
-    authorization: Authorization,
+    authorization: Authorization<'a>,
     /// Where layers are kept meanwhile.
     folder: PathBuf,
     /// Hears how many bytes of layers are here, and of how many.
@@ -163,13 +182,14 @@ impl<'a> Repository<'a> {
             Transport::Plain => true,
         };
         let scheme = if plain { "http" } else { "https" };
-        let known = credentials::find(access.credentials.as_deref(), reference).map_err(failed)?;
+        let tls = (!plain).then(|| access.trust.of_registry(reference.host()));
+        let tls = tls.transpose().map_err(failed)?;
         Ok(Self {
             reference,
             access,
-            agent: agent(host, plain, &access.proxies).map_err(failed)?,
+            agent: agent(host, tls, &access.proxies).map_err(failed)?,
             base: format!("{scheme}://{host}/v2/{}", reference.repository()),
-            authorization: Authorization::new(known),
+            authorization: Authorization::new(reference, access),
             folder: folder.to_owned(),
             progress,
             done: 0,
@@ -230,10 +250,10 @@ impl<'a> Repository<'a> {
         if answer.status() != 401 {
             return checked(ask.url, answer);
         }
-        self.authorization.gain(&self.agent, &answer, ask.url, self.reference)?;
+        self.authorization.gain(&self.agent, &answer, ask.url)?;
         let answer = self.send(ask)?;
         if matches!(answer.status().as_u16(), 401 | 403) {
-            return Err(self.authorization.denied(ask.url, self.reference));
+            return Err(self.authorization.denied(ask.url));
         }
         checked(ask.url, answer)
     }
@@ -282,6 +302,22 @@ impl Blobs for Repository<'_> {
 }
 
 impl RegistryError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Helper { program, source: HelperError::Missing, .. } => {
+                Some(format!("install {program}, or remove it from Docker's config.json"))
+            }
+            Self::Untrusted { .. } => Some(
+                "put its authority's certificate into ~/.docker/certs.d/HOST[:PORT]/ca.crt, or have SSL_CERT_FILE name a \
+                 file with all that are to be trusted"
+                    .to_owned(),
+            ),
+            Self::Denied { host, .. } => Some(format!("docker login {host}")),
+            _ => None,
+        }
+    }
+
     /// Whether it may be otherwise the next time.
     fn may_pass(&self) -> bool {
         match self {
@@ -299,11 +335,13 @@ impl RegistryError {
     }
 }
 
-fn agent(host: &str, plain: bool, proxies: &Proxies) -> Result<Agent, RegistryError> {
-    let proxy = if plain { &proxies.http } else { &proxies.https };
+/// Without TLS, in plain HTTP.
+fn agent(host: &str, tls: Option<TlsConfig>, proxies: &Proxies) -> Result<Agent, RegistryError> {
+    let proxy = if tls.is_some() { &proxies.https } else { &proxies.http };
     let proxy = proxy.as_deref().filter(|_| !is_loopback(host));
     let config = Agent::config_builder()
-        .https_only(!plain)
+        .https_only(tls.is_some())
+        .tls_config(tls.unwrap_or_default())
         .http_status_as_error(false)
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .proxy(proxy.map(|proxy| with_exceptions(proxy, &proxies.none)).transpose()?)
@@ -350,7 +388,13 @@ fn checked(url: &str, answer: Response<Body>) -> Result<Response<Body>, Registry
 }
 
 fn getting(url: &str) -> impl Fn(ureq::Error) -> RegistryError {
-    move |source| RegistryError::Get { url: url.to_owned(), source: Box::new(source) }
+    move |source| {
+        let url = url.to_owned();
+        match trust::complaint(&source) {
+            Some(why) => RegistryError::Untrusted { url, why },
+            None => RegistryError::Get { url, source: Box::new(source) },
+        }
+    }
 }
 
 fn pulling(reference: &Reference, source: RegistryError) -> OciError {

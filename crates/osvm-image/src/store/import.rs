@@ -56,6 +56,16 @@ pub enum ImportError {
     Store(#[from] StoreError),
 }
 
+impl ImportError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Oci { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
 /// Which image a source gave when it last looked like this.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Known {

@@ -7,19 +7,25 @@ use toml_edit::Document;
 
 use super::error::Source;
 use super::section::Section;
-use super::{Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
-use crate::{Hosts, Isolation, Resources, ResourcesError};
+use super::{Builds, Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
+use crate::{Hosts, ImageRef, Isolation, Resources, ResourcesError};
 
 pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
     let source = Source { file: name, text };
     let document = Document::parse(text).map_err(|error| syntax(source, &error))?;
     let top = Section::open(source, document.as_table(), 0, "the file", FILE_KEYS)?;
     let microvm = top.table("microvm", "[microvm]", MICROVM_KEYS)?.map(|s| microvm(&s));
+    let builds = top.table("builds", "[builds]", BUILD_KEYS)?.map(|s| builds(&s));
     let servers = top.tables("servers", "[[servers]]", SERVER_KEYS)?;
-    Ok(Config { microvm: microvm.transpose()?.unwrap_or_default(), servers: entries(&servers)? })
+    Ok(Config {
+        microvm: microvm.transpose()?.unwrap_or_default(),
+        builds: builds.transpose()?.unwrap_or_default(),
+        servers: entries(&servers)?,
+    })
 }
 
-const FILE_KEYS: &[&str] = &["microvm", "servers"];
+const FILE_KEYS: &[&str] = &["microvm", "builds", "servers"];
+pub(super) const BUILD_KEYS: &[&str] = &["base_image", "base_hosts"];
 pub(super) const MICROVM_KEYS: &[&str] = &[
     "enabled",
     "default_memory_mb",
@@ -87,6 +93,21 @@ fn microvm(section: &Section<'_>) -> Result<Microvm, ConfigError> {
         launch_timeout: seconds("launch_timeout_seconds", usual.launch_timeout)?,
         call_timeout: seconds("call_timeout_seconds", usual.call_timeout)?,
     })
+}
+
+fn builds(section: &Section<'_>) -> Result<Builds, ConfigError> {
+    let image = section.parsed("base_image")?;
+    Ok(Builds {
+        base_image: section.checked("base_image", image, with_apt)?,
+        base_hosts: section.all("base_hosts")?,
+    })
+}
+
+fn with_apt(image: ImageRef) -> Result<ImageRef, Problem> {
+    match image {
+        ImageRef::Package(_) => Err(Problem::Base(image.to_string())),
+        image => Ok(image),
+    }
 }
 
 fn idle_stop(minutes: u64) -> Option<Duration> {

@@ -74,6 +74,21 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn what_images_are_made_on_is_read() {
+    let text = "[builds]\nbase_image = \"debian:12-slim\"\nbase_hosts = [\"mirror.lan:8080\"]";
+    let builds = Config::parse(text, "f").unwrap().builds;
+    assert_eq!(builds.base_image.unwrap().to_string(), "docker.io/library/debian:12-slim");
+    assert_eq!(builds.base_hosts.unwrap(), ["mirror.lan:8080".parse().unwrap()]);
+    let wrong = fault("[builds]\nbase_image = \"npm:cowsay\"");
+    assert_eq!(
+        wrong,
+        "f:2:14: base_image npm:cowsay is a package, and no image that has apt"
+            .replacen('f', "f.toml", 1)
+    );
+    assert!(fault("[builds]\nbase_imgae = \"x\"").contains("did you mean \"base_image\"?"));
+}
+
+#[test]
 fn a_command_is_words_or_a_line() {
     assert_eq!(server("command = [\"a b\", \"c\"]").command, ["a b", "c"]);
     assert_eq!(server("command = \"'a b' c\"").command, ["a b", "c"]);
@@ -268,7 +283,8 @@ fn the_manual_shows_every_key_and_only_those() {
     let example = manual.split("```").nth(1).and_then(|code| code.strip_prefix("toml\n")).unwrap();
     let config = Config::parse(example, "docs/configuration.md").unwrap();
     assert_eq!(config.microvm.max_parallel_launches, Some(8));
-    let keys = [read::MICROVM_KEYS, read::SERVER_KEYS, read::SIZE_KEYS, read::TOOL_KEYS];
+    let keys =
+        [read::MICROVM_KEYS, read::BUILD_KEYS, read::SERVER_KEYS, read::SIZE_KEYS, read::TOOL_KEYS];
     for key in keys.concat() {
         let shown = |line: &&str| line.split([' ', '{', '.', ']']).any(|word| word == key);
         assert!(example.lines().any(|line| shown(&line)), "{key} is not in docs/configuration.md");

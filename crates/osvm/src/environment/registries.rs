@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use osvm_daemon::builder::{Files, Registries, Variables};
-use osvm_daemon::images::{Access, Proxies};
+use osvm_daemon::images::{Access, Proxies, Trust};
 use osvm_daemon::shim::ProxySettings;
 
 use super::{proxies, user_home, variable};
@@ -12,6 +12,9 @@ use super::{proxies, user_home, variable};
 pub(crate) fn of_images() -> Access {
     let folder = variable("DOCKER_CONFIG").map(PathBuf::from);
     let folder = folder.or_else(|| Some(user_home()?.join(".docker")));
+    let folders = folder.iter().map(|folder| folder.join("certs.d"));
+    let folders = folders.chain(["/etc/docker/certs.d".into()]).collect();
+    let trust = Trust { host: trusted(), folders };
     let ProxySettings { http, https, all, no } = proxies();
     let given = |own: String| Some(own).filter(|url| !url.is_empty());
     let none = no.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
@@ -21,7 +24,8 @@ pub(crate) fn of_images() -> Access {
         none: none.collect(),
     };
     let credentials = folder.map(|folder| folder.join("config.json"));
-    Access { credentials, proxies, ..Access::default() }
+    let programs = variable("PATH").unwrap_or_default();
+    Access { credentials, programs, trust, proxies, ..Access::default() }
 }
 
 /// Where packages come from: npm's and pip's variables and files, as those tools read them.
@@ -51,11 +55,15 @@ pub(crate) fn of_packages() -> Registries {
 
 /// What this host trusts, and what Node is told to trust besides.
 fn certificates(any: &impl Fn(&[&str]) -> Option<String>) -> Option<String> {
-    let own = any(&["SSL_CERT_FILE"]).and_then(|path| written(path.as_ref()));
-    let own = own.or_else(|| CERTIFICATES.iter().find_map(|path| written(path.as_ref())));
     let more = any(&["NODE_EXTRA_CA_CERTS"]).and_then(|path| written(path.as_ref()));
-    let all: Vec<_> = own.into_iter().chain(more).collect();
+    let all: Vec<_> = trusted().into_iter().chain(more).collect();
     Some(all.join("\n")).filter(|text| !text.is_empty())
+}
+
+/// What OpenSSL is told to trust, or what the distribution does.
+fn trusted() -> Option<String> {
+    let own = variable("SSL_CERT_FILE").and_then(|path| written(path.as_ref()));
+    own.or_else(|| CERTIFICATES.iter().find_map(|path| written(path.as_ref())))
 }
 
 /// Where distributions keep the certificates that they trust.

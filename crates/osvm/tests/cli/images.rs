@@ -44,6 +44,18 @@ fn an_image_is_built_listed_inspected_verified_and_removed() {
 }
 
 #[test]
+fn a_registry_that_wants_to_know_who_asks_is_told_with_what_to_do() {
+    let osvm = Osvm::new();
+    let registry = registry::refuse();
+    let pull = ["image", "pull", &format!("{registry}/a")];
+    refused(&osvm, 1, &pull, &format!("hint: docker login {registry}"));
+    fs::create_dir(osvm.folder().join(".docker")).unwrap();
+    fs::write(osvm.folder().join(".docker/config.json"), r#"{"credsStore":"gone"}"#).unwrap();
+    refused(&osvm, 1, &pull, "ask docker-credential-gone for the credentials of");
+    refused(&osvm, 1, &pull, "hint: install docker-credential-gone, or");
+}
+
+#[test]
 fn a_damaged_image_is_told_and_made_anew() {
     let osvm = Osvm::new();
     let root = root(&osvm, "root");

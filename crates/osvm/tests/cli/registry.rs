@@ -54,6 +54,21 @@ fn serve_image(names: &[&str], (blobs, manifest): ([Vec<u8>; 2], Vec<u8>)) -> St
     address
 }
 
+/// One that wants to know who asks. Its address.
+pub(crate) fn refuse() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let head = "HTTP/1.1 401 -\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes());
+        }
+    });
+    address
+}
+
 /// Configuration and one layer, and what names them.
 fn image(claim: Option<u64>) -> ([Vec<u8>; 2], Vec<u8>) {
     let mut layer = tar::Builder::new(Vec::new());

@@ -5,13 +5,17 @@ use serde::Deserialize;
 use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
-use super::credentials::Credentials;
-use super::{RegistryError, checked, getting};
+use super::credentials::{self, Credentials};
+use super::{Access, RegistryError, checked, getting};
 use crate::oci::Reference;
 
-/// What is known of who asks, and what the registry took last.
-pub(super) struct Authorization {
+/// Who asks, and what the registry took last.
+pub(super) struct Authorization<'a> {
+    reference: &'a Reference,
+    access: &'a Access,
+    /// Looked up once the registry asks: it may take a helper.
     known: Option<Credentials>,
+    was_looked_up: bool,
     value: Option<String>,
 }
 
@@ -22,17 +26,20 @@ enum Challenge {
     Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
+/// It has one name by the first version of the specification and another by OAuth 2; Docker's own service sends both.
 #[derive(Deserialize)]
 struct Token {
-    #[serde(alias = "access_token")]
-    token: String,
+    token: Option<String>,
+    access_token: Option<String>,
 }
 
 const MAX_TOKEN: u64 = 64 << 10;
+/// How services of tokens are told which program asks.
+const CLIENT: &str = "osvm";
 
-impl Authorization {
-    pub(super) fn new(known: Option<Credentials>) -> Self {
-        Self { known, value: None }
+impl<'a> Authorization<'a> {
+    pub(super) fn new(reference: &'a Reference, access: &'a Access) -> Self {
+        Self { reference, access, known: None, was_looked_up: false, value: None }
     }
 
     /// For the header.
@@ -46,32 +53,42 @@ impl Authorization {
         agent: &Agent,
         refusal: &Response<Body>,
         url: &str,
-        reference: &Reference,
     ) -> Result<(), RegistryError> {
         let challenges = refusal.headers().get_all(header::WWW_AUTHENTICATE);
         let mut challenges =
             challenges.iter().filter_map(|value| Challenge::parse(value.to_str().ok()?));
-        let unknown = RegistryError::Answer {
-            url: url.to_owned(),
-            what: "the registry asks for a kind of credentials that is not known",
-        };
-        self.value = Some(match challenges.next().ok_or(unknown)? {
-            Challenge::Basic => match &self.known {
-                Some(known) => known.basic(),
-                None => return Err(self.denied(url, reference)),
-            },
+        let unknown =
+            unusable(url, "the registry asks for a kind of credentials that is not known");
+        let challenge = challenges.next().ok_or(unknown)?;
+        self.look_up()?;
+        self.value = Some(match challenge {
+            Challenge::Basic => self.basic(url)?,
             Challenge::Bearer { realm, service, scope } => {
-                let pull = || format!("repository:{}:pull", reference.repository());
+                let pull = || format!("repository:{}:pull", self.reference.repository());
                 let scope = scope.unwrap_or_else(pull);
-                self.token(agent, &realm, service.as_deref(), &scope, reference)?
+                format!("Bearer {}", self.token(agent, &realm, service.as_deref(), &scope)?)
             }
         });
         Ok(())
     }
 
-    pub(super) fn denied(&self, url: &str, reference: &Reference) -> RegistryError {
-        let (url, host) = (url.to_owned(), reference.host().to_owned());
+    pub(super) fn denied(&self, url: &str) -> RegistryError {
+        let (url, host) = (url.to_owned(), self.reference.host().to_owned());
         RegistryError::Denied { url, host, known: self.known.is_some() }
+    }
+
+    fn look_up(&mut self) -> Result<(), RegistryError> {
+        if !self.was_looked_up {
+            self.known = credentials::find(self.access, self.reference)?;
+            self.was_looked_up = true;
+        }
+        Ok(())
+    }
+
+    fn basic(&self, url: &str) -> Result<String, RegistryError> {
+        let known = self.known.as_ref().ok_or_else(|| self.denied(url))?;
+        let what = "the registry asks for a password, and what is known is a token";
+        known.basic().ok_or_else(|| unusable(url, what))
     }
 
     fn token(
@@ -80,25 +97,51 @@ impl Authorization {
         realm: &str,
         service: Option<&str>,
         scope: &str,
-        reference: &Reference,
     ) -> Result<String, RegistryError> {
-        let mut request = agent.get(realm).query("scope", scope);
-        if let Some(service) = service {
-            request = request.query("service", service);
-        }
-        if let Some(known) = &self.known {
-            request = request.header(header::AUTHORIZATION, known.basic());
-        }
-        let answer = request.call().map_err(getting(realm))?;
+        let answer = match &self.known {
+            Some(Credentials::Token(token)) => renewed(agent, realm, service, scope, token),
+            known => {
+                let query = service.map(|service| ("service", service));
+                let request = agent.get(realm).query_pairs([("scope", scope)]).query_pairs(query);
+                match known.as_ref().and_then(Credentials::basic) {
+                    Some(basic) => request.header(header::AUTHORIZATION, basic),
+                    None => request,
+                }
+                .call()
+            }
+        };
+        let answer = answer.map_err(getting(realm))?;
         if matches!(answer.status().as_u16(), 401 | 403) {
-            return Err(self.denied(realm, reference));
+            return Err(self.denied(realm));
         }
         let mut body = checked(realm, answer)?.into_body();
         let bytes = body.with_config().limit(MAX_TOKEN).read_to_vec().map_err(getting(realm))?;
         let token: Option<Token> = serde_json::from_slice(&bytes).ok();
-        let none = || RegistryError::Answer { url: realm.to_owned(), what: "it is no token" };
-        Ok(format!("Bearer {}", token.ok_or_else(none)?.token))
+        let token = token.and_then(|token| token.token.or(token.access_token));
+        token.ok_or_else(|| unusable(realm, "it is no token"))
     }
+}
+
+/// By an identity token, which is one of OAuth 2 to renew others with.
+fn renewed(
+    agent: &Agent,
+    realm: &str,
+    service: Option<&str>,
+    scope: &str,
+    token: &str,
+) -> Result<Response<Body>, ureq::Error> {
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", CLIENT),
+        ("scope", scope),
+        ("refresh_token", token),
+    ];
+    let service = service.map(|service| ("service", service));
+    agent.post(realm).send_form(form.into_iter().chain(service))
+}
+
+fn unusable(url: &str, what: &'static str) -> RegistryError {
+    RegistryError::Answer { url: url.to_owned(), what }
 }
 
 impl Challenge {

@@ -2,9 +2,13 @@
 
 mod real;
 mod server;
+mod tls;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -282,6 +286,78 @@ fn a_token_is_got_and_renewed_when_it_runs_out() {
     });
     let file = credentials(&server.address);
     pull(&store, &source(&server, ":v1", with(&file))).unwrap();
+}
+
+/// Docker's configuration with a helper that runs `script`, and where that is found.
+fn helped(folder: &Path, script: &str) -> Access {
+    let (file, program) = (folder.join("config.json"), folder.join("docker-credential-test"));
+    std::fs::write(&file, r#"{"credsStore":"test"}"#).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    Access { credentials: Some(file), programs: folder.into(), ..access() }
+}
+
+#[test]
+fn a_helper_is_asked_once_and_only_where_a_registry_asks() {
+    let (folder, store) = store();
+    let image = image();
+    let open = image.clone();
+    let open = Server::start(move |asked| honest(&open, asked));
+    let uses = AtomicUsize::new(0);
+    let closed = Server::start(move |asked| {
+        let is_known = asked.authorization.as_deref() == Some(USER);
+        // The second of them has come too late, as with a token that has run out.
+        if is_known && uses.fetch_add(1, Ordering::SeqCst) != 1 {
+            return honest(&image, asked);
+        }
+        Answer::status(401).with("www-authenticate", "Basic realm=\"x\"")
+    });
+    let asked = folder.path().join("asked");
+    let script = format!(r#"cat >>{}; echo '{{"Username":"a","Secret":"b"}}'"#, asked.display());
+    let access = helped(folder.path(), &script);
+    pull(&store, &source(&open, ":v1", access.clone())).unwrap();
+    assert!(!asked.exists());
+    let Source::Registry(remote) = source(&closed, ":v1", access) else { unreachable!() };
+    let mut repository =
+        Repository::open(&remote.reference, &remote.access, folder.path(), &|_, _| {}).unwrap();
+    repository.resolve().unwrap();
+    repository.resolve().unwrap();
+    assert_eq!(std::fs::read_to_string(asked).unwrap(), closed.address);
+}
+
+#[test]
+fn an_identity_token_gets_the_tokens_that_are_asked_for() {
+    let (folder, store) = store();
+    let image = image();
+    let server = Server::start(move |asked| {
+        if asked.path == "/token" {
+            let form = String::from_utf8(asked.body.clone()).unwrap();
+            let want = "grant_type=refresh_token&client_id=osvm&\
+                scope=repository%3Asome%2Fimage%3Apull&refresh_token=renew%26me&service=s";
+            assert_eq!((asked.method.as_str(), form.as_str()), ("POST", want));
+            // Docker's own service says it twice.
+            return Answer::ok(br#"{"token":"t","access_token":"t"}"#);
+        }
+        if asked.authorization.as_deref() == Some("Bearer t") {
+            return honest(&image, asked);
+        }
+        let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", asked.host);
+        Answer::status(401).with("www-authenticate", &challenge)
+    });
+    let script = r#"echo '{"Username":"<token>","Secret":"renew&me"}'"#;
+    pull(&store, &source(&server, ":v1", helped(folder.path(), script))).unwrap();
+}
+
+#[test]
+fn a_helper_that_fails_ends_the_pull_and_is_named() {
+    let (folder, store) = store();
+    let server =
+        Server::start(|_| Answer::status(401).with("www-authenticate", "Basic realm=\"x\""));
+    let access = helped(folder.path(), "echo the keyring is locked; exit 1");
+    let refused = chain(&pull(&store, &source(&server, ":v1", access)).unwrap_err());
+    assert!(refused.contains("ask docker-credential-test for the credentials of"), "{refused}");
+    assert!(refused.ends_with("the keyring is locked"), "{refused}");
+    assert_eq!(server.count(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The archive around a Debian package, as deb(5) describes it: a magic line, then members of a
+//! The archive around a Debian package: a magic line, then members of a
 //! header of sixty characters and the bytes themselves, each member on an even place. Nothing is
 //! allocated by what a header claims.
 
@@ -59,7 +59,7 @@ fn damaged(what: &str) -> io::Error {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::kernel::package) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+    pub(crate) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
         let mut archive = MAGIC.to_vec();
         for (name, bytes) in members {
             archive.extend(header(name, &bytes.len().to_string()));
