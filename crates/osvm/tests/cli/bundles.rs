@@ -20,7 +20,7 @@ impl Scene {
         let scene = Self(Osvm::new());
         let layers = scene.0.home().join("images/layers");
         fs::create_dir_all(&layers).unwrap();
-        fs::write(layers.join("debian-runtime-1"), [0; 1024]).unwrap();
+        fs::write(layers.join("base-runtime-2"), [0; 1024]).unwrap();
         scene
     }
 

@@ -11,7 +11,7 @@ fn a_script_is_started_with_the_words_and_they_are_written_down_whole() {
     let osvm = Osvm::new();
     let layers = osvm.home().join("images/layers");
     fs::create_dir_all(&layers).unwrap();
-    fs::write(layers.join("debian-runtime-1"), [0; 1024]).unwrap();
+    fs::write(layers.join("base-runtime-2"), [0; 1024]).unwrap();
     fs::write(osvm.folder().join("mine"), "#!/bin/sh\n").unwrap();
     let ran = osvm.run(&["mcp", "add", "mine", "--image", "./mine", "--", "--verbose"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

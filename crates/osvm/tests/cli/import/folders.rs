@@ -67,14 +67,17 @@ fn a_file_is_told_with_its_folder() {
     );
 }
 
-/// By `script`, which gives the command a terminal. The package can't be installed where there is no apt-get, so what was
-/// answered shows in whether the folder is told as one that is not lent.
+/// By `script`, which gives the command a terminal. The package can't be installed on a base image that is not there, so what
+/// was answered shows in whether the folder is told as one that is not lent.
 #[test]
 fn on_a_terminal_each_folder_is_asked_about_and_only_yes_lends_it() {
     for (answer, is_lent) in [("y\n", true), ("\n", false), ("n\n", false)] {
         let (scene, _, _) = planned("FOLDER/notes", &[]);
         let osvm = env!("CARGO_BIN_EXE_osvm");
-        let line = format!("PATH=/nowhere '{osvm}' mcp import cursor");
+        let config = "[builds]\nbase_image = \"/nowhere\"\n";
+        fs::create_dir_all(scene.osvm.home()).unwrap();
+        fs::write(scene.osvm.home().join("isolation_config.toml"), config).unwrap();
+        let line = format!("'{osvm}' mcp import cursor");
         let mut command = scene.osvm.within("script", &["-qefc", &line, "/dev/null"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -84,7 +87,7 @@ fn on_a_terminal_each_folder_is_asked_about_and_only_yes_lends_it() {
         keys.write_all(answer.as_bytes()).unwrap();
         screen.read_to_string(&mut seen).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(1), "{seen}");
-        assert!(seen.contains("apt-get"), "{seen}");
+        assert!(seen.contains("/nowhere"), "{seen}");
         let told = seen.contains(&format!("--mount {notes}:{notes} lends it"));
         assert_eq!(told, !is_lent, "{answer:?}: {seen}");
     }
