@@ -40,10 +40,9 @@ pub(super) fn figures(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
 fn start(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
     let image = fixtures()?.join("everything/root").display().to_string();
     osvm.ok(&["image", "build", &image])?;
-    let tools = osvm.home().join("tools");
-    fs::create_dir(&tools)?;
-    fs::copy(BUSYBOX, tools.join("busybox")).context("copy a static busybox")?;
-    let lent = format!("{}:/tools", tools.display());
+    let tools = tempfile::Builder::new().prefix("bench-tools-").tempdir()?;
+    fs::copy(BUSYBOX, tools.path().join("busybox")).context("copy a static busybox")?;
+    let lent = format!("{}:/tools", tools.path().display());
     let add = |name, words: &[&str]| {
         let options = ["mcp", "add", name, "--image", &image, "--memory", "512", "--mount", &lent];
         osvm.ok(&[&options, &["--"][..], words].concat())
