@@ -40,6 +40,17 @@ const SCRIPT: &str = "(id -u; ls /work/main /root/.osvm 2>/dev/null | wc -l; \
     node -e \"fetch('https://api.example.test/hello').then(() => console.log('reached'), () => console.log('refused'))\") \
     >installed";
 
+/// A module of Node's in C.
+const ADDON: &str = r#"
+#include <node_api.h>
+static napi_value init(napi_env env, napi_value exports) {
+    napi_value text;
+    napi_create_string_utf8(env, "of a dependency that was compiled", NAPI_AUTO_LENGTH, &text);
+    return text;
+}
+NAPI_MODULE(words, init)
+"#;
+
 /// A home where the registry of a world is npm's, and what all installs need is there.
 fn scene() -> Option<(World, Registry, Osvm)> {
     let world = World::new()?;
@@ -55,7 +66,14 @@ fn scene() -> Option<(World, Registry, Osvm)> {
 #[test]
 fn a_server_is_added_as_its_readme_says_and_runs() {
     let Some((_world, registry, osvm)) = scene() else { return };
-    registry.publish("words", &json!({}), "module.exports = 'of a dependency';");
+    // Where there is such a file, npm compiles by itself.
+    registry.put(
+        "words",
+        "binding.gyp",
+        r#"{ "targets": [{ "target_name": "words", "sources": ["words.c"] }] }"#,
+    );
+    registry.put("words", "words.c", ADDON);
+    registry.publish("words", &json!({}), "module.exports = require('./build/Release/words');");
     let about = json!({
         "dependencies": { "words": "^1" }, "bin": { "greeting": "index.js" }, "scripts": { "install": SCRIPT },
     });
@@ -66,7 +84,10 @@ fn a_server_is_added_as_its_readme_says_and_runs() {
     let said = osvm.call("greeting", "say", &json!({}));
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(said["args"], json!(["--loud", "/etc"]));
-    assert_eq!(said["words"], "of a dependency");
+    assert_eq!(said["words"], "of a dependency that was compiled");
+    let compilers = ["sh", "-c", "command -v cc gcc c++ make node-gyp"];
+    let exec = ["mcp", "microvm", "exec", "greeting", "--"];
+    assert_eq!(osvm.run(&[&exec[..], &compilers].concat()).stdout, "", "where it runs");
     assert_ne!(said["uid"], 0, "the server has no rights");
     // As servers do that keep what they know beside their program.
     assert_eq!(said["writes"], json!(["kept", "kept", "EACCES", "EACCES", "EACCES"]));

@@ -86,7 +86,7 @@ impl Registry {
         Self { server, folder, authority: world.authority(), world: world.pid() }
     }
 
-    /// Publishes a package of one file.
+    /// Publishes a package of one file, and what was put into it before.
     pub(crate) fn publish(&self, name: &str, about: &Value, text: &str) {
         let package = self.folder.path().join(name);
         fs::create_dir_all(&package).unwrap();
@@ -96,6 +96,13 @@ impl Registry {
         fs::write(package.join("package.json"), about.to_string()).unwrap();
         fs::write(package.join("index.js"), text).unwrap();
         self.npm(&["publish", package.to_str().unwrap()]);
+    }
+
+    /// Puts another file into the package that is published next under that name.
+    pub(crate) fn put(&self, name: &str, file: &str, text: &str) {
+        let package = self.folder.path().join(name);
+        fs::create_dir_all(&package).unwrap();
+        fs::write(package.join(file), text).unwrap();
     }
 
     /// Takes a version back.
