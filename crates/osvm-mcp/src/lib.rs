@@ -5,6 +5,7 @@
 //!
 //! - [`lines`]: bytes to lines, bounded.
 //! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
+//! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
 //! - `connection`: requests in flight over one pair of streams.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
 #![forbid(unsafe_code)]
@@ -14,6 +15,7 @@ mod connection;
 pub mod envelope;
 mod era;
 mod error;
+mod ledger;
 mod limits;
 pub mod lines;
 mod received;
@@ -22,5 +24,6 @@ pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
+pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
 pub use received::Received;

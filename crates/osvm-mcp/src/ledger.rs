@@ -1,0 +1,281 @@
+//! One client's conversation with a server that may be lost and started anew: what of it is open, and how a new server
+//! is brought to where the old one was. No I/O; the lines themselves go by as they are.
+
+use std::collections::BTreeSet;
+
+use serde_json::value::RawValue;
+
+use crate::envelope::{self, Envelope, Kind, each_element};
+use crate::lines;
+
+/// Requests of one direction that are remembered at once. What goes beyond gets no answer from osvm.
+const MOST_OPEN: usize = 4096;
+/// Longest handshake that is remembered, in bytes; a client with a longer one has to begin again by itself.
+const LONGEST_HELLO: usize = 1 << 20;
+
+/// What was said and not yet answered.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Ids of the client's requests.
+    open: BTreeSet<String>,
+    /// Ids of the server's.
+    asked: BTreeSet<String>,
+    hello: Option<Hello>,
+    /// Id of a handshake that the client has not asked for, whose answer is not for it.
+    replayed: Option<String>,
+}
+
+/// How the client of the legacy era has begun.
+#[derive(Debug)]
+struct Hello {
+    id: String,
+    initialize: Vec<u8>,
+    /// Once the client has said that it is ready.
+    initialized: Option<Vec<u8>>,
+}
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on as it is.
+    Passes,
+    /// It goes on, and wants a server to be there.
+    Asks,
+    /// It is for nobody: its other end is gone.
+    Dropped,
+    /// It answers the handshake that [`Ledger::replay`] has begun.
+    Answers,
+}
+
+impl Ledger {
+    /// Notes a line of the client's.
+    pub fn of_client(&mut self, line: &[u8]) -> Fate {
+        let mut fate = None;
+        messages(line, &mut |message| {
+            let next = self.client_message(message, line);
+            // A batch goes on if anything in it does.
+            fate = Some(match (fate, next) {
+                (Some(Fate::Asks), _) | (_, Fate::Asks) => Fate::Asks,
+                (Some(Fate::Passes), _) | (_, Fate::Passes) => Fate::Passes,
+                (_, other) => other,
+            });
+        });
+        fate.unwrap_or(Fate::Passes)
+    }
+
+    fn client_message(&mut self, message: &Envelope<'_>, line: &[u8]) -> Fate {
+        let id = message.id.map(|id| id.get().to_owned());
+        match (message.kind(), id) {
+            (Kind::Request, Some(id)) => {
+                if message.method.as_deref() == Some("initialize") && line.len() <= LONGEST_HELLO {
+                    let initialize = line.to_vec();
+                    self.hello = Some(Hello { id: id.clone(), initialize, initialized: None });
+                }
+                note(&mut self.open, id);
+                Fate::Asks
+            }
+            (Kind::Response, Some(id)) => match self.asked.remove(&id) {
+                true => Fate::Passes,
+                false => Fate::Dropped,
+            },
+            _ => {
+                self.client_notification(message, line);
+                Fate::Passes
+            }
+        }
+    }
+
+    fn client_notification(&mut self, message: &Envelope<'_>, line: &[u8]) {
+        match message.method.as_deref() {
+            Some("notifications/initialized") => {
+                if let Some(hello) = &mut self.hello {
+                    hello.initialized = Some(line.to_vec());
+                }
+            }
+            // Nobody waits for its answer any more.
+            Some("notifications/cancelled") => {
+                if let Some(id) = cancelled(message.params) {
+                    self.open.remove(&id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes a line of the server's.
+    pub fn of_server(&mut self, line: &[u8]) -> Fate {
+        let mut fate = Fate::Passes;
+        messages(line, &mut |message| {
+            let Some(id) = message.id.map(|id| id.get().to_owned()) else { return };
+            match message.kind() {
+                Kind::Request => note(&mut self.asked, id),
+                Kind::Response if self.replayed.as_ref() == Some(&id) => {
+                    self.replayed = None;
+                    fate = Fate::Answers;
+                }
+                _ => drop(self.open.remove(&id)),
+            }
+        });
+        fate
+    }
+
+    /// The server is gone: an answer to each request that it leaves open, as lines to write.
+    pub fn lost(&mut self, why: &str) -> Vec<u8> {
+        self.asked.clear();
+        self.replayed = None;
+        let answers = std::mem::take(&mut self.open).into_iter().map(|id| {
+            let id = RawValue::from_string(id).expect("it was a message's id");
+            envelope::error(&id, INTERNAL_ERROR, why)
+        });
+        answers.flatten().collect()
+    }
+
+    /// What a new server is told before anything else, after which its answer is to be waited for. Nothing where the
+    /// client has not begun with a handshake, or its handshake was never answered.
+    pub fn replay(&mut self) -> Option<Vec<u8>> {
+        let hello = self.hello.as_ref().filter(|hello| hello.initialized.is_some())?;
+        self.replayed = Some(hello.id.clone());
+        Some(hello.initialize.clone())
+    }
+
+    /// What it is told once it has answered.
+    pub fn replayed(&self) -> Option<&[u8]> {
+        self.hello.as_ref()?.initialized.as_deref()
+    }
+}
+
+/// JSON-RPC's own: it is not the client's fault.
+const INTERNAL_ERROR: i64 = -32603;
+
+fn note(ids: &mut BTreeSet<String>, id: String) {
+    if ids.len() < MOST_OPEN {
+        ids.insert(id);
+    }
+}
+
+/// The message of a line, or those of a batch. What is none is nobody's.
+fn messages(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>)) {
+    let text = lines::text(line);
+    let mut visit = |text| {
+        if let Ok(message) = Envelope::parse(text) {
+            visit(&message);
+        }
+    };
+    match text.starts_with('[') {
+        false => visit(&text),
+        true => {
+            let _ = each_element(&text, &mut |element| {
+                visit(element.get());
+                true
+            });
+        }
+    }
+}
+
+fn cancelled(params: Option<&RawValue>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Cancelled<'a> {
+        #[serde(rename = "requestId", borrow)]
+        id: &'a RawValue,
+    }
+    let cancelled: Cancelled<'_> = serde_json::from_str(params?.get()).ok()?;
+    Some(cancelled.id.get().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
+    const READY: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+    fn request(id: &str) -> Vec<u8> {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#).into_bytes()
+    }
+
+    fn response(id: &str) -> Vec<u8> {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into_bytes()
+    }
+
+    fn begun() -> Ledger {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.of_client(HELLO), Fate::Asks);
+        assert_eq!(ledger.of_server(&response("0")), Fate::Passes);
+        assert_eq!(ledger.of_client(READY), Fate::Passes);
+        ledger
+    }
+
+    #[test]
+    fn a_lost_server_answers_what_is_open_and_nothing_else() {
+        let mut ledger = begun();
+        for id in ["1", "\"two\"", "3", "4"] {
+            ledger.of_client(&request(id));
+        }
+        ledger.of_server(&response("1"));
+        let cancel =
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
+        ledger.of_client(cancel.as_bytes());
+        let said = String::from_utf8(ledger.lost("its VM has ended")).unwrap();
+        let ids: Vec<_> = said
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .inspect(|line| assert_eq!(line["error"]["message"], "its VM has ended"))
+            .map(|line| line["id"].to_string())
+            .collect();
+        assert_eq!(ids, ["\"two\"", "4"]);
+        assert!(ledger.lost("again").is_empty());
+    }
+
+    #[test]
+    fn a_new_server_hears_the_handshake_and_the_client_does_not_hear_its_answer() {
+        let mut ledger = begun();
+        ledger.lost("gone");
+        assert_eq!(ledger.replay().as_deref(), Some(HELLO));
+        assert_eq!(ledger.of_server(&response("0")), Fate::Answers);
+        assert_eq!(ledger.replayed(), Some(READY));
+        // The client may use that id again.
+        assert_eq!(ledger.of_server(&response("0")), Fate::Passes);
+    }
+
+    #[test]
+    fn nothing_is_replayed_of_a_client_without_a_finished_handshake() {
+        let mut modern = Ledger::default();
+        modern.of_client(&request("1"));
+        assert_eq!(modern.replay(), None);
+        let mut early = Ledger::default();
+        early.of_client(HELLO);
+        early.lost("gone");
+        assert_eq!(early.replay(), None);
+    }
+
+    #[test]
+    fn answers_to_a_server_that_is_gone_are_for_nobody() {
+        let mut ledger = begun();
+        ledger.of_server(&request("\"ask\""));
+        ledger.lost("gone");
+        assert_eq!(ledger.of_client(&response("\"ask\"")), Fate::Dropped);
+        ledger.of_server(&request("\"ask\""));
+        assert_eq!(ledger.of_client(&response("\"ask\"")), Fate::Passes);
+    }
+
+    #[test]
+    fn batches_count_by_their_messages_and_text_by_nothing() {
+        let mut ledger = begun();
+        let batch = [b"[".to_vec(), request("5"), b",".to_vec(), request("6"), b"]".to_vec()];
+        assert_eq!(ledger.of_client(&batch.concat()), Fate::Asks);
+        assert_eq!(ledger.of_server(b"Server is listening"), Fate::Passes);
+        assert_eq!(ledger.lost("gone").iter().filter(|byte| **byte == b'\n').count(), 2);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut ledger = Ledger::default();
+        (0..2 * MOST_OPEN)
+            .for_each(|id| assert_eq!(ledger.of_client(&request(&id.to_string())), Fate::Asks));
+        assert_eq!(ledger.open.len(), MOST_OPEN);
+        let long = [HELLO, &vec![b' '; LONGEST_HELLO]].concat();
+        ledger.of_client(&long);
+        ledger.of_client(READY);
+        assert_eq!(ledger.replay(), None);
+    }
+}
