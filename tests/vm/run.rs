@@ -1,11 +1,11 @@
-//! `osvm mcp run`: the endpoint that an assistant starts. Bytes pass as they are.
+//! `osvm mcp run`: the endpoint that an assistant starts. Bytes pass as they are, whatever becomes of the server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::osvm::{Osvm, wait};
+use crate::osvm::{Osvm, kill, wait};
 use crate::rootfs::Rootfs;
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}"#;
@@ -67,6 +67,58 @@ fn bytes_come_out_as_they_went_in() {
         sent.len(),
         output.stdout.len()
     );
+}
+
+const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+fn call(id: u64, tool: &str, arguments: &Value) -> String {
+    let params = json!({ "name": tool, "arguments": arguments });
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
+}
+
+#[test]
+fn a_server_that_is_gone_is_answered_for_and_another_takes_its_place() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answers = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut answer =
+        || -> Value { serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap() };
+    say(&mut client, INITIALIZE);
+    answer();
+    say(&mut client, READY);
+    let add = |id| call(id, "add", &json!({ "a": 1, "b": 2 }));
+    let is_sum = |answer: &Value, id: u64| {
+        assert_eq!(answer["id"], id, "{answer}");
+        assert_eq!(answer["result"]["content"][0]["text"], "3", "{answer}");
+    };
+
+    // Its process: one request is open, and one is what ends it.
+    say(&mut client, &call(1, "sleep", &json!({ "ms": 600_000 })));
+    say(&mut client, &call(2, "exit", &json!({ "code": 3 })));
+    let mut lost = [answer(), answer()];
+    lost.sort_by_key(|answer| answer["id"].as_u64());
+    for (answer, id) in lost.iter().zip([1, 2]) {
+        assert_eq!(answer["id"], id);
+        let why = answer["error"]["message"].as_str().unwrap();
+        assert!(why.contains("code 3") && why.contains("logs demo"), "{why}");
+    }
+    // A new one was told what the client had said first.
+    say(&mut client, &add(3));
+    is_sum(&answer(), 3);
+
+    // Its VM.
+    let first = osvm.vm("demo")["id"].clone();
+    say(&mut client, &call(4, "sleep", &json!({ "ms": 600_000 })));
+    kill(osvm.vmm_processes()[0]);
+    let answered = answer();
+    assert_eq!(answered["id"], 4);
+    assert!(answered["error"]["message"].is_string(), "{answered}");
+    say(&mut client, &add(5));
+    is_sum(&answer(), 5);
+    assert_ne!(osvm.vm("demo")["id"], first);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
 }
 
 #[test]

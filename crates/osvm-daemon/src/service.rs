@@ -14,6 +14,7 @@ mod relay;
 mod rights;
 mod run;
 mod servers;
+mod session;
 mod usage;
 mod vms;
 mod work;

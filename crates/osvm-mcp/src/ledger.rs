@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     /// What it is told once it has answered.
-    pub fn replayed(&self) -> Option<&[u8]> {
+    pub fn initialized(&self) -> Option<&[u8]> {
         self.hello.as_ref()?.initialized.as_deref()
     }
 }
@@ -232,7 +232,7 @@ mod tests {
         ledger.lost("gone");
         assert_eq!(ledger.replay().as_deref(), Some(HELLO));
         assert_eq!(ledger.of_server(&response("0")), Fate::Answers);
-        assert_eq!(ledger.replayed(), Some(READY));
+        assert_eq!(ledger.initialized(), Some(READY));
         // The client may use that id again.
         assert_eq!(ledger.of_server(&response("0")), Fate::Passes);
     }

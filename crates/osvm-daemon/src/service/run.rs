@@ -1,7 +1,6 @@
-//! `POST /v1/servers/{name}/run`: a server process of the client's own; bytes pass unread.
+//! `POST /v1/servers/{name}/run`: a server process of the client's own.
 
 use std::future::Future;
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
@@ -9,20 +8,14 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use osvm_fleet::Server;
 use osvm_spec::ServerName;
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncWriteExt, copy};
-use tokio_util::io::InspectReader;
 
-use super::record::Listener;
+use super::session::{self, Wanted};
 use super::{MAX_BODY, Shared};
 use crate::api::{ApiError, ErrorKind, RunRequest, UPGRADE};
 
 pub(super) type Stream = TokioIo<hyper::upgrade::Upgraded>;
-
-/// How long a server whose input has ended may take to finish its output.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 
 pub(super) async fn start(
     State(daemon): Shared,
@@ -30,37 +23,9 @@ pub(super) async fn start(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<RunRequest>(request).await?;
-    let (guest, _) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
-    let server = guest.vm.start_server().await?;
-    Ok(upgrade.then(move |stream| async move {
-        let session = server.session;
-        let hear = daemon.recordings.listener(&guest.vm.plan.name);
-        pass(stream, server, hear).await;
-        guest.vm.close(session).await;
-        drop(guest);
-    }))
-}
-
-/// Both directions until the server's output ends, or the client has gone.
-async fn pass(stream: Stream, server: Server, hear: Option<Listener>) {
-    let (mut from_client, mut to_client) = tokio::io::split(stream);
-    let (mut stdin, mut stdout) = (server.stdin, server.stdout);
-    let output = async {
-        let _ = match hear {
-            None => copy(&mut stdout, &mut to_client).await,
-            Some(hear) => copy(&mut InspectReader::new(stdout, hear), &mut to_client).await,
-        };
-        let _ = to_client.shutdown().await;
-    };
-    let input = async {
-        let _ = copy(&mut from_client, &mut stdin).await;
-        let _ = stdin.shutdown().await;
-        tokio::time::sleep(LAST_WORDS).await;
-    };
-    tokio::select! {
-        () = output => {}
-        () = input => {}
-    }
+    let wanted = Wanted { daemon, name, request };
+    let first = wanted.open().await?;
+    Ok(upgrade.then(move |stream| session::converse(wanted, first, stream)))
 }
 
 /// A connection that becomes a byte stream once its request has been answered.
