@@ -10,6 +10,8 @@ use crate::lines;
 
 /// Requests of one direction that are remembered at once. What goes beyond gets no answer from osvm.
 const MOST_OPEN: usize = 4096;
+/// Longest id that is remembered, in bytes.
+const LONGEST_ID: usize = 1 << 10;
 /// Longest handshake that is remembered, in bytes; a client with a longer one has to begin again by itself.
 const LONGEST_HELLO: usize = 1 << 20;
 
@@ -20,6 +22,8 @@ pub struct Ledger {
     open: BTreeSet<String>,
     /// Ids of the server's.
     asked: BTreeSet<String>,
+    /// Ids of requests by servers that are gone: the client may answer them yet.
+    outlived: BTreeSet<String>,
     hello: Option<Hello>,
     /// Id of a handshake that the client has not asked for, whose answer is not for it.
     replayed: Option<String>,
@@ -74,10 +78,10 @@ impl Ledger {
                 note(&mut self.open, id);
                 Fate::Asks
             }
-            (Kind::Response, Some(id)) => match self.asked.remove(&id) {
-                true => Fate::Passes,
-                false => Fate::Dropped,
-            },
+            (Kind::Response, Some(id)) => {
+                self.asked.remove(&id);
+                if self.outlived.remove(&id) { Fate::Dropped } else { Fate::Passes }
+            }
             _ => {
                 self.client_notification(message, line);
                 Fate::Passes
@@ -108,7 +112,10 @@ impl Ledger {
         messages(line, &mut |message| {
             let Some(id) = message.id.map(|id| id.get().to_owned()) else { return };
             match message.kind() {
-                Kind::Request => note(&mut self.asked, id),
+                Kind::Request => {
+                    self.outlived.remove(&id);
+                    note(&mut self.asked, id);
+                }
                 Kind::Response if self.replayed.as_ref() == Some(&id) => {
                     self.replayed = None;
                     fate = Fate::Answers;
@@ -121,7 +128,9 @@ impl Ledger {
 
     /// The server is gone: an answer to each request that it leaves open, as lines to write.
     pub fn lost(&mut self, why: &str) -> Vec<u8> {
-        self.asked.clear();
+        for id in std::mem::take(&mut self.asked) {
+            note(&mut self.outlived, id);
+        }
         self.replayed = None;
         let answers = std::mem::take(&mut self.open).into_iter().map(|id| {
             let id = RawValue::from_string(id).expect("it was a message's id");
@@ -148,7 +157,7 @@ impl Ledger {
 const INTERNAL_ERROR: i64 = -32603;
 
 fn note(ids: &mut BTreeSet<String>, id: String) {
-    if ids.len() < MOST_OPEN {
+    if ids.len() < MOST_OPEN && id.len() <= LONGEST_ID {
         ids.insert(id);
     }
 }
@@ -255,7 +264,11 @@ mod tests {
         ledger.lost("gone");
         assert_eq!(ledger.of_client(&response("\"ask\"")), Fate::Dropped);
         ledger.of_server(&request("\"ask\""));
+        ledger.lost("gone, too");
+        ledger.of_server(&request("\"ask\""));
         assert_eq!(ledger.of_client(&response("\"ask\"")), Fate::Passes);
+        // Whether there was such a question is the server's to judge.
+        assert_eq!(ledger.of_client(&response("\"other\"")), Fate::Passes);
     }
 
     #[test]
@@ -273,6 +286,13 @@ mod tests {
         (0..2 * MOST_OPEN)
             .for_each(|id| assert_eq!(ledger.of_client(&request(&id.to_string())), Fate::Asks));
         assert_eq!(ledger.open.len(), MOST_OPEN);
+        let (asks, long_id) = (0..2 * MOST_OPEN, format!("\"{}\"", "x".repeat(LONGEST_ID)));
+        asks.for_each(|id| {
+            ledger.of_server(&request(&(id + 9_000_000).to_string()));
+        });
+        ledger.lost("gone");
+        ledger.of_server(&request(&long_id));
+        assert_eq!((ledger.asked.len(), ledger.outlived.len()), (0, MOST_OPEN));
         let long = [HELLO, &vec![b' '; LONGEST_HELLO]].concat();
         ledger.of_client(&long);
         ledger.of_client(READY);

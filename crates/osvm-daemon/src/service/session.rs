@@ -241,8 +241,12 @@ impl Seat {
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: Line<'_>, client: &Client) {
         let Self::Taken(taken) = self else { return };
+        let pieces = [line.bytes, end(line)];
         // One that does not read any more has ended, or will be found to have.
-        let _ = write(&mut taken.stdin, &[line.bytes, end(line)]).await;
+        tokio::select! {
+            _ = write(&mut taken.stdin, &pieces) => {}
+            _ = &mut taken.speaking => {}
+        }
         if taken.speaking.is_finished() {
             client.lose("the server ended before it could be asked").await;
         }
