@@ -10,10 +10,18 @@ use crate::rootfs::Rootfs;
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}"#;
 
+const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
 fn say(client: &mut Child, line: &str) {
     let stdin = client.stdin.as_mut().unwrap();
     writeln!(stdin, "{line}").unwrap();
     stdin.flush().unwrap();
+}
+
+/// One after the other.
+fn answers(client: &mut Child) -> impl FnMut() -> Value + use<> {
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    move || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
 }
 
 #[test]
@@ -21,12 +29,10 @@ fn an_assistant_holds_a_whole_conversation_over_it() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "demo"]);
     let mut client = osvm.start(&["mcp", "run", "demo"]);
-    let mut answers = BufReader::new(client.stdout.take().unwrap()).lines();
-    let mut answer =
-        || -> Value { serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap() };
+    let mut answer = answers(&mut client);
     say(&mut client, INITIALIZE);
     assert_eq!(answer()["result"]["serverInfo"]["name"], "osvm-demo");
-    say(&mut client, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    say(&mut client, READY);
     say(
         &mut client,
         r#"{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2}}}"#,
@@ -69,8 +75,6 @@ fn bytes_come_out_as_they_went_in() {
     );
 }
 
-const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-
 fn call(id: u64, tool: &str, arguments: &Value) -> String {
     let params = json!({ "name": tool, "arguments": arguments });
     json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
@@ -81,9 +85,7 @@ fn a_server_that_is_gone_is_answered_for_and_another_takes_its_place() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "demo"]);
     let mut client = osvm.start(&["mcp", "run", "demo"]);
-    let mut answers = BufReader::new(client.stdout.take().unwrap()).lines();
-    let mut answer =
-        || -> Value { serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap() };
+    let mut answer = answers(&mut client);
     say(&mut client, INITIALIZE);
     answer();
     say(&mut client, READY);
