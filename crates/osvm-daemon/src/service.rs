@@ -15,6 +15,7 @@ mod rights;
 mod run;
 mod servers;
 mod session;
+mod upgrade;
 mod usage;
 mod vms;
 mod work;

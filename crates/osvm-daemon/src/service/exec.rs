@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::answer::no_vm;
-use super::run::{Stream, accept};
+use super::upgrade::{Stream, accept};
 use crate::api::{ApiError, ExecRequest};
 use crate::stream::{ExecExit, ExecFrame, MAX_PAYLOAD};
 

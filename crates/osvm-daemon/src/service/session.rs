@@ -25,7 +25,7 @@ use tokio_util::io::InspectReader;
 
 use super::Daemon;
 use super::guest::Guest;
-use super::run::Stream;
+use super::upgrade::Stream;
 use crate::api::{ApiError, RunRequest};
 
 /// How long a server whose input has ended may take to finish its output.

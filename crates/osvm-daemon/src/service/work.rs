@@ -5,7 +5,7 @@ use axum::response::Response;
 use osvm_fleet::{Plan, Purpose, StartedBy};
 use osvm_spec::{Config, ImageRef, Overrides, Secrets};
 
-use super::run::accept;
+use super::upgrade::accept;
 use super::{Daemon, Shared, exec};
 use crate::api::{ApiError, WorkRequest};
 
