@@ -193,6 +193,8 @@ fn cancelled(params: Option<&RawValue>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HELLO: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
@@ -221,9 +223,7 @@ mod tests {
             ledger.of_client(&request(id));
         }
         ledger.of_server(&response("1"));
-        let cancel =
-            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
-        ledger.of_client(cancel.as_bytes());
+        ledger.of_client(cancel("3").as_bytes());
         let said = String::from_utf8(ledger.lost("its VM has ended")).unwrap();
         let ids: Vec<_> = said
             .lines()
@@ -278,6 +278,66 @@ mod tests {
         assert_eq!(ledger.of_client(&batch.concat()), Fate::Asks);
         assert_eq!(ledger.of_server(b"Server is listening"), Fate::Passes);
         assert_eq!(ledger.lost("gone").iter().filter(|byte| **byte == b'\n').count(), 2);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Ask,
+        Answer(usize),
+        Cancel(usize),
+        Lose,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => Just(Event::Ask),
+            2 => (0..9_usize).prop_map(Event::Answer),
+            1 => (0..9_usize).prop_map(Event::Cancel),
+            1 => Just(Event::Lose),
+        ]
+    }
+
+    proptest! {
+        /// By the server or by osvm; those that were cancelled by neither.
+        #[test]
+        fn every_request_is_answered_once(events in prop::collection::vec(event(), 0..80)) {
+            let (mut ledger, mut open, mut next) = (Ledger::default(), Vec::new(), 0);
+            for event in events {
+                match event {
+                    Event::Ask => {
+                        prop_assert_eq!(ledger.of_client(&request(&next.to_string())), Fate::Asks);
+                        open.push(next);
+                        next += 1;
+                    }
+                    Event::Answer(at) if at < open.len() => {
+                        let id = open.remove(at).to_string();
+                        prop_assert_eq!(ledger.of_server(&response(&id)), Fate::Passes);
+                    }
+                    Event::Cancel(at) if at < open.len() => {
+                        ledger.of_client(cancel(&open.remove(at).to_string()).as_bytes());
+                    }
+                    Event::Lose => {
+                        prop_assert_eq!(answered(&ledger.lost("gone")), std::mem::take(&mut open));
+                    }
+                    Event::Answer(_) | Event::Cancel(_) => {}
+                }
+            }
+            prop_assert_eq!(answered(&ledger.lost("gone")), open);
+        }
+    }
+
+    fn cancel(id: &str) -> String {
+        let params = format!(r#"{{"requestId":{id}}}"#);
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#)
+    }
+
+    /// Ids, sorted as numbers.
+    fn answered(lines: &[u8]) -> Vec<u64> {
+        let lines = std::str::from_utf8(lines).unwrap().lines();
+        let answers = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut ids: Vec<_> = answers.map(|answer| answer["id"].as_u64().unwrap()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     #[test]
