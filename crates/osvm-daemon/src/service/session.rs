@@ -3,18 +3,17 @@
 //!
 //! ```text
 //! client ──> converse ──> Seat ──> server
-//! client <────────────── speak <── server
+//! client <───────────── listen <── server
 //! ```
 
 use std::io;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use osvm_fleet::Server;
 use osvm_fleet::agent::Stdin;
 use osvm_mcp::lines::{Line, LineReader};
-use osvm_mcp::{Fate, Ledger};
+use osvm_mcp::{Fate, Ledger, Limits};
 use osvm_spec::ServerName;
 use osvm_wire::message::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf, split};
@@ -53,23 +52,19 @@ impl Wanted {
     }
 }
 
-/// Longest line of either side, in bytes.
-const LINE: usize = 64 << 20;
-/// How long a server may take to answer the handshake that its client has had with the one before.
-const HANDSHAKE: Duration = Duration::from_secs(60);
-/// How long it is waited for what the VM knows of a process's end.
-const EXIT_REPORT: Duration = Duration::from_secs(2);
-
 /// Until the client has gone.
 pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
     let (from_client, to_client) = split(stream);
+    let limits = Limits::default();
+    let longest = limits.line_bytes;
     let client = Arc::new(Client {
         output: AsyncMutex::new(to_client),
         ledger: Mutex::default(),
         greeted: Notify::new(),
+        limits,
     });
-    let mut lines = LineReader::new(from_client, LINE);
-    let mut seat = Seat::take(&wanted, first, &client);
+    let mut lines = LineReader::new(from_client, longest);
+    let mut seat = Some(Seat::take(&wanted, first, &client));
     loop {
         let line = tokio::select! {
             line = lines.next() => match line {
@@ -77,32 +72,27 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
                 _ => break,
             },
             // Its VM is in use no more.
-            () = seat.over() => {
-                seat.take_off().leave().await;
+            () = over(&mut seat) => {
+                leave(seat.take()).await;
                 continue;
             }
         };
-        let is_over = seat.is_over();
+        // Before the line is noted: what a server leaves open that ends later is answered where it ends.
+        let present = seat.as_mut().filter(|seat| !seat.is_over());
         let fate = client.ledger().of_client(line.bytes);
-        match (fate, is_over) {
-            (Fate::Dropped | Fate::Answers, _) | (Fate::Passes, true) => {}
-            (_, false) => seat.hear(line, &client).await,
-            (Fate::Asks, true) => {
-                seat.take_off().leave().await;
-                seat = match Seat::again(&wanted, &client).await {
-                    Ok(mut seat) => {
-                        seat.hear(line, &client).await;
-                        seat
-                    }
-                    Err(why) => {
-                        client.lose(&why).await;
-                        Seat::Empty
-                    }
-                };
+        match (fate, present) {
+            (Fate::Dropped, _) | (Fate::Passes, None) => {}
+            (_, Some(seat)) => seat.hear(line, &client).await,
+            (Fate::Asks, None) => {
+                leave(seat.take()).await;
+                match Seat::again(&wanted, &client).await {
+                    Ok(new) => seat.insert(new).hear(line, &client).await,
+                    Err(why) => client.lose(&why).await,
+                }
             }
         }
     }
-    seat.leave().await;
+    leave(seat).await;
 }
 
 /// The client's end, which each server in turn speaks to.
@@ -111,6 +101,7 @@ struct Client {
     ledger: Mutex<Ledger>,
     /// A new server has answered the handshake.
     greeted: Notify,
+    limits: Limits,
 }
 
 impl Client {
@@ -122,39 +113,34 @@ impl Client {
     async fn lose(&self, why: &str) {
         let answers = self.ledger().lost(why);
         // A client that is gone needs none.
-        let _ = self.tell(&[&answers]).await;
+        let _ = self.tell(&answers).await;
     }
 
-    async fn tell(&self, pieces: &[&[u8]]) -> io::Result<()> {
-        write(&mut *self.output.lock().await, pieces).await
+    async fn tell(&self, bytes: &[u8]) -> io::Result<()> {
+        write(&mut *self.output.lock().await, bytes).await
     }
 
     /// Passes on what a server says until it has no more to say.
     async fn listen(&self, output: impl AsyncRead + Unpin) -> Option<String> {
-        let mut lines = LineReader::new(output, LINE);
+        let mut lines = LineReader::new(output, self.limits.line_bytes);
         loop {
             let line = match lines.next().await {
                 Ok(Some(line)) => line,
                 Ok(None) => return None,
                 Err(error) => return Some(error.to_string()),
             };
-            let fate = self.ledger().of_server(line.bytes);
-            match fate {
-                Fate::Answers => self.greeted.notify_one(),
-                _ if self.tell(&[line.bytes, end(line)]).await.is_err() => return None,
-                _ => {}
+            let passes = self.ledger().of_server(line.bytes);
+            match passes {
+                false => self.greeted.notify_one(),
+                true if self.tell(&whole(line)).await.is_err() => return None,
+                true => {}
             }
         }
     }
 }
 
-/// Where the client's server is, if there is one.
-enum Seat {
-    Taken(Box<Taken>),
-    Empty,
-}
-
-struct Taken {
+/// Where the client's server is.
+struct Seat {
     guest: Guest,
     session: SessionId,
     stdin: Stdin,
@@ -174,104 +160,86 @@ impl Seat {
                 None => client.listen(stdout).await,
                 Some(hear) => client.listen(InspectReader::new(stdout, hear)).await,
             };
-            let exit = timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
-            let what = match (fault, exit) {
+            let what = match (fault, ending.told().await) {
                 (Some(fault), _) => format!("the server is not listened to any more: {fault}"),
                 (None, Some(exit)) => format!("the server {exit}"),
                 (None, None) => "the server is gone, and maybe its VM".to_owned(),
             };
             client.lose(&format!("{what} (osvm mcp microvm logs {name} --source server)")).await;
         });
-        Self::Taken(Box::new(Taken { guest, session, stdin, speaking }))
+        Self { guest, session, stdin, speaking }
     }
 
     /// A new server that was told what the client and the one before have said to each other first.
     async fn again(wanted: &Wanted, client: &Arc<Client>) -> Result<Self, String> {
         let opened = wanted.open().await.map_err(|error| error.message)?;
-        let seat = Self::take(wanted, opened, client);
+        let mut seat = Self::take(wanted, opened, client);
         let Some(hello) = client.ledger().replay() else { return Ok(seat) };
-        let Self::Taken(mut taken) = seat else { return Ok(Self::Empty) };
-        let greet = async {
-            write(&mut taken.stdin, &[&hello, b"\n"]).await.ok()?;
-            tokio::select! {
-                () = client.greeted.notified() => {}
-                _ = &mut taken.speaking => return None,
-            }
-            let ready = client.ledger().initialized().map(<[u8]>::to_vec).unwrap_or_default();
-            write(&mut taken.stdin, &[&ready, b"\n"]).await.ok()
+        let limit = client.limits.handshake;
+        let why = match timeout(limit, seat.greet(hello, client)).await {
+            Ok(Some(())) => return Ok(seat),
+            Ok(None) => "ended before it had answered".to_owned(),
+            Err(_) => format!("did not answer within {} s", limit.as_secs()),
         };
-        match timeout(HANDSHAKE, greet).await {
-            Ok(Some(())) => Ok(Self::Taken(taken)),
-            Ok(None) => {
-                Self::Taken(taken).leave().await;
-                Err("the server was started again, and ended before it had answered".to_owned())
-            }
-            Err(_) => {
-                Self::Taken(taken).leave().await;
-                Err(format!(
-                    "the server was started again, and did not answer within {} s",
-                    HANDSHAKE.as_secs()
-                ))
-            }
-        }
+        leave(Some(seat)).await;
+        Err(format!("the server was started again, and {why}"))
     }
 
-    fn take_off(&mut self) -> Self {
-        mem::replace(self, Self::Empty)
-    }
-
-    /// Waits for the end of its server, which is told once.
-    async fn over(&mut self) {
-        match self {
-            Self::Taken(taken) if !taken.speaking.is_finished() => {
-                drop((&mut taken.speaking).await);
-            }
-            Self::Taken(_) => {}
-            Self::Empty => std::future::pending().await,
+    /// Nothing of a server that ends meanwhile.
+    async fn greet(&mut self, hello: Vec<u8>, client: &Client) -> Option<()> {
+        write(&mut self.stdin, &[hello, b"\n".to_vec()].concat()).await.ok()?;
+        tokio::select! {
+            () = client.greeted.notified() => {}
+            _ = &mut self.speaking => return None,
         }
+        let ready = client.ledger().initialized().map(|ready| [ready, b"\n"].concat());
+        write(&mut self.stdin, &ready.unwrap_or_default()).await.ok()
     }
 
     fn is_over(&self) -> bool {
-        match self {
-            Self::Taken(taken) => taken.speaking.is_finished(),
-            Self::Empty => true,
-        }
+        self.speaking.is_finished()
     }
 
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: Line<'_>, client: &Client) {
-        let Self::Taken(taken) = self else { return };
-        let pieces = [line.bytes, end(line)];
+        let line = whole(line);
         // One that does not read any more has ended, or will be found to have.
         tokio::select! {
-            _ = write(&mut taken.stdin, &pieces) => {}
-            _ = &mut taken.speaking => {}
+            _ = write(&mut self.stdin, &line) => {}
+            _ = &mut self.speaking => {}
         }
-        if taken.speaking.is_finished() {
+        if self.is_over() {
             client.lose("the server ended before it could be asked").await;
         }
     }
+}
 
-    /// Has the server end, which may have some last words.
-    async fn leave(self) {
-        let Self::Taken(taken) = self else { return };
-        let Taken { guest, session, mut stdin, mut speaking } = *taken;
-        let _ = stdin.shutdown().await;
-        if !speaking.is_finished() && timeout(LAST_WORDS, &mut speaking).await.is_err() {
-            speaking.abort();
-        }
-        guest.vm.close(session).await;
+/// Waits for the end of the server that is there, which is told once.
+async fn over(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) if seat.is_over() => {}
+        Some(seat) => drop((&mut seat.speaking).await),
+        None => std::future::pending().await,
     }
 }
 
-/// What ended a line.
-fn end(line: Line<'_>) -> &'static [u8] {
-    if line.complete { b"\n" } else { b"" }
+/// Has the server end that is there, which may have some last words.
+async fn leave(seat: Option<Seat>) {
+    let Some(Seat { guest, session, mut stdin, mut speaking }) = seat else { return };
+    let _ = stdin.shutdown().await;
+    if !speaking.is_finished() && timeout(LAST_WORDS, &mut speaking).await.is_err() {
+        speaking.abort();
+    }
+    guest.vm.close(session).await;
 }
 
-async fn write(to: &mut (impl AsyncWrite + Unpin), pieces: &[&[u8]]) -> io::Result<()> {
-    for piece in pieces {
-        to.write_all(piece).await?;
-    }
+/// With its end, so that it is sent at once.
+fn whole(line: Line<'_>) -> Vec<u8> {
+    let end: &[u8] = if line.complete { b"\n" } else { b"" };
+    [line.bytes, end].concat()
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
     to.flush().await
 }

@@ -119,7 +119,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
         tokio::spawn(async move {
             let Some(why) = ended.await else { return };
             // Its status and its last words may be on their way.
-            let exit = tokio::time::timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
+            let exit = ending.told().await;
             let fault = exit.map_or(why.clone(), |exit| format!("{why}; the server {exit}"));
             if let Some(diary) = diary {
                 diary.note(&format!("conversation over: {fault}"));
@@ -246,7 +246,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
             GreetError::Unanswered { message, timed_out, .. } => (message, timed_out),
             GreetError::Unwelcome(cause) => return cause,
         };
-        let exit = tokio::time::timeout(EXIT_REPORT, ending.wait()).await.ok().flatten();
+        let exit = ending.told().await;
         let kind = if timed_out { CauseKind::Deadline } else { CauseKind::Server };
         let mut message = match exit {
             Some(exit) => format!("the server {exit} before it answered MCP"),
@@ -281,6 +281,11 @@ impl Ending {
     /// None when it can't be known any more.
     pub async fn wait(mut self) -> Option<Exit> {
         self.0.wait_for(Option::is_some).await.ok().and_then(|exit| *exit)
+    }
+
+    /// Of a process that has hung up, whose exit may be on its way. None when it does not come.
+    pub async fn told(self) -> Option<Exit> {
+        tokio::time::timeout(EXIT_REPORT, self.wait()).await.ok().flatten()
     }
 }
 
