@@ -104,16 +104,16 @@ impl Builder {
         {
             return Ok(digest);
         }
-        let (own, part) = match install.ecosystem {
-            Ecosystem::Npm => (Part::Node, "npm"),
-            Ecosystem::PyPi => (Part::Bytecode, "pypi"),
-        };
         let spare = !self.anew && hold.age().is_some_and(|age| age < SPARE);
         let installed = match spare {
             true => installed(&hold)?,
-            false => self.install(install, part, &hold).await?,
+            false => self.install(install, &hold).await?,
         };
         self.tell("writing the disk");
+        let own = match install.ecosystem {
+            Ecosystem::Npm => Part::Node,
+            Ecosystem::PyPi => Part::Bytecode,
+        };
         let layers = self.layers_below(own).await?;
         let layers = layers.into_iter().chain([hold.path().to_owned()]).collect();
         let env = installed.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -126,12 +126,8 @@ impl Builder {
     }
 
     /// Installs it into the layer that is held.
-    async fn install(
-        &self,
-        install: &Install,
-        part: &'static str,
-        hold: &Hold,
-    ) -> Result<Installed, ApiError> {
+    async fn install(&self, install: &Install, hold: &Hold) -> Result<Installed, ApiError> {
+        let part = install.ecosystem.as_str();
         self.expect(part);
         let image = self.workshop().await?;
         self.tell(&format!("installing {install}"));

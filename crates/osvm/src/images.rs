@@ -133,14 +133,11 @@ pub(crate) fn make(images: &Images, image: &ImageRef, anew: bool) -> Result<Dige
 }
 
 fn build(images: &Images, path: &str) -> Result<Digest, CliError> {
-    let what = format!("building the image of {path}");
-    let tell = teller(what);
-    Ok(images.build(path.as_ref(), tell)?)
+    Ok(images.build(path.as_ref(), teller(format!("building the image of {path}")))?)
 }
 
 fn pull(images: &Images, reference: &Reference) -> Result<Digest, CliError> {
-    let what = format!("pulling {reference}");
-    let tell = teller(what);
+    let tell = teller(format!("pulling {reference}"));
     Ok(images.pull(reference, environment::registries::of_images(), tell)?)
 }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use osvm_image::Source;
 use osvm_image::debian::{self, Downloaded};
 use osvm_image::oci::Access;
-use osvm_spec::{Digest, HostRule, Hosts, ImageRef};
+use osvm_spec::{Digest, HostRule, ImageRef};
 
-use super::registries::is_self;
+use super::registries::granted;
 use super::{Builder, Work};
 use crate::api::{ApiError, ErrorKind};
 use crate::images::{Images, ImagesError, sources};
@@ -83,13 +83,10 @@ impl Builder {
         let image = self.base_image(base, tell).await?;
         let argv = ["sh", "-c", debian::DOWNLOAD, "sh"].into_iter().chain(debian::asked(packages));
         let argv = argv.map(str::to_owned).collect();
-        // Networks have mirrors of their own, also under the public names.
-        let (allow, allow_private) = base.hosts.iter().cloned().partition(is_self);
-        let hosts = Hosts { allow, allow_private };
         let path = work.join(BROUGHT);
         let mut file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
         let certificates = self.registries.ca().unwrap_or_default();
-        let work = Work { image, argv, hosts };
+        let work = Work { image, argv, hosts: granted(base.hosts.clone()) };
         let brought = work.fill(&self.client, certificates.as_bytes(), &mut file, &self.say).await;
         brought.map_err(|error| in_base(base, error))
     }

@@ -73,10 +73,7 @@ impl Registries {
     pub(super) fn hosts(&self) -> Result<Hosts, ApiError> {
         let files = format!("https://{PYPI_FILES}/");
         let all = [self.npm.as_str(), &self.pypi, &files].into_iter().chain(self.scoped());
-        let rules = all.map(rule).collect::<Result<Vec<_>, _>>()?;
-        // Networks have mirrors of their own, also under the public names.
-        let (allow, allow_private) = rules.into_iter().partition(is_self);
-        Ok(Hosts { allow, allow_private })
+        Ok(granted(all.map(rule).collect::<Result<_, _>>()?))
     }
 
     /// `@scope:registry=URL`
@@ -100,8 +97,11 @@ fn setting<'a>(lines: impl Iterator<Item = &'a str>, key: &str) -> Option<String
     lines.filter_map(value).last().filter(|value| !value.is_empty())
 }
 
-pub(super) fn is_self(rule: &HostRule) -> bool {
-    rule.host.has_name(HostRule::SELF)
+/// What a build may reach. Networks have mirrors of their own, also under the public names.
+pub(super) fn granted(rules: Vec<HostRule>) -> Hosts {
+    let is_self = |rule: &HostRule| rule.host.has_name(HostRule::SELF);
+    let (allow, allow_private) = rules.into_iter().partition(is_self);
+    Hosts { allow, allow_private }
 }
 
 fn rule(url: &str) -> Result<HostRule, ApiError> {

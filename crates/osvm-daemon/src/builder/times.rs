@@ -46,27 +46,29 @@ impl Times {
 
     /// Of all of them together, if each is known.
     pub(super) fn expected<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Option<Duration> {
-        let known = self.known();
-        let guess = |part| GUESSES.iter().find(|(name, _)| *name == part && self.emulated);
-        let seconds = parts
-            .map(|part| known.get(part).copied().or_else(|| guess(part).map(|(_, guess)| *guess)));
+        let known = known(&self.file.text().unwrap_or_default());
+        let seconds = parts.map(|part| known.get(part).copied().or_else(|| self.guess(part)));
         let all: Option<f64> = seconds.sum();
         all.and_then(|all| Duration::try_from_secs_f64(all).ok())
     }
 
-    /// What can't be read is not known; it is no more than a help.
-    fn known(&self) -> BTreeMap<String, f64> {
-        let text = self.file.text().unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+    fn guess(&self, part: &str) -> Option<f64> {
+        let guess = GUESSES.iter().find(|(name, _)| *name == part).map(|(_, seconds)| *seconds);
+        guess.filter(|_| self.emulated)
     }
 
     fn note(&self, part: &str, took: Duration) -> Result<(), TextFileError> {
         self.file.edit(|text| {
-            let mut known: BTreeMap<String, f64> = serde_json::from_str(text).unwrap_or_default();
+            let mut known = known(text);
             known.insert(part.to_owned(), took.as_secs_f64().round());
             Ok(serde_json::to_string(&known).expect("it is plain data"))
         })
     }
+}
+
+/// What can't be read is not known; it is no more than a help.
+fn known(text: &str) -> BTreeMap<String, f64> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 #[cfg(test)]

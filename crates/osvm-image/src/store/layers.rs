@@ -84,9 +84,8 @@ impl Hold {
     /// Gives its name to a layer that was made in a file of the same file system. Where the same is there already, that
     /// one stays as if it were new: what was made of it is current.
     pub fn put(&self, made: &Path) -> Result<(), StoreError> {
-        let digest = |path: &Path| files::digest(path);
-        let kept = match digest(&self.path) {
-            Ok(old) if digest(made).is_ok_and(|new| new == old) => {
+        let kept = match files::digest(&self.path) {
+            Ok(old) if files::digest(made).is_ok_and(|new| new == old) => {
                 fs::set_permissions(&self.path, Permissions::from_mode(0o444))
             }
             _ => File::open(made).and_then(|file| files::finish(&file, made, &self.path)),

@@ -24,17 +24,20 @@ pub(crate) fn serve_claiming(name: &str, size: u64) -> String {
 pub(crate) fn serve_endless(length: Option<u64>) -> String {
     let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
     let head = format!("HTTP/1.1 200 -\r\nContent-Type: {MANIFEST}\r\n{length}\r\n");
+    listen(move |mut stream| {
+        let request = request(stream);
+        let _ = stream.write_all(head.as_bytes());
+        if !request.starts_with("HEAD") {
+            while stream.write_all(&[b' '; 64 << 10]).is_ok() {}
+        }
+    })
+}
+
+/// Serves one connection after the other until the test's process ends. Its address.
+fn listen(serve: impl Fn(&TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let request = request(&stream);
-            let _ = stream.write_all(head.as_bytes());
-            if !request.starts_with("HEAD") {
-                while stream.write_all(&[b' '; 64 << 10]).is_ok() {}
-            }
-        }
-    });
+    thread::spawn(move || listener.incoming().flatten().for_each(|stream| serve(&stream)));
     address
 }
 
@@ -48,25 +51,16 @@ fn serve_image(names: &[&str], (blobs, manifest): ([Vec<u8>; 2], Vec<u8>)) -> St
             files.insert(format!("/v2/{name}/manifests/{version}"), manifest.clone());
         }
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || listener.incoming().for_each(|stream| answer(&stream.unwrap(), &files)));
-    address
+    listen(move |stream| answer(stream, &files))
 }
 
 /// One that wants to know who asks. Its address.
 pub(crate) fn refuse() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let head = "HTTP/1.1 401 -\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            let _ = stream.write_all(head.as_bytes());
-        }
-    });
-    address
+    listen(|mut stream| {
+        request(stream);
+        let head = "HTTP/1.1 401 -\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes());
+    })
 }
 
 /// Configuration and one layer, and what names them.

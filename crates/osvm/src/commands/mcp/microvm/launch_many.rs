@@ -3,7 +3,6 @@
 mod summary;
 
 use std::collections::BTreeSet;
-use std::iter;
 use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{ApiError, ErrorKind, LaunchRequest, Timings, VmStatus};
@@ -46,11 +45,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let secrets = secrets::gather(&overrides.secrets)?;
     let config = ConfigFile::open()?.read()?;
     // A server of that name is another one, with grants of its own.
-    let mut names = (1..).map(name).filter(|name| config.server(name).is_none());
-    let first = names.next().expect("there is no end of names");
-    images::ensure(&first, &overrides)?;
-    let request = LaunchRequest { name: first.clone(), overrides, secrets, record: false };
-    let names = iter::once(first).chain(names);
+    let mut names = (1..).map(name).filter(|name| config.server(name).is_none()).peekable();
+    let name = names.peek().expect("there is no end of names").clone();
+    images::ensure(&name, &overrides)?;
+    let request = LaunchRequest { name, overrides, secrets, record: false };
     let summary = daemon::run(launch(args.count.into(), names, &request, args.stop))?;
     match args.json {
         true => output::json(&summary)?,
