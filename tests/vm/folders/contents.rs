@@ -116,3 +116,28 @@ impl Drop for Small {
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
+
+/// A pipe is locked for as long as a program splices between it and a file, which here is until the agent that has the
+/// pipe's other end has carried what the host says about the file.
+#[test]
+fn programs_splice_between_folders_and_their_standard_streams() {
+    let folder = super::folder();
+    let path = folder.path();
+    fs::create_dir(path.join("many")).unwrap();
+    for number in 0..400 {
+        fs::write(path.join(format!("many/{number:03}")), format!("{number:05}\n")).unwrap();
+    }
+    let guest = Guest::lent(&[(path, "/work:rw")]);
+    let sent = "cd /work/many; python3 -c 'import os, sys
+for name in sys.argv[1:]: os.sendfile(1, os.open(name, 0), 0, 100)' *";
+    let all: String = (0..400).map(|number| format!("{number:05}\n")).collect();
+    assert_eq!(guest.sh(sent).expect(0).stdout, all);
+    let spliced = "import os
+out = os.open('/work/out', os.O_WRONLY | os.O_CREAT)
+while os.splice(0, out, 1 << 16): pass";
+    let exec = ["mcp", "microvm", "exec", "guest", "--", "python3", "-c", spliced];
+    let input = vec![b'x'; 4 << 20];
+    guest.osvm.run_with(&exec, &input).expect(0);
+    assert!(fs::read(path.join("out")).unwrap() == input);
+    guest.stop();
+}

@@ -8,13 +8,15 @@
 //!        Done or Close └──────────────────> (none) <─────────────────────┘
 //! ```
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use osvm_wire::message::{Attach, Event, Refusal, Reply, SessionId, Spawn};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::spawn_blocking;
 
+use super::pipes::Pumps;
 use super::session::{self, Session};
-use super::{Agent, carry, pipes};
+use super::{Agent, carry};
 use crate::console::say;
 use crate::process;
 use crate::talk::{Stream, StreamError, Talk};
@@ -39,6 +41,7 @@ impl Agent {
     /// after the process was started.
     async fn begin(self: &Arc<Self>, spawn: Spawn) -> Result<Arc<Session>, Refusal> {
         let place = self.sessions.keep_place(spawn.session)?;
+        let pumps = Pumps::start().map_err(|error| not_started(&error))?;
         let agent = Arc::clone(self);
         // The program may lie in a folder whose messages this thread carries, so another one waits for it.
         let started = spawn_blocking(move || agent.start_process(&spawn).map(|it| (it, spawn)));
@@ -46,7 +49,7 @@ impl Agent {
         let session = Arc::new(Session::new(&spawn, started.pid, started.cage));
         place.take(Arc::clone(&session));
         self.report(Event::Started { session: spawn.session, pid: session.pid() });
-        pipes::start(&session, started.stdin, started.stdout, started.stderr);
+        pumps.take(&session, started.pipes);
         tokio::spawn(Arc::clone(self).attend(Arc::clone(&session), ended));
         Ok(session)
     }
@@ -135,6 +138,6 @@ impl Agent {
     }
 }
 
-fn not_started(error: &JoinError) -> Refusal {
+fn not_started(error: &impl Display) -> Refusal {
     Refusal::Failed { act: "start a process".to_owned(), why: error.to_string() }
 }

@@ -1,13 +1,21 @@
 //! Moves bytes between a session and its process's pipes. A pump stops where a window is full, so that a
 //! process which floods its output is stopped by its pipe and never fills the agent's memory.
+//!
+//! Each session has a thread for it. To read or write a pipe is to wait, non-blocking or not, while the process
+//! splices into it from a file, or out of it into one; and the file may lie in a folder whose messages the agent's
+//! main thread carries.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
 use super::session::{Input, Session, Which};
+use crate::console::say;
+use crate::process::Pipes;
 
 /// How much is moved at a time.
 const CHUNK: usize = 16 * 1024;
@@ -16,25 +24,50 @@ const CHUNK: usize = 16 * 1024;
 /// escaped the session may hold it open for ever.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Starts the three pumps of a session.
-pub(super) fn start(
-    session: &Arc<Session>,
-    stdin: pipe::Sender,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
-) {
-    tokio::spawn(pump_input(Arc::clone(session), stdin));
-    tokio::spawn(pump_output(Arc::clone(session), stdout, Which::Stdout));
-    tokio::spawn(pump_output(Arc::clone(session), stderr, Which::Stderr));
+/// A thread that waits for its session, or to be dropped.
+pub(super) struct Pumps(mpsc::Sender<(Arc<Session>, Pipes)>);
+
+impl Pumps {
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel::<(Arc<Session>, Pipes)>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            let Ok((session, pipes)) = receiver.recv() else { return };
+            if let Err(error) = runtime.block_on(pump(&session, pipes)) {
+                say(format_args!("session {}: failed to open its pipes: {error}", session.id()));
+                session.kill();
+            }
+        };
+        thread::Builder::new().name("pipes".to_owned()).spawn(run)?;
+        Ok(Self(sender))
+    }
+
+    pub(super) fn take(self, session: &Arc<Session>, pipes: Pipes) {
+        // A thread that has ended has told why.
+        let _ = self.0.send((Arc::clone(session), pipes));
+    }
 }
 
-async fn pump_input(session: Arc<Session>, pipe: pipe::Sender) {
+/// All three, until the session needs them no more.
+async fn pump(session: &Session, pipes: Pipes) -> io::Result<()> {
+    let stdin = pipe::Sender::from_owned_fd(pipes.stdin)?;
+    let stdout = pipe::Receiver::from_owned_fd(pipes.stdout)?;
+    let stderr = pipe::Receiver::from_owned_fd(pipes.stderr)?;
+    tokio::join!(
+        pump_input(session, stdin),
+        pump_output(session, stdout, Which::Stdout),
+        pump_output(session, stderr, Which::Stderr),
+    );
+    Ok(())
+}
+
+async fn pump_input(session: &Session, pipe: pipe::Sender) {
     // Set to nothing when the process no longer reads: what comes then is thrown away.
     let mut pipe = Some(pipe);
     loop {
         match session.peek_input(CHUNK) {
             Input::Bytes(bytes) => {
-                let count = feed(&session, &mut pipe, &bytes).await;
+                let count = feed(session, &mut pipe, &bytes).await;
                 session.consume_input(count);
             }
             Input::None => session.input.notified().await,
@@ -56,7 +89,7 @@ async fn feed(session: &Session, pipe: &mut Option<pipe::Sender>, bytes: &[u8]) 
     })
 }
 
-async fn pump_output(session: Arc<Session>, mut pipe: pipe::Receiver, which: Which) {
+async fn pump_output(session: &Session, mut pipe: pipe::Receiver, which: Which) {
     let mut buffer = vec![0; CHUNK];
     while !session.is_finished() {
         let room = session.room(which).min(CHUNK);
@@ -64,7 +97,7 @@ async fn pump_output(session: Arc<Session>, mut pipe: pipe::Receiver, which: Whi
             session.room[which as usize].notified().await;
             continue;
         }
-        match read(&session, &mut pipe, &mut buffer[..room]).await {
+        match read(session, &mut pipe, &mut buffer[..room]).await {
             0 => break,
             count => session.push_output(which, &buffer[..count]),
         }

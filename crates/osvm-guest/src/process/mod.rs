@@ -8,5 +8,5 @@ mod user;
 
 pub(crate) use cage::{Cage, Cages};
 pub(crate) use reaper::{Ended, Reaper};
-pub(crate) use start::{Started, start};
+pub(crate) use start::{Pipes, Started, start};
 pub(crate) use user::{Owner, name_unprivileged};

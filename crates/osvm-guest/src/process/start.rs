@@ -11,7 +11,6 @@ use std::sync::Arc;
 use osvm_wire::message::{Refusal, Spawn};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
-use tokio::net::unix::pipe;
 
 use super::cage::{Cage, Cages};
 use super::lookup;
@@ -27,11 +26,16 @@ const OPEN_FILES: u64 = 65_536;
 pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) cage: Cage,
-    pub(crate) stdin: pipe::Sender,
-    pub(crate) stdout: pipe::Receiver,
-    pub(crate) stderr: pipe::Receiver,
+    pub(crate) pipes: Pipes,
     /// Where its calls wait to be looked at.
     pub(crate) watched: Option<Watched>,
+}
+
+/// The agent's ends of a process's standard streams.
+pub(crate) struct Pipes {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
 }
 
 impl HasPid for Started {
@@ -66,7 +70,7 @@ pub(crate) fn start(
         .and_then(|entry| execute(&file, spawn, &env, &cwd, entry))
         .inspect_err(|_| cages.dissolve(&cage));
     match child {
-        Ok(child) => open_pipes(child, cage, handover.as_deref().and_then(watched))
+        Ok(child) => started(child, cage, handover.as_deref().and_then(watched))
             .map_err(failed("open the process's pipes")),
         Err(error) if is_shortage(&error) => Err(failed("start a process")(error)),
         Err(error) => Err(lookup::explain(&file, &error)),
@@ -146,20 +150,15 @@ fn watched(handover: &Handover) -> Option<Watched> {
     handover.receive().inspect_err(unnoticed).ok()
 }
 
-fn open_pipes(child: Child, cage: Cage, watched: Option<Watched>) -> io::Result<Started> {
+fn started(child: Child, cage: Cage, watched: Option<Watched>) -> io::Result<Started> {
     let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(missing)?;
-    let stdin = OwnedFd::from(child.stdin.ok_or_else(missing)?);
-    let stdout = OwnedFd::from(child.stdout.ok_or_else(missing)?);
-    let stderr = OwnedFd::from(child.stderr.ok_or_else(missing)?);
-    Ok(Started {
-        pid,
-        cage,
-        stdin: pipe::Sender::from_owned_fd(stdin)?,
-        stdout: pipe::Receiver::from_owned_fd(stdout)?,
-        stderr: pipe::Receiver::from_owned_fd(stderr)?,
-        watched,
-    })
+    let pipes = Pipes {
+        stdin: child.stdin.ok_or_else(missing)?.into(),
+        stdout: child.stdout.ok_or_else(missing)?.into(),
+        stderr: child.stderr.ok_or_else(missing)?.into(),
+    };
+    Ok(Started { pid, cage, pipes, watched })
 }
 
 /// What a new process does to itself before it becomes the server.
