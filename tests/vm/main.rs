@@ -25,6 +25,7 @@ mod chaos;
 mod faults;
 mod folders;
 mod forms;
+mod gateway;
 mod hostile;
 mod hosts;
 mod images;

@@ -77,6 +77,11 @@ impl Home {
         self.cache().join("build-times.json")
     }
 
+    /// What clients of the gateway show; mode 0600.
+    pub fn gateway_token(&self) -> PathBuf {
+        self.root.join("gateway.token")
+    }
+
     /// Logs of VMs that have stopped: one folder a server, one inside it a VM.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -3,7 +3,7 @@
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
 //! - [`setup`], [`doctor`], [`images`], [`bundles`], [`local`] and [`lock`]: what works without a daemon. [`builder`]:
-//!   what needs its VMs.
+//!   what needs its VMs. [`gateway`]: its sessions over HTTP.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -11,6 +11,7 @@ pub mod builder;
 pub mod bundles;
 pub mod client;
 pub mod doctor;
+pub mod gateway;
 mod home;
 mod host;
 pub mod images;

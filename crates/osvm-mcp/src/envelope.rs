@@ -78,11 +78,23 @@ impl<'a> Envelope<'a> {
 
     /// The same message, byte for byte, under another id. One without an id stays as it is.
     pub fn with_id(&self, id: &RawValue) -> String {
-        let Some(old) = self.id.map(RawValue::get) else {
-            return self.text.to_owned();
-        };
-        let start = old.as_ptr().addr() - self.text.as_ptr().addr();
-        [&self.text[..start], id.get(), &self.text[start + old.len()..]].concat()
+        let pieces = self.id.map(|old| (old, id.get()));
+        self.with(pieces.as_slice())
+    }
+
+    /// The same message, byte for byte, but for some pieces of it, in any order, none within another.
+    pub(crate) fn with(&self, pieces: &[(&RawValue, &str)]) -> String {
+        let start = self.text.as_ptr().addr();
+        let place = |old: &RawValue| old.get().as_ptr().addr() - start;
+        let mut pieces: Vec<_> = pieces.iter().map(|(old, new)| (place(old), old, new)).collect();
+        pieces.sort_unstable_by_key(|(place, ..)| *place);
+        let (mut text, mut copied) = (String::with_capacity(self.text.len()), 0);
+        for (place, old, new) in pieces {
+            text += &self.text[copied..place];
+            text += new;
+            copied = place + old.get().len();
+        }
+        text + &self.text[copied..]
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
 //! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
 //! - `connection`: requests in flight over one pair of streams.
+//! - [`gateway`]: servers for clients that speak HTTP.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod connection;
 pub mod envelope;
 mod era;
 mod error;
+pub mod gateway;
 mod ledger;
 mod limits;
 pub mod lines;

@@ -65,3 +65,19 @@ pub(crate) async fn terminated() {
         Err(_) => std::future::pending().await,
     }
 }
+
+/// Waits for Ctrl-C or SIGTERM, neither of which ends the program from this call on.
+pub(crate) fn told_to_end() -> Result<impl Future<Output = ()>, CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let hear = |kind| {
+        signal(kind).map_err(|error| CliError::failed(format!("can't hear signals: {error}")))
+    };
+    let (mut interrupt, mut terminate) =
+        (hear(SignalKind::interrupt())?, hear(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -133,6 +133,13 @@ impl CliError {
     }
 }
 
+/// For those that are told over HTTP.
+impl From<CliError> for ApiError {
+    fn from(error: CliError) -> Self {
+        Self { kind: ErrorKind::Failed, message: error.message, hints: error.hints }
+    }
+}
+
 impl From<ApiError> for CliError {
     fn from(error: ApiError) -> Self {
         let kind = match error.kind {

@@ -10,6 +10,7 @@ mod config_file;
 mod daemon;
 mod environment;
 mod error;
+mod gateway_token;
 mod images;
 mod output;
 mod progress;

@@ -8,6 +8,7 @@ mod connect;
 mod disable;
 mod enable;
 mod export;
+mod gateway;
 mod import;
 mod items;
 mod list;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Prompts(prompts::Args),
     Call(call::Args),
     Run(run::Args),
+    Gateway(gateway::Args),
     Record(record::Args),
     #[command(subcommand)]
     Microvm(microvm::Command),
@@ -68,6 +70,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Prompts(args) => prompts::run(&args),
         Command::Call(args) => call::run(args),
         Command::Run(args) => run::run(&args),
+        Command::Gateway(args) => gateway::run(args),
         Command::Record(args) => record::run(args),
         Command::Microvm(command) => microvm::run(command),
     }

@@ -1,0 +1,70 @@
+//! Connections of clients: so many at a time, each with little patience for a head that does not arrive.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use osvm_mcp::gateway::Gateway;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// Most connections at a time. Further ones wait to be accepted.
+const MOST: usize = 4096;
+/// How long a request's head may take to arrive.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long open requests may take once the gateway was told to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted, for want of descriptors as a rule.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    told_to_end: impl Future<Output = ()>,
+) {
+    let service = TowerToHyperService::new(gateway.router());
+    let (open, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MOST)));
+    let accepting = async {
+        loop {
+            let place = Arc::clone(&room).acquire_owned().await;
+            let Some(stream) = accept(&listener).await else { continue };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_WITHIN)
+                .serve_connection(TokioIo::new(stream), service.clone());
+            let connection = open.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection broke");
+                }
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = told_to_end => {}
+        () = accepting => {}
+    }
+    drop(listener);
+    gateway.drain();
+    let _ = tokio::time::timeout(DRAIN, open.shutdown()).await;
+}
+
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // An answer in several pieces is not to wait for the acknowledgement of the first.
+            let _ = stream.set_nodelay(true);
+            Some(stream)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "failed to accept a connection");
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Clients of the legacy era: sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::access::one;
+use super::answer;
+use super::conversation::Conversation;
+use super::headers::{self, LAST_EVENT, SESSION};
+use super::refusal::{INVALID_REQUEST, Refusal};
+use super::sessions::Session;
+use super::{Gateway, parse};
+use crate::envelope::{Envelope, Kind, each_element};
+
+/// Messages of one batch.
+const MOST_TOGETHER: usize = 64;
+
+pub(super) async fn say(
+    gateway: &Gateway,
+    server: &str,
+    headers: &HeaderMap,
+    message: &Envelope<'_>,
+) -> Result<Response, Refusal> {
+    if !headers.contains_key(SESSION) {
+        return begin(gateway, server, message).await;
+    }
+    let session = find(gateway, server, headers)?;
+    match message.kind() {
+        Kind::Request => {
+            let outlet = session.conversation.ask(message).await?;
+            session.keep(&outlet);
+            Ok(answer::of(outlet, Box::new(session), |_| StatusCode::OK).await)
+        }
+        Kind::Notification | Kind::Response => {
+            // A server that is gone has answered for itself.
+            let _ = session.conversation.tell(&message.with(&[])).await;
+            Ok(StatusCode::ACCEPTED.into_response())
+        }
+    }
+}
+
+/// A new session, if the server agrees to it.
+async fn begin(
+    gateway: &Gateway,
+    server: &str,
+    message: &Envelope<'_>,
+) -> Result<Response, Refusal> {
+    if message.kind() != Kind::Request || message.method.as_deref() != Some("initialize") {
+        let why = format!("header {SESSION} is missing: a session begins with initialize");
+        return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
+    }
+    if gateway.sessions.len() >= gateway.bounds.sessions {
+        let why = format!("{} sessions are open, which is the most", gateway.bounds.sessions);
+        return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
+    }
+    let stream = gateway.open(server).await?;
+    let conversation = Conversation::alone(stream, &gateway.bounds.of_servers);
+    let session = Arc::new(Session::new(server.to_owned(), conversation));
+    let outlet = session.conversation.ask(message).await?;
+    session.keep(&outlet);
+    let id = new_id();
+    gateway.sessions.add(id.clone(), Arc::clone(&session));
+    let refused = AtomicBool::new(false);
+    let look = |answer: &str| {
+        refused.store(is_error(answer), Ordering::Relaxed);
+        StatusCode::OK
+    };
+    let mut response = answer::of(outlet, Box::new(session), look).await;
+    if refused.into_inner() {
+        gateway.sessions.remove(&id);
+        return Ok(response);
+    }
+    let id = HeaderValue::from_str(&id).expect("it is written in hexadecimal digits");
+    response.headers_mut().insert(SESSION, id);
+    Ok(response)
+}
+
+fn is_error(answer: &str) -> bool {
+    Envelope::parse(answer).is_ok_and(|answer| answer.error.is_some())
+}
+
+/// One that nobody guesses.
+fn new_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("every kernel that runs this has randomness");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn find(gateway: &Gateway, server: &str, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+    headers::of_session(headers)?;
+    let id = one(headers, SESSION).unwrap_or_default();
+    let session = gateway.sessions.get(id, server);
+    session.inspect(|session| session.touch()).ok_or_else(|| {
+        Refusal::http(StatusCode::NOT_FOUND, "there is no such session; begin with initialize")
+    })
+}
+
+/// Several messages at once, as the revision 2025-03-26 has them: each is sent and answered by itself, in one stream.
+pub(super) async fn batch(
+    gateway: &Gateway,
+    server: &str,
+    headers: &HeaderMap,
+    text: &str,
+) -> Result<Response, Refusal> {
+    let session = match headers.contains_key(SESSION) {
+        true => find(gateway, server, headers)?,
+        false => {
+            let why = "a batch needs a session";
+            return Err(Refusal::http(StatusCode::BAD_REQUEST, why));
+        }
+    };
+    if one(headers, headers::VERSION).is_some_and(|version| version != "2025-03-26") {
+        let why = "only the revision 2025-03-26 has batches";
+        return Err(Refusal::http(StatusCode::BAD_REQUEST, why));
+    }
+    let mut elements = Vec::new();
+    let all = each_element(text, &mut |element| {
+        elements.push(element);
+        elements.len() <= MOST_TOGETHER
+    });
+    all.map_err(|error| Refusal::rpc(None, INVALID_REQUEST, error.to_string()))?;
+    let messages = elements.iter().map(|element| parse(element.get()));
+    let messages = messages.collect::<Result<Vec<_>, _>>()?;
+    if messages.is_empty() {
+        return Err(Refusal::rpc(None, INVALID_REQUEST, "a batch must not be empty"));
+    }
+    let mut outlets = Vec::new();
+    for message in &messages {
+        match message.kind() {
+            Kind::Request => outlets.push(session.conversation.ask(message).await?),
+            Kind::Notification | Kind::Response => {
+                let _ = session.conversation.tell(&message.with(&[])).await;
+            }
+        }
+    }
+    match outlets.is_empty() {
+        true => Ok(StatusCode::ACCEPTED.into_response()),
+        false => Ok(answer::together(outlets, Box::new(session))),
+    }
+}
+
+pub(super) fn listen(
+    gateway: &Gateway,
+    server: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    if !headers.contains_key(SESSION) {
+        let why = "only sessions have a stream of their own";
+        return Err(Refusal::http(StatusCode::METHOD_NOT_ALLOWED, why));
+    }
+    headers::of_stream(headers)?;
+    let session = find(gateway, server, headers)?;
+    let (number, seen) = match one(headers, LAST_EVENT) {
+        None => (0, 0),
+        Some(id) => answer::place(id).ok_or_else(|| {
+            Refusal::http(StatusCode::BAD_REQUEST, format!("no event has the id {id:?}"))
+        })?,
+    };
+    let outlet = session.stream(number).ok_or_else(|| {
+        Refusal::http(StatusCode::NOT_FOUND, format!("stream {number} is not kept any more"))
+    })?;
+    Ok(answer::stream(outlet, seen, Box::new(session)))
+}
+
+pub(super) fn leave(
+    gateway: &Gateway,
+    server: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    if !headers.contains_key(SESSION) {
+        let why = "only sessions can be ended";
+        return Err(Refusal::http(StatusCode::METHOD_NOT_ALLOWED, why));
+    }
+    find(gateway, server, headers)?;
+    gateway.sessions.remove(one(headers, SESSION).unwrap_or_default());
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,242 @@
+//! Servers for clients that speak HTTP: Streamable HTTP of both eras.
+//!
+//! - `access`: whose requests are looked at.
+//! - `headers`: what they must say.
+//! - `sessions`: clients of the legacy era, each with a server process of its own.
+//! - `shared`: requests of the modern era, which share server processes.
+//! - `conversation`: which message of a server belongs to which HTTP answer.
+//! - `outlet`, `answer`, `refusal`: the answers.
+//!
+//! The HTTP+SSE transport of 2024-11-05 is not served: its clients have stdio.
+
+mod access;
+mod answer;
+mod conversation;
+mod headers;
+mod legacy;
+mod modern;
+mod outlet;
+mod refusal;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use self::access::Access;
+use self::headers::is_modern;
+use self::modern::Shares;
+use self::refusal::{INVALID_REQUEST, Refusal};
+use self::sessions::Sessions;
+use crate::envelope::Envelope;
+use crate::limits::Limits;
+
+/// A conversation with a server, in lines.
+pub type Stream = Box<dyn Duplex>;
+
+/// Both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Where servers come from.
+pub trait Servers: Send + Sync + 'static {
+    /// Starts a server process, and says what is said to it and by it.
+    fn open<'s>(&'s self, name: &'s str) -> Opening<'s>;
+}
+
+pub type Opening<'s> = Pin<Box<dyn Future<Output = Result<Stream, Unavailable>> + Send + 's>>;
+
+/// Why there is no server.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// None has this name.
+    Unknown(String),
+    /// It does not start.
+    Failed(String),
+}
+
+/// How much the gateway takes on.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// Longest body, in bytes. Default 64 MiB, as the longest line of a server.
+    pub body: usize,
+    /// Sessions of clients of the legacy era at a time. Default 1,000.
+    pub sessions: usize,
+    /// How long such a session lives that nobody uses. Default 30 min.
+    pub idle: Duration,
+    /// How long a request's body may take to arrive. Default 30 s.
+    pub arrival: Duration,
+    /// What is read of a server.
+    pub of_servers: Limits,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            body: 64 << 20,
+            sessions: 1_000,
+            idle: Duration::from_secs(30 * 60),
+            arrival: Duration::from_secs(30),
+            of_servers: Limits::default(),
+        }
+    }
+}
+
+pub struct Gateway {
+    access: Access,
+    bounds: Bounds,
+    servers: Box<dyn Servers>,
+    sessions: Sessions,
+    shares: Shares,
+}
+
+impl Gateway {
+    /// To be called inside a Tokio runtime.
+    pub fn new(servers: impl Servers, access: Access, bounds: Bounds) -> Arc<Self> {
+        let servers = Box::new(servers);
+        let (sessions, shares) = (Sessions::default(), Shares::default());
+        let gateway = Arc::new(Self { access, bounds, servers, sessions, shares });
+        tokio::spawn(forget(Arc::downgrade(&gateway)));
+        gateway
+    }
+
+    pub fn router(self: &Arc<Self>) -> Router {
+        let methods = post(say).get(listen).delete(leave);
+        Router::new()
+            .route("/servers/{name}/mcp", methods)
+            .fallback(nothing)
+            .method_not_allowed_fallback(not_allowed)
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(Arc::clone(self), admit))
+            .with_state(Arc::clone(self))
+    }
+
+    /// Ends streams that wait for something to happen; requests go on until they are answered.
+    pub fn drain(&self) {
+        self.sessions.drain();
+    }
+
+    async fn open(&self, name: &str) -> Result<Stream, Refusal> {
+        self.servers.open(name).await.map_err(|unavailable| match unavailable {
+            Unavailable::Unknown(why) => Refusal::http(StatusCode::NOT_FOUND, why),
+            Unavailable::Failed(why) => Refusal::http(StatusCode::BAD_GATEWAY, why),
+        })
+    }
+}
+
+type Shared = State<Arc<Gateway>>;
+
+/// Ends what nobody uses, for as long as there is a gateway.
+async fn forget(gateway: Weak<Gateway>) {
+    const LOOK: Duration = Duration::from_secs(10);
+    while let Some(gateway) = gateway.upgrade() {
+        gateway.sessions.forget(gateway.bounds.idle);
+        gateway.shares.forget(gateway.bounds.idle);
+        drop(gateway);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
+    match gateway.access.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => {
+            let mut response = Refusal::http(denied.status, denied.why).into_response();
+            if denied.status == StatusCode::UNAUTHORIZED {
+                let scheme = header::HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            response
+        }
+    }
+}
+
+async fn say(
+    State(gateway): Shared,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    headers::of_message(&headers)?;
+    let body = read(body, &gateway.bounds).await?;
+    let text = std::str::from_utf8(&body)
+        .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
+    if text.trim_start().starts_with('[') {
+        return legacy::batch(&gateway, &name, &headers, text).await;
+    }
+    let message = parse(text)?;
+    match is_modern(&headers, &message) {
+        true => modern::say(&gateway, &name, &headers, &message).await,
+        false => legacy::say(&gateway, &name, &headers, &message).await,
+    }
+}
+
+const PARSE_ERROR: i64 = -32700;
+
+fn parse(text: &str) -> Result<Envelope<'_>, Refusal> {
+    let message = Envelope::parse(text).map_err(|error| {
+        let code = if is_json(text) { INVALID_REQUEST } else { PARSE_ERROR };
+        Refusal::rpc(None, code, error.to_string())
+    })?;
+    if message.method.is_some() && message.id.is_some_and(|id| id.get() == "null") {
+        return Err(Refusal::rpc(None, INVALID_REQUEST, "a request's id must not be null"));
+    }
+    Ok(message)
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+async fn read(body: axum::body::Body, bounds: &Bounds) -> Result<Bytes, Refusal> {
+    let read = axum::body::to_bytes(body, bounds.body);
+    match tokio::time::timeout(bounds.arrival, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => {
+            let why = format!("the body exceeds {} bytes, or broke off", bounds.body);
+            Err(Refusal::http(StatusCode::PAYLOAD_TOO_LARGE, why))
+        }
+        Err(_) => {
+            let why = format!("the body did not arrive within {} s", bounds.arrival.as_secs());
+            Err(Refusal::http(StatusCode::REQUEST_TIMEOUT, why))
+        }
+    }
+}
+
+async fn listen(
+    State(gateway): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    legacy::listen(&gateway, &name, &headers)
+}
+
+async fn leave(
+    State(gateway): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    legacy::leave(&gateway, &name, &headers)
+}
+
+async fn nothing() -> Refusal {
+    Refusal::http(StatusCode::NOT_FOUND, "nothing is here; a server is at /servers/NAME/mcp")
+}
+
+async fn not_allowed() -> Refusal {
+    Refusal::http(StatusCode::METHOD_NOT_ALLOWED, "only POST, GET and DELETE are served here")
+}

@@ -1,0 +1,80 @@
+//! Requests that get no answer of a server's.
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// A JSON-RPC error, and the status of the HTTP response that carries it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    id: Option<Box<RawValue>>,
+    error: Fault,
+}
+
+#[derive(Debug, Serialize)]
+struct Fault {
+    code: i64,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+}
+
+pub(super) const INVALID_REQUEST: i64 = -32600;
+pub(super) const INTERNAL_ERROR: i64 = -32603;
+
+impl Refusal {
+    /// Of what is no message yet, or of no message in particular.
+    pub(super) fn http(status: StatusCode, why: impl Into<String>) -> Self {
+        let code = if status.is_server_error() { INTERNAL_ERROR } else { INVALID_REQUEST };
+        Self { status, id: None, error: Fault { code, message: why.into(), data: None } }
+    }
+
+    pub(super) fn rpc(id: Option<&RawValue>, code: i64, why: impl Into<String>) -> Self {
+        let error = Fault { code, message: why.into(), data: None };
+        Self { status: StatusCode::BAD_REQUEST, id: id.map(ToOwned::to_owned), error }
+    }
+
+    pub(super) fn with(mut self, data: &impl Serialize) -> Self {
+        self.error.data = to_raw_value(data).ok();
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> i64 {
+        self.error.code
+    }
+}
+
+/// The status that a server's answer has in the modern era, by its error.
+pub(super) fn status_of(code: i64) -> StatusCode {
+    match code {
+        -32022..=-32020 => StatusCode::BAD_REQUEST,
+        -32601 => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Answer {
+            jsonrpc: &'static str,
+            id: Option<Box<RawValue>>,
+            error: Fault,
+        }
+        let answer = Answer { jsonrpc: "2.0", id: self.id, error: self.error };
+        let body = serde_json::to_vec(&answer).expect("string keys and JSON values serialize");
+        json(self.status, body)
+    }
+}
+
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

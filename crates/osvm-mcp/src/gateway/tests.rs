@@ -1,0 +1,391 @@
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, duplex};
+use tokio::sync::mpsc;
+use tower::ServiceExt;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server whose lines the test hears and says by itself.
+struct Line {
+    heard: mpsc::UnboundedReceiver<Value>,
+    say: mpsc::UnboundedSender<String>,
+}
+
+struct Scripted(mpsc::UnboundedSender<Line>);
+
+impl Servers for Scripted {
+    fn open<'s>(&'s self, name: &'s str) -> Opening<'s> {
+        Box::pin(async move {
+            if name == "broken" {
+                return Err(Unavailable::Failed("it does not start".to_owned()));
+            }
+            let (near, far) = duplex(1 << 20);
+            let (from_gateway, mut to_gateway) = tokio::io::split(far);
+            let (hear, heard) = mpsc::unbounded_channel();
+            let (say, mut said) = mpsc::unbounded_channel::<String>();
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(from_gateway).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let _ = hear.send(serde_json::from_str(&line).unwrap());
+                }
+            });
+            tokio::spawn(async move {
+                while let Some(line) = said.recv().await {
+                    let _ = to_gateway.write_all(format!("{line}\n").as_bytes()).await;
+                }
+                let _ = to_gateway.shutdown().await;
+            });
+            self.0.send(Line { heard, say }).ok();
+            Ok(Box::new(near) as Stream)
+        })
+    }
+}
+
+impl Line {
+    async fn hears(&mut self) -> Value {
+        tokio::time::timeout(PATIENCE, self.heard.recv()).await.unwrap().unwrap()
+    }
+
+    fn says(&self, message: &impl ToString) {
+        self.say.send(message.to_string()).unwrap();
+    }
+
+    fn answers(&self, request: &Value, result: &Value) {
+        self.says(&json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }));
+    }
+}
+
+struct World {
+    router: Router,
+    opened: mpsc::UnboundedReceiver<Line>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(Bounds::default())
+    }
+
+    fn with(bounds: Bounds) -> Self {
+        let (opening, opened) = mpsc::unbounded_channel();
+        let gateway = Gateway::new(Scripted(opening), Access::default(), bounds);
+        Self { router: gateway.router(), opened }
+    }
+
+    async fn server(&mut self) -> Line {
+        tokio::time::timeout(PATIENCE, self.opened.recv()).await.unwrap().unwrap()
+    }
+
+    fn send(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Response> + Send + 'static + use<> {
+        let router = self.router.clone();
+        async move { router.oneshot(request).await.unwrap() }
+    }
+
+    /// A session of the legacy era with the server `one`.
+    async fn session(&mut self) -> (String, Line) {
+        let asked = tokio::spawn(self.send(post("one", &[], INITIALIZE)));
+        let mut server = self.server().await;
+        let initialize = server.hears().await;
+        server.answers(&initialize, &json!({ "protocolVersion": "2025-11-25" }));
+        let response = asked.await.unwrap();
+        let id = response.headers()[headers::SESSION].to_str().unwrap().to_owned();
+        (id, server)
+    }
+}
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+
+fn request(method: &str, server: &str, more: &[(&str, &str)]) -> axum::http::request::Builder {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("/servers/{server}/mcp"))
+        .header("host", "localhost")
+        .header("accept", "application/json, text/event-stream");
+    for (name, value) in more {
+        request = request.header(*name, *value);
+    }
+    request
+}
+
+fn post(server: &str, more: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
+    let request = request("POST", server, more).header("content-type", "application/json");
+    request.body(body.into()).unwrap()
+}
+
+fn get(server: &str, more: &[(&str, &str)]) -> Request<Body> {
+    request("GET", server, more).body(Body::empty()).unwrap()
+}
+
+fn modern(id: &Value, token: &Value) -> Request<Body> {
+    let body = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {
+        "name": "t", "arguments": { "of": id }, "_meta": {
+            "progressToken": token,
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        } } });
+    let headers =
+        [(headers::VERSION, "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "t")];
+    post("one", &headers, body.to_string())
+}
+
+async fn text(response: Response) -> String {
+    let bytes = tokio::time::timeout(PATIENCE, to_bytes(response.into_body(), 1 << 20)).await;
+    String::from_utf8(bytes.unwrap().unwrap().to_vec()).unwrap()
+}
+
+async fn value(response: Response) -> Value {
+    serde_json::from_str(&text(response).await).unwrap()
+}
+
+/// Messages of a stream, with the ids of their events.
+fn events(stream: &str) -> Vec<(&str, Value)> {
+    let all = stream.split("\n\n").filter_map(|event| event.strip_prefix("id: "));
+    let parts = all.map(|event| event.split_once("\ndata: ").unwrap());
+    parts.map(|(id, data)| (id, serde_json::from_str(data).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn a_session_lasts_until_its_client_ends_it_and_is_for_its_server_alone() {
+    let mut world = World::new();
+    let (id, mut server) = world.session().await;
+    let own = [(headers::SESSION, id.as_str())];
+    let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
+    let asked = tokio::spawn(world.send(post("one", &own, call)));
+    let heard = server.hears().await;
+    server.answers(&heard, &json!({ "tools": [] }));
+    assert_eq!(value(asked.await.unwrap()).await["result"], json!({ "tools": [] }));
+    for (server, id) in [("two", id.as_str()), ("one", "0123")] {
+        let strange = world.send(post(server, &[(headers::SESSION, id)], call)).await;
+        assert_eq!(strange.status(), 404);
+    }
+    let end = request("DELETE", "one", &own).body(Body::empty()).unwrap();
+    assert_eq!(world.send(end).await.status(), 204);
+    assert_eq!(world.send(post("one", &own, call)).await.status(), 404);
+    // Its server's input has ended.
+    assert!(tokio::time::timeout(PATIENCE, server.heard.recv()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_the_gateway_need_not_understand_stays_as_it_is_spelled() {
+    let mut world = World::new();
+    let (id, mut server) = world.session().await;
+    let call = "{\"id\":\"\\u0061\",\"x\":1.0e+02,\"method\":\"m\",\n\"params\":{\"z\":123456789012345678901234567890,\"a\":\"\\/\"},\"jsonrpc\":\"2.0\"}";
+    let asked = tokio::spawn(world.send(post("one", &[(headers::SESSION, &id)], call)));
+    let heard = server.hears().await;
+    assert_eq!(heard, serde_json::from_str::<Value>(call).unwrap());
+    let answer =
+        r#"{"result":{"z":1.50,"a":-0,"é":"\u00e9"},"id":"\u0061","jsonrpc":"2.0","y":[ ]}"#;
+    server.says(&answer);
+    assert_eq!(text(asked.await.unwrap()).await, answer);
+}
+
+#[tokio::test]
+async fn what_comes_before_an_answer_is_streamed_with_it_and_can_be_had_again() {
+    let mut world = World::new();
+    let (id, mut server) = world.session().await;
+    let own = [(headers::SESSION, id.as_str())];
+    let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":"p"}}}"#;
+    let asked = tokio::spawn(world.send(post("one", &own, call)));
+    let heard = server.hears().await;
+    server.says(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": "p" } }));
+    server.says(&json!({ "jsonrpc": "2.0", "id": "s", "method": "elicitation/create" }));
+    let mut stream = asked.await.unwrap().into_body().into_data_stream();
+    let mut seen = String::new();
+    while events(&seen).len() < 2 {
+        seen += std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap();
+    }
+    assert_eq!(events(&seen)[0].1["method"], "notifications/progress");
+    assert_eq!(events(&seen)[1].1["method"], "elicitation/create");
+    let reply = r#"{"jsonrpc":"2.0","id":"s","result":{"action":"accept"}}"#;
+    assert_eq!(world.send(post("one", &own, reply)).await.status(), 202);
+    assert_eq!(server.hears().await["result"]["action"], "accept");
+    // The connection breaks, and the answer comes meanwhile.
+    drop(stream);
+    server.answers(&heard, &json!({ "done": true }));
+    let last = [own[0], (headers::LAST_EVENT, events(&seen)[0].0)];
+    let rest = text(world.send(get("one", &last)).await).await;
+    let rest: Vec<_> = events(&rest).into_iter().map(|(_, message)| message).collect();
+    assert_eq!(rest.len(), 2, "{rest:?}");
+    assert_eq!((&rest[0]["id"], &rest[1]["result"]["done"]), (&json!("s"), &json!(true)));
+}
+
+#[tokio::test]
+async fn what_a_server_says_of_itself_goes_to_the_stream_of_the_session() {
+    let mut world = World::new();
+    let (id, server) = world.session().await;
+    let listening = world.send(get("one", &[(headers::SESSION, &id)])).await;
+    server.says(&json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }));
+    let mut stream = listening.into_body().into_data_stream();
+    let event = stream.next().await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&event).contains("list_changed"));
+}
+
+#[tokio::test]
+async fn clients_that_share_a_server_are_never_mixed_up() {
+    let mut world = World::new();
+    let first = tokio::spawn(world.send(modern(&json!(1), &json!("t"))));
+    let mut server = world.server().await;
+    let first_heard = server.hears().await;
+    let second = tokio::spawn(world.send(modern(&json!(1), &json!("t"))));
+    let third = tokio::spawn(world.send(modern(&json!("1"), &json!(1))));
+    let (second_heard, third_heard) = (server.hears().await, server.hears().await);
+    let token = |heard: &Value| heard["params"]["_meta"]["progressToken"].clone();
+    assert_ne!(first_heard["id"], second_heard["id"]);
+    assert_ne!(token(&first_heard), token(&second_heard));
+    for heard in [&third_heard, &second_heard, &first_heard] {
+        let params = json!({ "progressToken": token(heard), "message": heard["id"] });
+        server.says(
+            &json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params }),
+        );
+    }
+    for heard in [&second_heard, &first_heard, &third_heard] {
+        server.answers(heard, &json!({ "for": heard["id"] }));
+        // Once more, and for nobody.
+        server.answers(heard, &json!({ "for": "nobody" }));
+        server.answers(&json!({ "id": 999 }), &json!({}));
+    }
+    for (asked, heard, id, own) in [
+        (first, &first_heard, json!(1), json!("t")),
+        (second, &second_heard, json!(1), json!("t")),
+        (third, &third_heard, json!("1"), json!(1)),
+    ] {
+        let stream = text(asked.await.unwrap()).await;
+        let events = events(&stream);
+        assert_eq!(events.len(), 2, "{stream}");
+        assert_eq!(events[0].1["params"], json!({ "progressToken": own, "message": heard["id"] }));
+        assert_eq!(events[1].1["id"], id);
+        assert_eq!(events[1].1["result"]["for"], heard["id"]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_client_has_gone_is_cancelled() {
+    let mut world = World::new();
+    let asked = tokio::spawn(world.send(modern(&json!(5), &json!("t"))));
+    let mut server = world.server().await;
+    let heard = server.hears().await;
+    asked.abort();
+    let cancelled = server.hears().await;
+    assert_eq!(cancelled["method"], "notifications/cancelled");
+    assert_eq!(cancelled["params"]["requestId"], heard["id"]);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_is_answered_for() {
+    let mut world = World::new();
+    let asked = tokio::spawn(world.send(modern(&json!(5), &json!("t"))));
+    let mut server = world.server().await;
+    server.hears().await;
+    drop(server);
+    let answer = value(asked.await.unwrap()).await;
+    assert_eq!(
+        (&answer["id"], &answer["error"]["message"]),
+        (&json!(5), &json!("the server is gone"))
+    );
+    // Another one takes its place.
+    let asked = tokio::spawn(world.send(modern(&json!(6), &json!("t"))));
+    let mut server = world.server().await;
+    let heard = server.hears().await;
+    server.answers(&heard, &json!({}));
+    assert_eq!(value(asked.await.unwrap()).await["id"], 6);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_is_told() {
+    let world = World::new();
+    let response = world.send(post("broken", &[], INITIALIZE)).await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(value(response).await["error"]["message"], "it does not start");
+}
+
+#[tokio::test]
+async fn errors_of_the_modern_era_have_their_status() {
+    let mut world = World::new();
+    let mut server = None;
+    for (code, status) in [(-32601, 404), (-32021, 400), (-32602, 200), (-32000, 200)] {
+        let asked = tokio::spawn(world.send(modern(&json!(5), &json!("t"))));
+        if server.is_none() {
+            server = Some(world.server().await);
+        }
+        let server = server.as_mut().unwrap();
+        let heard = server.hears().await;
+        let error = json!({ "code": code, "message": "no" });
+        server.says(&json!({ "jsonrpc": "2.0", "id": heard["id"], "error": error }));
+        assert_eq!(asked.await.unwrap().status(), status, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_as_what_it_is() {
+    let mut world = World::with(Bounds { body: 1000, ..Bounds::default() });
+    let (id, mut server) = world.session().await;
+    let own = [(headers::SESSION, id.as_str())];
+    let valid = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
+    for (body, status, code) in [
+        (&b"{"[..], 400, -32700),
+        (b"\xff", 400, -32700),
+        (br#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, 400, -32600),
+        (br#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, 400, -32600),
+        (br#"{"id":1,"method":"m"}"#, 400, -32600),
+        (b"[]", 400, -32600),
+        (&[b' '; 1001], 413, -32600),
+    ] {
+        let response = world.send(post("one", &own, body)).await;
+        assert_eq!(response.status(), status, "{}", String::from_utf8_lossy(body));
+        let answer = value(response).await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&Value::Null, &json!(code)));
+    }
+    let batch = [own[0], (headers::VERSION, "2025-06-18")];
+    assert_eq!(world.send(post("one", &batch, format!("[{valid}]"))).await.status(), 400);
+    assert_eq!(world.send(post("one", &[], valid)).await.status(), 400);
+    let plain = request("POST", "one", &own).header("content-type", "text/plain");
+    assert_eq!(world.send(plain.body(Body::from(valid)).unwrap()).await.status(), 415);
+    // An id that is in use.
+    let asked = tokio::spawn(world.send(post("one", &own, valid)));
+    let heard = server.hears().await;
+    assert_eq!(world.send(post("one", &own, valid)).await.status(), 400);
+    server.answers(&heard, &json!({}));
+    assert_eq!(asked.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_in_one_stream() {
+    let mut world = World::new();
+    let (id, mut server) = world.session().await;
+    let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","method":"n"},{"jsonrpc":"2.0","id":2,"method":"b"}]"#;
+    let headers = [(headers::SESSION, id.as_str()), (headers::VERSION, "2025-03-26")];
+    let asked = tokio::spawn(world.send(post("one", &headers, batch)));
+    let (a, notified, b) = (server.hears().await, server.hears().await, server.hears().await);
+    assert_eq!(notified["method"], "n");
+    server.says(&json!([
+        { "jsonrpc": "2.0", "id": b["id"], "result": "b" },
+        { "jsonrpc": "2.0", "id": a["id"], "result": "a" },
+    ]));
+    let stream = text(asked.await.unwrap()).await;
+    let mut results: Vec<_> =
+        events(&stream).into_iter().map(|(_, message)| message["result"].clone()).collect();
+    results.sort_by_key(ToString::to_string);
+    assert_eq!(results, ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_arrive_and_a_session_that_nobody_uses_are_given_up() {
+    let mut world = World::new();
+    let (id, _server) = world.session().await;
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+    assert_eq!(world.send(post("one", &[], never)).await.status(), 408);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let ping = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    assert_eq!(world.send(post("one", &[(headers::SESSION, &id)], ping)).await.status(), 202);
+    tokio::time::sleep(Duration::from_secs(31 * 60)).await;
+    assert_eq!(world.send(post("one", &[(headers::SESSION, &id)], ping)).await.status(), 404);
+}

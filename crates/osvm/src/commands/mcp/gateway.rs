@@ -1,0 +1,69 @@
+//! `osvm mcp gateway`
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use osvm_daemon::api::{ApiError, RunRequest};
+use osvm_daemon::gateway::{Access, Bounds, serve};
+use osvm_spec::ServerName;
+
+use crate::error::CliError;
+use crate::{daemon, environment, gateway_token, images, output, secrets};
+
+/// Serve MCP over HTTP
+///
+/// Each server at /servers/NAME/mcp, as Streamable HTTP of all revisions from 2025-03-26 on. Clients show a bearer
+/// token, which the first start makes and prints.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  osvm mcp gateway --listen 127.0.0.1:7080
+  curl -H \"Authorization: Bearer $(cat ~/.osvm/gateway.token)\" http://127.0.0.1:7080/servers/files/mcp ...")]
+pub(crate) struct Args {
+    /// Address and port; port 0 takes a free one, which is printed
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7080")]
+    listen: SocketAddr,
+    /// Serve everybody who reaches the address, which must be one of this host alone
+    #[arg(long)]
+    no_token: bool,
+    /// Serve requests that are addressed to this name, too; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Serve pages of this origin, too, as in https://app.example.com; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    if args.no_token && !args.listen.ip().is_loopback() {
+        let why = format!("--no-token on {} would serve the whole network", args.listen.ip());
+        return Err(CliError::usage(why).hint("--listen 127.0.0.1:7080"));
+    }
+    let listener = TcpListener::bind(args.listen)
+        .map_err(|error| CliError::failed(format!("can't listen on {}: {error}", args.listen)))?;
+    let address = listener.local_addr().unwrap_or(args.listen);
+    let token = if args.no_token { None } else { Some(gateway_token::find_or_make()?) };
+    if !address.ip().is_loopback() {
+        output::warning(
+            "the token and all that is said can be read on the way: this is plain HTTP",
+        );
+    }
+    let access = Access { token, hosts: args.allow_host, origins: args.allow_origin };
+    daemon::run(async {
+        let client = daemon::connect().await?;
+        let told_to_end = daemon::told_to_end()?;
+        output::line(format_args!("listening on http://{address}"))?;
+        let limits = (access, Bounds::default());
+        let served = serve(listener, limits, client, Arc::new(prepare), told_to_end).await;
+        served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
+    })
+}
+
+fn prepare(name: &ServerName) -> Result<RunRequest, ApiError> {
+    let request = || {
+        let overrides = environment::overrides()?;
+        images::ensure(name, &overrides)?;
+        Ok::<_, CliError>(RunRequest { overrides, secrets: secrets::of(name, &[])? })
+    };
+    Ok(request()?)
+}

@@ -1,0 +1,171 @@
+//! `osvm mcp gateway`: servers in VMs, for clients that speak HTTP.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::osvm::{Osvm, eventually, kill, patience, wait};
+
+struct Gateway {
+    process: Child,
+    address: String,
+    token: String,
+}
+
+/// Status, headers and body of a response.
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Gateway {
+    fn start(osvm: &Osvm, more: &[&str]) -> Self {
+        let args = [&["mcp", "gateway", "--listen", "127.0.0.1:0"], more].concat();
+        let mut process = osvm.start(&args);
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next().unwrap().unwrap();
+            if let Some(address) = line.strip_prefix("listening on http://") {
+                break address.to_owned();
+            }
+        };
+        let token = std::fs::read_to_string(osvm.home().join("gateway.token"));
+        Self { process, address, token: token.unwrap_or_default().trim().to_owned() }
+    }
+
+    fn post(&self, server: &str, more: &[(&str, &str)], body: &Value) -> Response {
+        let authorization = format!("Bearer {}", self.token);
+        let own = [("host", "localhost"), ("authorization", &authorization)];
+        self.send("POST", server, &[&own, more].concat(), body)
+    }
+
+    fn send(&self, method: &str, server: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+        let body = body.to_string();
+        let mut head = format!(
+            "{method} /servers/{server}/mcp HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(patience())).unwrap();
+        stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Response { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    fn end(self) {
+        let pid = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        wait(self.process).expect(0);
+    }
+}
+
+impl Response {
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{}\n{}", self.head, self.body);
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+}
+
+fn call(id: u64, tool: &str, arguments: &Value) -> Value {
+    let params = json!({ "name": tool, "arguments": arguments });
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
+}
+
+#[test]
+fn a_client_with_the_token_holds_a_session_with_a_server_in_a_vm() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    let gateway = Gateway::start(&osvm, &[]);
+    let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "0" } } });
+    let begun = gateway.post("demo", &[], &initialize);
+    assert_eq!(begun.json()["result"]["serverInfo"]["name"], "osvm-demo");
+    let session = [("mcp-session-id", begun.header("mcp-session-id").unwrap())];
+    let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    assert_eq!(gateway.post("demo", &session, &ready).status, 202);
+    let sum = call(1, "add", &json!({ "a": 1, "b": 2 }));
+    assert_eq!(gateway.post("demo", &session, &sum).json()["result"]["content"][0]["text"], "3");
+    // The VM dies, and another one goes on with the session.
+    let first = osvm.vm("demo")["id"].clone();
+    kill(osvm.vmm_processes()[0]);
+    eventually("answered by another VM", || {
+        let answer = gateway.post("demo", &session, &sum).json();
+        assert!(
+            answer["result"]["content"][0]["text"] == "3" || answer["error"].is_object(),
+            "{answer}"
+        );
+        answer["error"].is_null() && osvm.vm("demo")["id"] != first
+    });
+    gateway.end();
+}
+
+#[test]
+fn a_request_of_the_modern_era_needs_no_session() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    let gateway = Gateway::start(&osvm, &[]);
+    let mut sum = call(1, "add", &json!({ "a": 1, "b": 2 }));
+    sum["params"]["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let headers =
+        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "add")];
+    let answer = gateway.post("demo", &headers, &sum);
+    assert_eq!(answer.json()["result"]["content"][0]["text"], "3");
+    let wrong = gateway.post("demo", &headers[..2], &sum);
+    assert_eq!((wrong.status, wrong.body.contains("-32020")), (400, true), "{}", wrong.body);
+    gateway.end();
+}
+
+#[test]
+fn nobody_is_served_without_the_token_or_by_a_name_that_is_not_this_hosts() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    let gateway = Gateway::start(&osvm, &[]);
+    let (token, ping) =
+        (gateway.token.clone(), json!({ "jsonrpc": "2.0", "id": 0, "method": "ping" }));
+    assert_eq!(token.len(), 64);
+    let mode = osvm.home().join("gateway.token").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let authorization = format!("Bearer {token}");
+    let shown = ("authorization", authorization.as_str());
+    for (headers, status) in [
+        (&[("host", "localhost")][..], 401),
+        (&[("host", "localhost"), ("authorization", "Bearer wrong")], 401),
+        (&[("host", "evil.example"), shown], 403),
+        (&[("host", "localhost"), shown, ("origin", "https://evil.example")], 403),
+        (&[("host", "localhost"), shown], 400),
+    ] {
+        assert_eq!(gateway.send("POST", "demo", headers, &ping).status, status, "{headers:?}");
+    }
+    let unknown =
+        gateway.post("demi", &[], &json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize" }));
+    assert_eq!((unknown.status, unknown.body.contains("did you mean demo?")), (404, true));
+    assert!(osvm.vms().is_empty());
+    gateway.end();
+    // The token stays, and is not shown again.
+    let gateway = Gateway::start(&osvm, &[]);
+    assert_eq!(gateway.token, token);
+    gateway.end();
+    let open = ["mcp", "gateway", "--no-token", "--listen", "0.0.0.0:0"];
+    osvm.run(&open).expect(2).says(&["--no-token on 0.0.0.0 would serve the whole network"]);
+}
