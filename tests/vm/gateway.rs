@@ -16,6 +16,9 @@ struct Gateway {
     token: String,
 }
 
+/// Path of all servers, in place of a server's name.
+const ALL: &str = "/mcp";
+
 /// Status, headers and body of a response.
 struct Response {
     status: u16,
@@ -46,8 +49,9 @@ impl Gateway {
 
     fn send(&self, method: &str, server: &str, headers: &[(&str, &str)], body: &Value) -> Response {
         let body = body.to_string();
+        let path = if server == ALL { ALL.to_owned() } else { format!("/servers/{server}/mcp") };
         let mut head = format!(
-            "{method} /servers/{server}/mcp HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
              accept: application/json, text/event-stream\r\ncontent-length: {}\r\n",
             body.len()
         );

@@ -6,45 +6,70 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use osvm_mcp::gateway::{Gateway, Opening, Servers, Stream, Unavailable};
+use osvm_mcp::gateway::{Gateway, Naming, Opening, Servers, Stream, Unavailable};
 use osvm_spec::ServerName;
+use tokio::task::spawn_blocking;
 
 pub use osvm_mcp::gateway::{Access, Bounds};
 
 use crate::api::{ApiError, ErrorKind, RunRequest};
 use crate::client::Client;
 
-/// What a server process is started with. Asked for each of them, and in no hurry: an image may have to be made.
-pub type Prepare = dyn Fn(&ServerName) -> Result<RunRequest, ApiError> + Send + Sync;
+/// What the user has registered. Asked in no hurry.
+pub trait Registry: Send + Sync + 'static {
+    /// Servers that are enabled.
+    fn names(&self) -> Result<Vec<ServerName>, ApiError>;
+
+    /// What a server process is started with. Its image may have to be made first.
+    fn request(&self, name: &ServerName) -> Result<RunRequest, ApiError>;
+}
 
 /// Serves until `told_to_end`, and then what is open for a little longer.
 pub async fn serve(
     listener: TcpListener,
     (access, bounds): (Access, Bounds),
     client: Client,
-    prepare: Arc<Prepare>,
+    registry: impl Registry,
     told_to_end: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let gateway = Gateway::new(Sessions { client, prepare }, access, bounds);
+    let gateway = Gateway::new(Sessions { client, registry: Arc::new(registry) }, access, bounds);
     connections::serve(listener, gateway, told_to_end).await;
     Ok(())
 }
 
 struct Sessions {
     client: Client,
-    prepare: Arc<Prepare>,
+    registry: Arc<dyn Registry>,
+}
+
+impl Sessions {
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Registry) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let registry = Arc::clone(&self.registry);
+        let asked = spawn_blocking(move || question(&*registry)).await;
+        asked.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?
+    }
 }
 
 impl Servers for Sessions {
+    fn names(&self) -> Naming<'_> {
+        Box::pin(async {
+            let names = self.ask(Registry::names).await;
+            let names = names.map_err(|error| error.message)?;
+            Ok(names.iter().map(ToString::to_string).collect())
+        })
+    }
+
     fn open<'s>(&'s self, name: &'s str) -> Opening<'s> {
         Box::pin(async move {
             let name: ServerName =
                 name.parse().map_err(|_| unknown(format!("no server is called {name:?}")))?;
-            let (prepare, prepared) = (Arc::clone(&self.prepare), name.clone());
-            let request = tokio::task::spawn_blocking(move || prepare(&prepared)).await;
-            let request = request.map_err(|error| Unavailable::Failed(error.to_string()))?;
+            let asked = name.clone();
+            let request = self.ask(move |registry| registry.request(&asked)).await;
             let request = request.map_err(|error| unavailable(&error))?;
             let opened =
                 self.client.run(&name, &request).await.map_err(|error| unavailable(&error))?;

@@ -84,18 +84,23 @@ impl<'a> Envelope<'a> {
 
     /// The same message, byte for byte, but for some pieces of it, in any order, none within another.
     pub(crate) fn with(&self, pieces: &[(&RawValue, &str)]) -> String {
-        let start = self.text.as_ptr().addr();
-        let place = |old: &RawValue| old.get().as_ptr().addr() - start;
-        let mut pieces: Vec<_> = pieces.iter().map(|(old, new)| (place(old), old, new)).collect();
-        pieces.sort_unstable_by_key(|(place, ..)| *place);
-        let (mut text, mut copied) = (String::with_capacity(self.text.len()), 0);
-        for (place, old, new) in pieces {
-            text += &self.text[copied..place];
-            text += new;
-            copied = place + old.get().len();
-        }
-        text + &self.text[copied..]
+        with(self.text, pieces)
     }
+}
+
+/// A text, byte for byte, but for some pieces of it, in any order, none within another.
+pub(crate) fn with(text: &str, pieces: &[(&RawValue, &str)]) -> String {
+    let start = text.as_ptr().addr();
+    let place = |old: &RawValue| old.get().as_ptr().addr() - start;
+    let mut pieces: Vec<_> = pieces.iter().map(|(old, new)| (place(old), old, new)).collect();
+    pieces.sort_unstable_by_key(|(place, ..)| *place);
+    let (mut whole, mut copied) = (String::with_capacity(text.len()), 0);
+    for (place, old, new) in pieces {
+        whole += &text[copied..place];
+        whole += new;
+        copied = place + old.get().len();
+    }
+    whole + &text[copied..]
 }
 
 /// A request as a line to write.

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::value::RawValue;
@@ -40,8 +41,35 @@ pub(super) struct Conversation {
 
 struct Shared {
     state: Mutex<State>,
-    /// What belongs to no open request; `None` where clients share the conversation.
-    standalone: Option<Arc<Outlet>>,
+    place: Place,
+}
+
+/// Where a conversation stands towards its client.
+pub(super) enum Place {
+    /// It is the only one of a client.
+    Alone(Arc<Outlet>),
+    /// It is one of several of a client, with the server of this name. Outlets have numbers of the client's.
+    Among(String, Numbers),
+    /// Several clients share it.
+    Shared,
+}
+
+/// What one client is told by several servers.
+#[derive(Clone)]
+pub(super) struct Numbers {
+    pub(super) standalone: Arc<Outlet>,
+    pub(super) last: Arc<AtomicU64>,
+}
+
+impl Place {
+    /// For what belongs to no open request; `None` where clients share the conversation.
+    fn standalone(&self) -> Option<&Arc<Outlet>> {
+        match self {
+            Self::Alone(standalone) => Some(standalone),
+            Self::Among(_, numbers) => Some(&numbers.standalone),
+            Self::Shared => None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -49,6 +77,8 @@ struct State {
     /// By their ids, as the server knows them.
     open: BTreeMap<String, Open>,
     outlets: u64,
+    /// Requests of the gateway's own.
+    own: u64,
     is_over: bool,
 }
 
@@ -66,26 +96,19 @@ struct Guise {
 }
 
 impl Conversation {
-    /// With a server of one client's own.
-    pub(super) fn alone(stream: Stream, limits: &Limits) -> Self {
-        Self::with(stream, limits, Some(Outlet::new(0)))
-    }
-
-    /// With a server that several clients share.
-    pub(super) fn shared(stream: Stream, limits: &Limits) -> Self {
-        Self::with(stream, limits, None)
-    }
-
-    fn with(stream: Stream, limits: &Limits, standalone: Option<Arc<Outlet>>) -> Self {
+    pub(super) fn with(stream: Stream, limits: &Limits, place: Place) -> Self {
         let (from_server, to_server) = split(stream);
-        let shared = Arc::new(Shared { state: Mutex::default(), standalone });
+        let shared = Arc::new(Shared { state: Mutex::default(), place });
         let listening = tokio::spawn(Arc::clone(&shared).listen(from_server, limits.line_bytes));
         let listening = AbortOnDropHandle::new(listening);
         Self { to_server: AsyncMutex::new(to_server), shared, listening }
     }
 
-    pub(super) fn standalone(&self) -> Option<&Arc<Outlet>> {
-        self.shared.standalone.as_ref()
+    /// One that no request of its client has had.
+    pub(super) fn next_number(&self) -> u64 {
+        let mut state = self.shared.lock();
+        state.own += 1;
+        state.own
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -124,11 +147,15 @@ impl Conversation {
         if state.open.len() >= MOST_OPEN {
             return refuse("too many requests are open");
         }
-        state.outlets += 1;
-        let number = state.outlets;
+        let number = match &self.shared.place {
+            Place::Among(_, numbers) => numbers.last.fetch_add(1, Ordering::Relaxed) + 1,
+            Place::Alone(_) | Place::Shared => {
+                state.outlets += 1;
+                state.outlets
+            }
+        };
         let outlet = Outlet::new(number);
-        let is_alone = self.shared.standalone.is_some();
-        let (line, key, open) = if is_alone {
+        let (line, key, open) = if self.shared.place.standalone().is_some() {
             let progress = token.map(|token| token.get().to_owned());
             let open = Open { outlet, progress, guise: None };
             (request.with(&[]), id.get().to_owned(), open)
@@ -207,7 +234,7 @@ impl Shared {
             let error = envelope::error(&id, super::refusal::INTERNAL_ERROR, "the server is gone");
             open.outlet.answer(String::from_utf8_lossy(&error).trim_end());
         }
-        if let Some(standalone) = &self.standalone {
+        if let Place::Alone(standalone) = &self.place {
             standalone.cut();
         }
     }
@@ -275,7 +302,7 @@ impl Shared {
 
     fn put(&self, state: &State, of_itself: bool, text: &str) {
         let newest = state.open.values().max_by_key(|open| open.outlet.number);
-        match (newest, &self.standalone) {
+        match (newest, self.place.standalone()) {
             (Some(open), _) if !of_itself => open.outlet.put(text),
             (_, Some(standalone)) => standalone.put(text),
             // Those who share a server are told of its changes by their subscriptions.
@@ -285,10 +312,25 @@ impl Shared {
 
     /// Only a client of one's own can be asked.
     fn asked(&self, message: &Envelope<'_>) {
-        if self.standalone.is_some() {
-            self.put(&self.lock(), false, &message.with(&[]));
-        }
+        let text = match (&self.place, message.id) {
+            (Place::Shared, _) => return,
+            (Place::Among(name, _), Some(id)) => message.with(&[(id, &marked(name, id))]),
+            _ => message.with(&[]),
+        };
+        self.put(&self.lock(), false, &text);
     }
+}
+
+/// A server's id as its client sees it, who is asked by other servers, too.
+fn marked(server: &str, id: &RawValue) -> String {
+    serde_json::Value::String(format!("{server}/{}", id.get())).to_string()
+}
+
+/// The server and its id.
+pub(super) fn unmarked(id: &RawValue) -> Option<(String, String)> {
+    let id: String = serde_json::from_str(id.get()).ok()?;
+    let (server, id) = id.split_once('/')?;
+    Some((server.to_owned(), id.to_owned()))
 }
 
 /// Which subscription a message belongs to.

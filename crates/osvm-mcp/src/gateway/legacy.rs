@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::access::one;
 use super::answer;
-use super::conversation::Conversation;
 use super::headers::{self, LAST_EVENT, SESSION};
+use super::party::Party;
 use super::refusal::{INVALID_REQUEST, Refusal};
 use super::sessions::Session;
 use super::{Gateway, parse};
@@ -20,7 +20,7 @@ const MOST_TOGETHER: usize = 64;
 
 pub(super) async fn say(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     headers: &HeaderMap,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
@@ -30,13 +30,13 @@ pub(super) async fn say(
     let session = find(gateway, server, headers)?;
     match message.kind() {
         Kind::Request => {
-            let outlet = session.conversation.ask(message).await?;
+            let asked = session.party.ask(gateway, message).await;
+            let outlet = asked.map_err(|refusal| refusal.within_session(message.id))?;
             session.keep(&outlet);
             Ok(answer::of(outlet, Box::new(session), |_| StatusCode::OK).await)
         }
         Kind::Notification | Kind::Response => {
-            // A server that is gone has answered for itself.
-            let _ = session.conversation.tell(&message.with(&[])).await;
+            session.party.tell(message).await;
             Ok(StatusCode::ACCEPTED.into_response())
         }
     }
@@ -45,7 +45,7 @@ pub(super) async fn say(
 /// A new session, if the server agrees to it.
 async fn begin(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     if message.kind() != Kind::Request || message.method.as_deref() != Some("initialize") {
@@ -56,10 +56,9 @@ async fn begin(
         let why = format!("{} sessions are open, which is the most", gateway.bounds.sessions);
         return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
     }
-    let stream = gateway.open(server).await?;
-    let conversation = Conversation::alone(stream, &gateway.bounds.of_servers);
-    let session = Arc::new(Session::new(server.to_owned(), conversation));
-    let outlet = session.conversation.ask(message).await?;
+    let party = Party::open(gateway, server, message).await?;
+    let session = Arc::new(Session::new(server, party));
+    let outlet = session.party.ask(gateway, message).await?;
     session.keep(&outlet);
     let id = new_id();
     gateway.sessions.add(id.clone(), Arc::clone(&session));
@@ -89,7 +88,11 @@ fn new_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn find(gateway: &Gateway, server: &str, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+fn find(
+    gateway: &Gateway,
+    server: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Arc<Session>, Refusal> {
     headers::of_session(headers)?;
     let id = one(headers, SESSION).unwrap_or_default();
     let session = gateway.sessions.get(id, server);
@@ -101,7 +104,7 @@ fn find(gateway: &Gateway, server: &str, headers: &HeaderMap) -> Result<Arc<Sess
 /// Several messages at once, as the revision 2025-03-26 has them: each is sent and answered by itself, in one stream.
 pub(super) async fn batch(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     headers: &HeaderMap,
     text: &str,
 ) -> Result<Response, Refusal> {
@@ -130,10 +133,8 @@ pub(super) async fn batch(
     let mut outlets = Vec::new();
     for message in &messages {
         match message.kind() {
-            Kind::Request => outlets.push(session.conversation.ask(message).await?),
-            Kind::Notification | Kind::Response => {
-                let _ = session.conversation.tell(&message.with(&[])).await;
-            }
+            Kind::Request => outlets.push(session.party.ask(gateway, message).await?),
+            Kind::Notification | Kind::Response => session.party.tell(message).await,
         }
     }
     match outlets.is_empty() {
@@ -144,7 +145,7 @@ pub(super) async fn batch(
 
 pub(super) fn listen(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
     if !headers.contains_key(SESSION) {
@@ -167,7 +168,7 @@ pub(super) fn listen(
 
 pub(super) fn leave(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
     if !headers.contains_key(SESSION) {

@@ -2,20 +2,24 @@
 //!
 //! - `access`: whose requests are looked at.
 //! - `headers`: what they must say.
-//! - `sessions`: clients of the legacy era, each with a server process of its own.
-//! - `shared`: requests of the modern era, which share server processes.
+//! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
+//! - `modern`: requests of the modern era, which share server processes.
+//! - `all`, `hub`, `party`: all servers as one.
 //! - `conversation`: which message of a server belongs to which HTTP answer.
 //! - `outlet`, `answer`, `refusal`: the answers.
 //!
 //! The HTTP+SSE transport of 2024-11-05 is not served: its clients have stdio.
 
 mod access;
+mod all;
 mod answer;
 mod conversation;
 mod headers;
+mod hub;
 mod legacy;
 mod modern;
 mod outlet;
+mod party;
 mod refusal;
 mod sessions;
 #[cfg(test)]
@@ -55,7 +59,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub trait Servers: Send + Sync + 'static {
     /// Starts a server process, and says what is said to it and by it.
     fn open<'s>(&'s self, name: &'s str) -> Opening<'s>;
+
+    /// All that there are, or why that is not known.
+    fn names(&self) -> Naming<'_>;
 }
+
+pub type Naming<'s> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 's>>;
 
 pub type Opening<'s> = Pin<Box<dyn Future<Output = Result<Stream, Unavailable>> + Send + 's>>;
 
@@ -116,6 +125,7 @@ impl Gateway {
     pub fn router(self: &Arc<Self>) -> Router {
         let methods = post(say).get(listen).delete(leave);
         Router::new()
+            .route("/mcp", methods.clone())
             .route("/servers/{name}/mcp", methods)
             .fallback(nothing)
             .method_not_allowed_fallback(not_allowed)
@@ -166,9 +176,10 @@ async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response
 
 async fn say(
     State(gateway): Shared,
-    Path(name): Path<String>,
+    name: Option<Path<String>>,
     request: Request,
 ) -> Result<Response, Refusal> {
+    let name = one_of(&name);
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     headers::of_message(&headers)?;
@@ -176,13 +187,18 @@ async fn say(
     let text = std::str::from_utf8(&body)
         .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
     if text.trim_start().starts_with('[') {
-        return legacy::batch(&gateway, &name, &headers, text).await;
+        return legacy::batch(&gateway, name, &headers, text).await;
     }
     let message = parse(text)?;
     match is_modern(&headers, &message) {
-        true => modern::say(&gateway, &name, &headers, &message).await,
-        false => legacy::say(&gateway, &name, &headers, &message).await,
+        true => modern::say(&gateway, name, &headers, &message).await,
+        false => legacy::say(&gateway, name, &headers, &message).await,
     }
+}
+
+/// Which server a path is for; `None` for all.
+fn one_of(name: &Option<Path<String>>) -> Option<&str> {
+    name.as_ref().map(|Path(name)| name.as_str())
 }
 
 const PARSE_ERROR: i64 = -32700;
@@ -219,22 +235,25 @@ async fn read(body: axum::body::Body, bounds: &Bounds) -> Result<Bytes, Refusal>
 
 async fn listen(
     State(gateway): Shared,
-    Path(name): Path<String>,
+    name: Option<Path<String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    legacy::listen(&gateway, &name, &headers)
+    legacy::listen(&gateway, one_of(&name), &headers)
 }
 
 async fn leave(
     State(gateway): Shared,
-    Path(name): Path<String>,
+    name: Option<Path<String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    legacy::leave(&gateway, &name, &headers)
+    legacy::leave(&gateway, one_of(&name), &headers)
 }
 
 async fn nothing() -> Refusal {
-    Refusal::http(StatusCode::NOT_FOUND, "nothing is here; a server is at /servers/NAME/mcp")
+    Refusal::http(
+        StatusCode::NOT_FOUND,
+        "nothing is here; all servers are at /mcp, one at /servers/NAME/mcp",
+    )
 }
 
 async fn not_allowed() -> Refusal {

@@ -6,25 +6,29 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::future::FutureExt;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::all::{self, Asked};
 use super::answer;
-use super::conversation::Conversation;
+use super::conversation::{Conversation, Place};
 use super::headers::{self, CAPABILITIES, Meta};
 use super::outlet::Outlet;
-use super::refusal::{Refusal, status_of};
+use super::refusal::{Refusal, json, status_of};
 use crate::envelope::{Envelope, Kind};
+use crate::era::Fields;
 
 /// Longest statement of capabilities.
 const LONGEST_CAPABILITIES: usize = 16 << 10;
 /// Server processes that are shared, at a time.
 const MOST_SHARES: usize = 1_000;
 
+/// To one server, or to all.
 pub(super) async fn say(
     gateway: &Gateway,
-    server: &str,
+    server: Option<&str>,
     headers: &HeaderMap,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
@@ -33,15 +37,52 @@ pub(super) async fn say(
         // Whoever ends a request ends its stream; nothing else is said without being asked.
         return Ok(StatusCode::ACCEPTED.into_response());
     }
-    let share = gateway.shares.get(key(server, message)?)?;
-    let opened = share.conversation.get_or_try_init(async || {
-        let stream = gateway.open(server).await?;
-        Ok(Arc::new(Conversation::shared(stream, &gateway.bounds.of_servers)))
-    });
-    let conversation = Arc::clone(opened.await?);
+    match server {
+        Some(server) => ask(gateway, server, message).await,
+        None => ask_all(gateway, message).await,
+    }
+}
+
+async fn ask_all(gateway: &Gateway, message: &Envelope<'_>) -> Result<Response, Refusal> {
+    if message.method.as_deref() == Some("server/discover") {
+        return Ok(json(StatusCode::OK, all::answer(message.id, &all::Discovered::default())));
+    }
+    let names = gateway.names().await?;
+    match Asked::of(message)? {
+        Asked::List(field) => {
+            let method = message.method.as_deref().unwrap_or_default();
+            let meta = Fields::parse(message.params).ok().and_then(|params| params.get("_meta"));
+            let share = |server| conversation(gateway, server, message).boxed();
+            let items = all::list(&names, (method, field), meta, share).await;
+            Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(field, items))))
+        }
+        Asked::Named => {
+            let (server, line) = all::for_one(&names, message)?;
+            ask(gateway, &server, &super::parse(&line)?).await
+        }
+    }
+}
+
+async fn ask(gateway: &Gateway, server: &str, message: &Envelope<'_>) -> Result<Response, Refusal> {
+    let conversation = conversation(gateway, server, message).await?;
     let outlet = conversation.ask(message).await?;
     let waiting = Box::new(Waiting { conversation, outlet: Arc::clone(&outlet) });
     Ok(answer::of(outlet, waiting, status).await)
+}
+
+/// The one that requests of this kind go to.
+pub(super) async fn conversation(
+    gateway: &Gateway,
+    server: &str,
+    message: &Envelope<'_>,
+) -> Result<Arc<Conversation>, Refusal> {
+    let share = gateway.shares.get(key(server, message)?)?;
+    let opened = share.conversation.get_or_try_init(async || {
+        let stream = gateway.open(server).await?;
+        let limits = &gateway.bounds.of_servers;
+        Ok(Arc::new(Conversation::with(stream, limits, Place::Shared)))
+    });
+    opened.await.cloned()
 }
 
 /// Whose requests a server process is for: a server may answer by what its client is capable of.

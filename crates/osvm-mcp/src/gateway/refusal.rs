@@ -1,5 +1,7 @@
 //! Requests that get no answer of a server's.
 
+use std::fmt;
+
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -34,7 +36,17 @@ impl Refusal {
 
     pub(super) fn rpc(id: Option<&RawValue>, code: i64, why: impl Into<String>) -> Self {
         let error = Fault { code, message: why.into(), data: None };
-        Self { status: StatusCode::BAD_REQUEST, id: id.map(ToOwned::to_owned), error }
+        let status = Some(status_of(code)).filter(|status| !status.is_success());
+        let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+        Self { status, id: id.map(ToOwned::to_owned), error }
+    }
+
+    /// As the answer to a request within a session, unless it is none.
+    pub(super) fn within_session(self, id: Option<&RawValue>) -> Self {
+        if self.error.code == INVALID_REQUEST {
+            return self;
+        }
+        Self { status: StatusCode::OK, id: id.map(ToOwned::to_owned), ..self }
     }
 
     pub(super) fn with(mut self, data: &impl Serialize) -> Self {
@@ -54,6 +66,12 @@ pub(super) fn status_of(code: i64) -> StatusCode {
         -32022..=-32020 => StatusCode::BAD_REQUEST,
         -32601 => StatusCode::NOT_FOUND,
         _ => StatusCode::OK,
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error.message)
     }
 }
 

@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::conversation::Conversation;
 use super::outlet::Outlet;
+use super::party::Party;
 
 /// Streams that are over and kept for a client that comes back for the rest.
 const KEPT: usize = 16;
 
 pub(super) struct Session {
-    pub(super) server: String,
-    pub(super) conversation: Conversation,
+    /// `None` for all.
+    server: Option<String>,
+    pub(super) party: Party,
     streams: Mutex<Vec<Arc<Outlet>>>,
     used: Mutex<Instant>,
 }
 
 impl Session {
-    pub(super) fn new(server: String, conversation: Conversation) -> Self {
-        let streams = Mutex::new(conversation.standalone().cloned().into_iter().collect());
-        Self { server, conversation, streams, used: Mutex::new(Instant::now()) }
+    pub(super) fn new(server: Option<&str>, party: Party) -> Self {
+        let streams = Mutex::new(vec![Arc::clone(party.standalone())]);
+        let server = server.map(str::to_owned);
+        Self { server, party, streams, used: Mutex::new(Instant::now()) }
     }
 
     /// A stream that its client may come back to.
@@ -43,7 +45,7 @@ impl Session {
 
     /// Ends the stream of what belongs to no request.
     pub(super) fn cut(&self) {
-        self.conversation.standalone().iter().for_each(|outlet| outlet.cut());
+        self.party.standalone().cut();
     }
 
     pub(super) fn touch(&self) {
@@ -51,8 +53,8 @@ impl Session {
     }
 
     fn is_forgotten(&self, after: Duration) -> bool {
-        let idle = lock(&self.used).elapsed() > after && self.conversation.is_idle();
-        self.conversation.is_over() || idle
+        let idle = lock(&self.used).elapsed() > after && self.party.is_idle();
+        self.party.is_over() || idle
     }
 }
 
@@ -69,15 +71,15 @@ impl Sessions {
         lock(&self.0).insert(id, session);
     }
 
-    pub(super) fn get(&self, id: &str, server: &str) -> Option<Arc<Session>> {
+    pub(super) fn get(&self, id: &str, server: Option<&str>) -> Option<Arc<Session>> {
         let session = lock(&self.0).get(id).cloned();
-        session.filter(|session| session.server == server && !session.conversation.is_over())
+        session.filter(|session| session.server.as_deref() == server && !session.party.is_over())
     }
 
     pub(super) fn remove(&self, id: &str) {
         // Whoever still reads its streams holds on to it, and has no more to read.
         if let Some(session) = lock(&self.0).remove(id) {
-            session.conversation.end();
+            session.party.end();
         }
     }
 

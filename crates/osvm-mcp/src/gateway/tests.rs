@@ -1,3 +1,5 @@
+//! Requests over the gateway's router, to servers whose lines the tests hear and say.
+
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -18,9 +20,13 @@ struct Line {
     say: mpsc::UnboundedSender<String>,
 }
 
-struct Scripted(mpsc::UnboundedSender<Line>);
+struct Scripted(mpsc::UnboundedSender<(String, Line)>);
 
 impl Servers for Scripted {
+    fn names(&self) -> Naming<'_> {
+        Box::pin(async { Ok(["broken", "one", "two"].map(str::to_owned).to_vec()) })
+    }
+
     fn open<'s>(&'s self, name: &'s str) -> Opening<'s> {
         Box::pin(async move {
             if name == "broken" {
@@ -42,7 +48,7 @@ impl Servers for Scripted {
                 }
                 let _ = to_gateway.shutdown().await;
             });
-            self.0.send(Line { heard, say }).ok();
+            self.0.send((name.to_owned(), Line { heard, say })).ok();
             Ok(Box::new(near) as Stream)
         })
     }
@@ -64,7 +70,7 @@ impl Line {
 
 struct World {
     router: Router,
-    opened: mpsc::UnboundedReceiver<Line>,
+    opened: mpsc::UnboundedReceiver<(String, Line)>,
 }
 
 impl World {
@@ -79,7 +85,28 @@ impl World {
     }
 
     async fn server(&mut self) -> Line {
+        self.named_server().await.1
+    }
+
+    async fn named_server(&mut self) -> (String, Line) {
         tokio::time::timeout(PATIENCE, self.opened.recv()).await.unwrap().unwrap()
+    }
+
+    /// Those that start, by name; in a session, after their handshakes.
+    async fn both(&mut self, greeted: bool) -> [Line; 2] {
+        let mut servers = [self.named_server().await, self.named_server().await];
+        servers.sort_by(|one, other| one.0.cmp(&other.0));
+        let [(one, mut first), (two, mut second)] = servers;
+        assert_eq!((one.as_str(), two.as_str()), ("one", "two"));
+        if greeted {
+            for server in [&mut first, &mut second] {
+                let hello = server.hears().await;
+                assert_eq!(hello, serde_json::from_str::<Value>(INITIALIZE).unwrap());
+                server.answers(&hello, &json!({}));
+                assert_eq!(server.hears().await["method"], "notifications/initialized");
+            }
+        }
+        [first, second]
     }
 
     fn send(
@@ -102,12 +129,15 @@ impl World {
     }
 }
 
+/// Path of all servers, in place of a server's name.
+const ALL: &str = "/mcp";
+
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
 
 fn request(method: &str, server: &str, more: &[(&str, &str)]) -> axum::http::request::Builder {
     let mut request = Request::builder()
         .method(method)
-        .uri(format!("/servers/{server}/mcp"))
+        .uri(if server == ALL { ALL.to_owned() } else { format!("/servers/{server}/mcp") })
         .header("host", "localhost")
         .header("accept", "application/json, text/event-stream");
     for (name, value) in more {
@@ -126,15 +156,18 @@ fn get(server: &str, more: &[(&str, &str)]) -> Request<Body> {
 }
 
 fn modern(id: &Value, token: &Value) -> Request<Body> {
-    let body = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {
-        "name": "t", "arguments": { "of": id }, "_meta": {
-            "progressToken": token,
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        } } });
+    let params = json!({ "name": "t", "_meta": { "progressToken": token } });
+    modern_of("one", id, "tools/call", params)
+}
+
+fn modern_of(server: &str, id: &Value, method: &str, mut params: Value) -> Request<Body> {
+    let name = params["name"].as_str().unwrap_or_default().to_owned();
+    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
     let headers =
-        [(headers::VERSION, "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "t")];
-    post("one", &headers, body.to_string())
+        [(headers::VERSION, "2026-07-28"), ("mcp-method", method), ("mcp-name", name.as_str())];
+    post(server, &headers, body.to_string())
 }
 
 async fn text(response: Response) -> String {
@@ -388,4 +421,88 @@ async fn a_body_that_does_not_arrive_and_a_session_that_nobody_uses_are_given_up
     assert_eq!(world.send(post("one", &[(headers::SESSION, &id)], ping)).await.status(), 202);
     tokio::time::sleep(Duration::from_secs(31 * 60)).await;
     assert_eq!(world.send(post("one", &[(headers::SESSION, &id)], ping)).await.status(), 404);
+}
+
+/// Answers two pages of a list.
+async fn lists_two_pages(server: &mut Line, first: &str, second: &str) {
+    let heard = server.hears().await;
+    assert_eq!(heard["method"], "tools/list");
+    server.answers(&heard, &json!({ "tools": [{ "name": first }], "nextCursor": "more" }));
+    let heard = server.hears().await;
+    assert_eq!(heard["params"]["cursor"], "more");
+    server.answers(&heard, &json!({ "tools": [{ "name": second, "x": 1 }] }));
+}
+
+fn tools(list: &Value) -> Vec<&str> {
+    let tools = list["result"]["tools"].as_array().unwrap();
+    tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_session_with_all_servers_lists_and_calls_each_and_one_that_is_broken_is_left_out() {
+    let mut world = World::new();
+    let begun = world.send(post(ALL, &[], INITIALIZE)).await;
+    let id = begun.headers()[headers::SESSION].to_str().unwrap().to_owned();
+    assert_eq!(value(begun).await["result"]["protocolVersion"], "2025-11-25");
+    let own = [(headers::SESSION, id.as_str())];
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let asked = tokio::spawn(world.send(post(ALL, &own, list)));
+    let [mut one, mut two] = world.both(true).await;
+    lists_two_pages(&mut one, "t", "two__t").await;
+    lists_two_pages(&mut two, "t", "u").await;
+    let listed = value(asked.await.unwrap()).await;
+    assert_eq!(tools(&listed), ["one__t", "one__two__t", "two__t", "two__u"]);
+
+    let call =
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"two__t","a":1.0e1}}"#;
+    let asked = tokio::spawn(world.send(post(ALL, &own, call)));
+    let heard = two.hears().await;
+    assert_eq!((&heard["params"]["name"], &heard["params"]["a"]), (&json!("t"), &json!(10.0)));
+    // Both servers ask by the same id, and each gets its own answer.
+    for server in [&one, &two] {
+        server.says(&json!({ "jsonrpc": "2.0", "id": 1, "method": "roots/list" }));
+    }
+    let mut stream = asked.await.unwrap().into_body().into_data_stream();
+    let event = String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
+    let question = events(&event)[0].1["id"].clone();
+    let reply = json!({ "jsonrpc": "2.0", "id": question, "result": { "roots": ["of two"] } });
+    assert_eq!(world.send(post(ALL, &own, reply.to_string())).await.status(), 202);
+    let answered = two.hears().await;
+    assert_eq!((&answered["id"], &answered["result"]["roots"][0]), (&json!(1), &json!("of two")));
+    let listening = world.send(get(ALL, &own)).await;
+    let mut standalone = listening.into_body().into_data_stream();
+    let event = String::from_utf8(standalone.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert_eq!(events(&event)[0].1["id"], "one/1");
+    two.answers(&heard, &json!({ "done": true }));
+    let event = String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert_eq!(events(&event)[0].1["result"]["done"], true);
+    for (name, code) in [("three__t", -32602), ("t", -32602)] {
+        let call = json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": name } });
+        let refused = world.send(post(ALL, &own, call.to_string())).await;
+        assert_eq!(refused.status(), 200);
+        assert_eq!(value(refused).await["error"]["code"], code);
+    }
+}
+
+#[tokio::test]
+async fn all_servers_are_asked_without_a_session_too() {
+    let mut world = World::new();
+    let discovered = world.send(modern_of(ALL, &json!(1), "server/discover", json!({}))).await;
+    assert_eq!(value(discovered).await["result"]["supportedVersions"], json!(["2026-07-28"]));
+    let asked = tokio::spawn(world.send(modern_of(ALL, &json!(2), "tools/list", json!({}))));
+    let [mut one, mut two] = world.both(false).await;
+    lists_two_pages(&mut one, "t", "u").await;
+    lists_two_pages(&mut two, "t", "u").await;
+    let listed = value(asked.await.unwrap()).await;
+    assert_eq!(tools(&listed), ["one__t", "one__u", "two__t", "two__u"]);
+    assert_eq!(listed["result"]["cacheScope"], "private");
+    let params = json!({ "name": "one__u" });
+    let asked = tokio::spawn(world.send(modern_of(ALL, &json!(3), "tools/call", params)));
+    let heard = one.hears().await;
+    assert_eq!(heard["params"]["name"], "u");
+    one.answers(&heard, &json!({ "done": true }));
+    assert_eq!(value(asked.await.unwrap()).await["result"]["done"], true);
+    let other = world.send(modern_of(ALL, &json!(4), "resources/list", json!({}))).await;
+    assert_eq!(other.status(), 404);
+    assert_eq!(value(other).await["error"]["code"], -32601);
 }

@@ -1,18 +1,18 @@
 //! `osvm mcp gateway`
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 
 use osvm_daemon::api::{ApiError, RunRequest};
-use osvm_daemon::gateway::{Access, Bounds, serve};
+use osvm_daemon::gateway::{Access, Bounds, Registry, serve};
 use osvm_spec::ServerName;
 
+use crate::config_file::ConfigFile;
 use crate::error::CliError;
 use crate::{daemon, environment, gateway_token, images, output, secrets};
 
 /// Serve MCP over HTTP
 ///
-/// Each server at /servers/NAME/mcp, as Streamable HTTP of all revisions from 2025-03-26 on. Clients show a bearer
+/// All servers at /mcp, where tools are called SERVER__TOOL, and each at /servers/NAME/mcp, as Streamable HTTP of all revisions from 2025-03-26 on. Clients show a bearer
 /// token, which the first start makes and prints.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,16 +54,27 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         let told_to_end = daemon::told_to_end()?;
         output::line(format_args!("listening on http://{address}"))?;
         let limits = (access, Bounds::default());
-        let served = serve(listener, limits, client, Arc::new(prepare), told_to_end).await;
+        let served = serve(listener, limits, client, Registered, told_to_end).await;
         served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
     })
 }
 
-fn prepare(name: &ServerName) -> Result<RunRequest, ApiError> {
-    let request = || {
-        let overrides = environment::overrides()?;
-        images::ensure(name, &overrides)?;
-        Ok::<_, CliError>(RunRequest { overrides, secrets: secrets::of(name, &[])? })
-    };
-    Ok(request()?)
+/// As the configuration is at the moment.
+struct Registered;
+
+impl Registry for Registered {
+    fn names(&self) -> Result<Vec<ServerName>, ApiError> {
+        let config = || ConfigFile::open()?.read();
+        let enabled = config()?.servers.into_iter().filter(|server| server.enabled);
+        Ok(enabled.map(|server| server.id).collect())
+    }
+
+    fn request(&self, name: &ServerName) -> Result<RunRequest, ApiError> {
+        let request = || {
+            let overrides = environment::overrides()?;
+            images::ensure(name, &overrides)?;
+            Ok::<_, CliError>(RunRequest { overrides, secrets: secrets::of(name, &[])? })
+        };
+        Ok(request()?)
+    }
 }

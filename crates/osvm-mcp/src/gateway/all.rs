@@ -1,0 +1,304 @@
+//! All servers as one: tools and prompts named `server__name`. One server that is broken takes nothing from the rest.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, StreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::conversation::Conversation;
+use super::refusal::Refusal;
+use crate::envelope::{self, Envelope};
+use crate::era::{Fields, MODERN};
+
+/// How long one server may take for its list.
+const LIST_WITHIN: Duration = Duration::from_secs(60);
+/// Servers that are asked at a time.
+const AT_ONCE: usize = 8;
+/// Pages of one server's list.
+const MOST_PAGES: usize = 100;
+
+const INVALID_PARAMS: i64 = -32602;
+const METHOD_NOT_FOUND: i64 = -32601;
+
+/// What is asked of all servers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Of each, and put together; the items are in this field.
+    List(&'static str),
+    /// Of the one that the name begins with.
+    Named,
+}
+
+impl Asked {
+    pub(super) fn of(message: &Envelope<'_>) -> Result<Self, Refusal> {
+        match message.method.as_deref().unwrap_or_default() {
+            "tools/list" => Ok(Self::List("tools")),
+            "prompts/list" => Ok(Self::List("prompts")),
+            "tools/call" | "prompts/get" => Ok(Self::Named),
+            method => {
+                let why =
+                    format!("{method} is not for all servers together; see /servers/NAME/mcp");
+                Err(Refusal::rpc(message.id, METHOD_NOT_FOUND, why))
+            }
+        }
+    }
+}
+
+/// What the gateway says of itself where it stands for all servers.
+#[derive(Debug, Serialize)]
+pub(super) struct Myself {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub(super) const MYSELF: Myself = Myself { name: "osvm", version: env!("CARGO_PKG_VERSION") };
+
+/// A list as the modern era has it: good for whoever asked, now.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    items: HashMap<&'static str, Vec<Box<RawValue>>>,
+    #[serde(flatten)]
+    good_for: GoodFor,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GoodFor {
+    result_type: &'static str,
+    ttl_ms: u32,
+    cache_scope: &'static str,
+}
+
+const NOW: GoodFor = GoodFor { result_type: "complete", ttl_ms: 0, cache_scope: "private" };
+
+impl Listed {
+    pub(super) fn of(field: &'static str, items: Vec<Box<RawValue>>) -> Self {
+        Self { items: HashMap::from([(field, items)]), good_for: NOW }
+    }
+}
+
+/// What the gateway is to clients of the modern era.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Discovered {
+    supported_versions: [&'static str; 1],
+    capabilities: Capabilities,
+    server_info: Myself,
+    #[serde(flatten)]
+    good_for: GoodFor,
+}
+
+/// Of all servers together.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Capabilities {
+    tools: Nothing,
+    prompts: Nothing,
+}
+
+/// An empty object.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Nothing {}
+
+impl Default for Discovered {
+    fn default() -> Self {
+        let capabilities = Capabilities::default();
+        Self { supported_versions: [MODERN], capabilities, server_info: MYSELF, good_for: NOW }
+    }
+}
+
+/// A request for one server, by the name of the tool or prompt that it is about.
+pub(super) fn for_one(
+    names: &[String],
+    message: &Envelope<'_>,
+) -> Result<(String, String), Refusal> {
+    let piece = Fields::parse(message.params).ok().and_then(|params| params.get("name"));
+    let name = piece.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+    let (Some(piece), Some(name)) = (piece, name) else {
+        return Err(Refusal::rpc(message.id, INVALID_PARAMS, "params.name is no text"));
+    };
+    let Some((server, own)) = split(names, &name) else {
+        let why = format!("{name:?} begins with no server's name and two underscores");
+        return Err(Refusal::rpc(message.id, INVALID_PARAMS, why));
+    };
+    let own = serde_json::Value::from(own).to_string();
+    Ok((server.to_owned(), message.with(&[(piece, &own)])))
+}
+
+/// The server with the longest name that fits, and the rest.
+fn split<'a>(names: &'a [String], name: &'a str) -> Option<(&'a str, &'a str)> {
+    let rests = names.iter().filter_map(|server| {
+        Some((server.as_str(), name.strip_prefix(server.as_str())?.strip_prefix("__")?))
+    });
+    rests.max_by_key(|(server, _)| server.len())
+}
+
+/// Everything that servers list in `field`, under names that say whose it is.
+pub(super) async fn list<'a>(
+    names: &'a [String],
+    (method, field): (&'a str, &'a str),
+    meta: Option<&'a RawValue>,
+    conversation: impl Fn(&'a str) -> BoxFuture<'a, Result<Arc<Conversation>, Refusal>>,
+) -> Vec<Box<RawValue>> {
+    let lists: Vec<BoxFuture<'a, _>> = names
+        .iter()
+        .map(|server| {
+            let conversation = conversation(server);
+            async move { (server, list_one(server, conversation, (method, field), meta).await) }
+                .boxed()
+        })
+        .collect();
+    let lists: Vec<_> = stream::iter(lists).buffered(AT_ONCE).collect().await;
+    let items = lists
+        .iter()
+        .flat_map(|(server, items)| items.iter().filter_map(|item| renamed(names, server, item)));
+    items.collect()
+}
+
+/// Nothing, of one that does not list.
+async fn list_one(
+    server: &str,
+    conversation: BoxFuture<'_, Result<Arc<Conversation>, Refusal>>,
+    (method, field): (&str, &str),
+    meta: Option<&RawValue>,
+) -> Vec<Box<RawValue>> {
+    let listed = async { pages(&*conversation.await?, method, field, meta).await };
+    let why = match timeout(LIST_WITHIN, listed).await {
+        Ok(Ok(items)) => return items,
+        Ok(Err(refusal)) => refusal.to_string(),
+        Err(_) => format!("no answer within {} s", LIST_WITHIN.as_secs()),
+    };
+    tracing::warn!(server, method, why, "listed without this server");
+    Vec::new()
+}
+
+/// An item under its name for all; none if that is another server's.
+fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
+    let piece = Fields::parse(Some(item)).ok()?.get("name")?;
+    let own: String = serde_json::from_str(piece.get()).ok()?;
+    let name = format!("{server}__{own}");
+    if split(names, &name).is_none_or(|(taken, _)| taken != server) {
+        tracing::warn!(server, name, "left out: the name is another server's");
+        return None;
+    }
+    let name = serde_json::Value::from(name).to_string();
+    RawValue::from_string(envelope::with(item.get(), &[(piece, &name)])).ok()
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+async fn pages(
+    conversation: &Conversation,
+    method: &str,
+    field: &str,
+    meta: Option<&RawValue>,
+) -> Result<Vec<Box<RawValue>>, Refusal> {
+    #[derive(Serialize)]
+    struct Params<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<&'a RawValue>,
+        #[serde(rename = "_meta", skip_serializing_if = "Option::is_none")]
+        meta: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct Request<'a> {
+        jsonrpc: &'static str,
+        id: String,
+        method: &'a str,
+        params: Params<'a>,
+    }
+    let broken = |why: String| Refusal::http(axum::http::StatusCode::BAD_GATEWAY, why);
+    let (mut items, mut cursor) = (Vec::new(), None::<Box<RawValue>>);
+    for page in 0..MOST_PAGES {
+        let params = Params { cursor: cursor.as_deref(), meta };
+        let id = format!("osvm/{}/{page}", conversation.next_number());
+        let request = serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params })
+            .map_err(|error| broken(error.to_string()))?;
+        let request = Envelope::parse(&request).map_err(|error| broken(error.to_string()))?;
+        let outlet = conversation.ask(&request).await?;
+        let mut seen = 0;
+        let answer = loop {
+            match outlet.after(seen).await {
+                Some(event) if event.is_answer => break event.text,
+                Some(event) => seen = event.number,
+                None => return Err(broken("no answer".to_owned())),
+            }
+        };
+        let Page { result, error } =
+            serde_json::from_str(&answer).map_err(|error| broken(error.to_string()))?;
+        if let Some(error) = error {
+            return Err(broken(error.get().to_owned()));
+        }
+        let result = Fields::parse(result).map_err(|error| broken(error.to_string()))?;
+        let listed = result.get(field).map_or("[]", RawValue::get);
+        let listed: Vec<Box<RawValue>> =
+            serde_json::from_str(listed).map_err(|error| broken(error.to_string()))?;
+        items.extend(listed);
+        match result.get("nextCursor").filter(|cursor| cursor.get() != "null") {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(items),
+        }
+    }
+    Err(broken(format!("its list has more than {MOST_PAGES} pages")))
+}
+
+/// An answer of the gateway's own.
+pub(super) fn answer(id: Option<&RawValue>, result: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Answer<'a, T> {
+        jsonrpc: &'static str,
+        id: Option<&'a RawValue>,
+        result: T,
+    }
+    serde_json::to_string(&Answer { jsonrpc: "2.0", id, result })
+        .expect("string keys and JSON values serialize")
+}
+
+impl Gateway {
+    /// Of all servers that are enabled.
+    pub(super) async fn names(&self) -> Result<Vec<String>, Refusal> {
+        self.servers
+            .names()
+            .await
+            .map_err(|why| Refusal::http(axum::http::StatusCode::INTERNAL_SERVER_ERROR, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_that_fits_has_the_tool() {
+        let names = ["a", "a__b", "b"].map(str::to_owned);
+        assert_eq!(split(&names, "a__b__c"), Some(("a__b", "c")));
+        assert_eq!(split(&names, "a__c__d"), Some(("a", "c__d")));
+        assert_eq!(split(&names, "b__"), Some(("b", "")));
+        assert_eq!(split(&names, "c__d"), None);
+        assert_eq!(split(&names, "a_b"), None);
+    }
+
+    #[test]
+    fn an_item_whose_name_is_another_servers_is_left_out() {
+        let names = ["a", "a__b"].map(str::to_owned);
+        let item = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let own = renamed(&names, "a", &item(r#"{ "x":1.0, "name":"t\u0061", "name2":"t" }"#));
+        assert_eq!(own.unwrap().get(), r#"{ "x":1.0, "name":"a__ta", "name2":"t" }"#);
+        assert!(renamed(&names, "a", &item(r#"{"name":"b__c"}"#)).is_none());
+        assert!(renamed(&names, "a__b", &item(r#"{"name":"c"}"#)).is_some());
+        assert!(renamed(&names, "a", &item(r#"{"name":7}"#)).is_none());
+    }
+}

@@ -1,0 +1,78 @@
+//! Whom a session is with: one server, or all of them.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::conversation::{Conversation, Place};
+use super::hub::Hub;
+use super::outlet::Outlet;
+use super::refusal::Refusal;
+use crate::envelope::Envelope;
+
+pub(super) enum Party {
+    One(Conversation, Arc<Outlet>),
+    All(Hub),
+}
+
+impl Party {
+    /// For a client that begins with `initialize`.
+    pub(super) async fn open(
+        gateway: &Gateway,
+        server: Option<&str>,
+        initialize: &Envelope<'_>,
+    ) -> Result<Self, Refusal> {
+        let Some(server) = server else { return Ok(Self::All(Hub::new(initialize))) };
+        let (stream, standalone) = (gateway.open(server).await?, Outlet::new(0));
+        let place = Place::Alone(Arc::clone(&standalone));
+        let conversation = Conversation::with(stream, &gateway.bounds.of_servers, place);
+        Ok(Self::One(conversation, standalone))
+    }
+
+    pub(super) async fn ask(
+        &self,
+        gateway: &Gateway,
+        message: &Envelope<'_>,
+    ) -> Result<Arc<Outlet>, Refusal> {
+        match self {
+            Self::One(conversation, _) => conversation.ask(message).await,
+            Self::All(hub) => hub.ask(gateway, message).await,
+        }
+    }
+
+    /// What needs no answer. A server that is gone has been answered for.
+    pub(super) async fn tell(&self, message: &Envelope<'_>) {
+        match self {
+            Self::One(conversation, _) => drop(conversation.tell(&message.with(&[])).await),
+            Self::All(hub) => hub.tell(message).await,
+        }
+    }
+
+    /// The stream of what belongs to no request.
+    pub(super) fn standalone(&self) -> &Arc<Outlet> {
+        match self {
+            Self::One(_, standalone) => standalone,
+            Self::All(hub) => hub.standalone(),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::One(conversation, _) => conversation.is_over(),
+            Self::All(_) => false,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        match self {
+            Self::One(conversation, _) => conversation.is_idle(),
+            Self::All(hub) => hub.is_idle(),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        match self {
+            Self::One(conversation, _) => conversation.end(),
+            Self::All(hub) => hub.end(),
+        }
+    }
+}
