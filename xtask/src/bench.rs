@@ -4,6 +4,7 @@ mod bare;
 mod client;
 mod crowd;
 mod folders;
+mod gateway;
 mod hosts;
 mod images;
 mod osvm;
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Also measure what images cost: the start of a server of npm's, and the daemon's memory
     #[arg(long)]
     images: bool,
+    /// Measure the gateway instead, beside others; needs npm and Python
+    #[arg(long)]
+    gateway: bool,
     /// The osvm to measure [default: the release that is now built]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -54,6 +58,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.gateway {
+        let figures = gateway::figures()?;
+        print!("{}", table::text(&figures));
+        return table::save(&figures, &args.out);
+    }
     let program = args.program.clone().map_or_else(build, Ok)?;
     let osvm = Osvm::new(&program)?;
     let mut figures = Vec::new();

@@ -24,6 +24,10 @@ impl Figure {
         Self::new(what, value.as_secs_f64() * 1e3, "ms")
     }
 
+    pub(super) fn kib(what: &str, value: f64) -> Self {
+        Self::new(what, value, "KiB")
+    }
+
     pub(super) fn mib(what: &str, value: f64) -> Self {
         Self::new(what, value, "MiB")
     }
@@ -71,8 +75,9 @@ pub(super) fn text(figures: &[Figure]) -> String {
     for figure in figures {
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.2}"));
         text += &format!(
-            "| {} | {:.1} {} | {} | {} | {} |\n",
+            "| {} | {:.*} {} | {} | {} | {} |\n",
             figure.what,
+            if figure.value < 10.0 { 2 } else { 1 },
             figure.value,
             figure.unit,
             number(figure.ratio),
