@@ -241,7 +241,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 /// Compares as Go's parser does, to which a long s is an s.
-fn same_but_for_case(name: &str, key: &str) -> bool {
+pub(crate) fn same_but_for_case(name: &str, key: &str) -> bool {
     name.chars().flat_map(char::to_uppercase).eq(key.chars().flat_map(char::to_uppercase))
 }
 

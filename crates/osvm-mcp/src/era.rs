@@ -53,14 +53,14 @@ pub(crate) fn with_meta(
 
 /// The fields of an object, in their order, with values as they are spelled.
 #[derive(Debug, Default)]
-pub(crate) struct Fields<'a>(Vec<(String, &'a RawValue)>);
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
-    pub(crate) fn parse(object: Option<&'a RawValue>) -> Result<Self, serde_json::Error> {
+    fn parse(object: Option<&'a RawValue>) -> Result<Self, serde_json::Error> {
         object.map_or_else(|| Ok(Self::default()), |object| serde_json::from_str(object.get()))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&'a RawValue> {
+    fn get(&self, key: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 

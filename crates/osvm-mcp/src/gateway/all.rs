@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::Gateway;
-use super::conversation::Conversation;
-use super::refusal::Refusal;
-use crate::envelope::{self, Envelope};
-use crate::era::{Fields, MODERN};
+use super::conversation::{Conversation, Waiting};
+use super::fields::{self, pick};
+use super::refusal::{INVALID_PARAMS, METHOD_NOT_FOUND, Refusal};
+use crate::envelope::{self, Envelope, each_element};
+use crate::era::MODERN;
+use crate::limits::Limits;
 
 /// How long one server may take for its list.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
@@ -22,9 +25,6 @@ const LIST_WITHIN: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 8;
 /// Pages of one server's list.
 const MOST_PAGES: usize = 100;
-
-const INVALID_PARAMS: i64 = -32602;
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// What is asked of all servers together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,10 +119,14 @@ pub(super) fn for_one(
     names: &[String],
     message: &Envelope<'_>,
 ) -> Result<(String, String), Refusal> {
-    let piece = Fields::parse(message.params).ok().and_then(|params| params.get("name"));
+    let piece = fields::one(message.params, "name");
     let name = piece.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
     let (Some(piece), Some(name)) = (piece, name) else {
-        return Err(Refusal::rpc(message.id, INVALID_PARAMS, "params.name is no text"));
+        return Err(Refusal::rpc(
+            message.id,
+            INVALID_PARAMS,
+            "params.name is no text, or there are several",
+        ));
     };
     let Some((server, own)) = split(names, &name) else {
         let why = format!("{name:?} begins with no server's name and two underscores");
@@ -143,15 +147,17 @@ fn split<'a>(names: &'a [String], name: &'a str) -> Option<(&'a str, &'a str)> {
 /// Everything that servers list in `field`, under names that say whose it is.
 pub(super) async fn list<'a>(
     names: &'a [String],
-    (method, field): (&'a str, &'a str),
-    meta: Option<&'a RawValue>,
+    (method, field): (&'a str, &'static str),
+    (meta, limits): (Option<&'a RawValue>, &'a Limits),
     conversation: impl Fn(&'a str) -> BoxFuture<'a, Result<Arc<Conversation>, Refusal>>,
 ) -> Vec<Box<RawValue>> {
     let lists: Vec<BoxFuture<'a, _>> = names
         .iter()
         .map(|server| {
             let conversation = conversation(server);
-            async move { (server, list_one(server, conversation, (method, field), meta).await) }
+            async move {
+                    (server, list_one(server, conversation, (method, field), meta, limits).await)
+                }
                 .boxed()
         })
         .collect();
@@ -166,10 +172,11 @@ pub(super) async fn list<'a>(
 async fn list_one(
     server: &str,
     conversation: BoxFuture<'_, Result<Arc<Conversation>, Refusal>>,
-    (method, field): (&str, &str),
+    (method, field): (&str, &'static str),
     meta: Option<&RawValue>,
+    limits: &Limits,
 ) -> Vec<Box<RawValue>> {
-    let listed = async { pages(&*conversation.await?, method, field, meta).await };
+    let listed = async { pages(&conversation.await?, (method, field), meta, limits).await };
     let why = match timeout(LIST_WITHIN, listed).await {
         Ok(Ok(items)) => return items,
         Ok(Err(refusal)) => refusal.to_string(),
@@ -181,7 +188,7 @@ async fn list_one(
 
 /// An item under its name for all; none if that is another server's.
 fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
-    let piece = Fields::parse(Some(item)).ok()?.get("name")?;
+    let piece = fields::one(Some(item), "name")?;
     let own: String = serde_json::from_str(piece.get()).ok()?;
     let name = format!("{server}__{own}");
     if split(names, &name).is_none_or(|(taken, _)| taken != server) {
@@ -192,20 +199,44 @@ fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawVal
     RawValue::from_string(envelope::with(item.get(), &[(piece, &name)])).ok()
 }
 
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow, default)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
+async fn pages(
+    conversation: &Arc<Conversation>,
+    (method, field): (&str, &'static str),
+    meta: Option<&RawValue>,
+    limits: &Limits,
+) -> Result<Vec<Box<RawValue>>, Refusal> {
+    let broken = |why: String| Refusal::http(StatusCode::BAD_GATEWAY, why);
+    let unreadable = |error: serde_json::Error| broken(error.to_string());
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    let mut cursor = None::<Box<RawValue>>;
+    for page in 0..MOST_PAGES {
+        let id = format!("osvm-list-{}-{page}", conversation.next_number());
+        let request = request(&id, method, cursor.as_deref(), meta);
+        let request = Envelope::parse(&request).map_err(|error| broken(error.to_string()))?;
+        let outlet = conversation.ask(&request)?;
+        let _waiting = Waiting::new(Arc::clone(conversation), &outlet);
+        let answer = outlet.read().answer().await.ok_or_else(|| broken("no answer".to_owned()))?;
+        let answer = Envelope::parse(&answer).map_err(|error| broken(error.to_string()))?;
+        let Some(result) = answer.result else {
+            return Err(broken(answer.error.map_or("", RawValue::get).to_owned()));
+        };
+        let [listed, next] = pick(result, [field, "nextCursor"]).map_err(unreadable)?;
+        bytes += result.get().len();
+        let all = each_element(listed.map_or("[]", RawValue::get), &mut |item| {
+            items.push(item.to_owned());
+            items.len() <= limits.list_items
+        });
+        all.map_err(unreadable)?;
+        match next.filter(|cursor| cursor.get() != "null") {
+            _ if bytes > limits.line_bytes => break,
+            Some(next) => cursor = Some(next.to_owned()),
+            None => return Ok(items),
+        }
+    }
+    Err(broken("its list is too long".to_owned()))
 }
 
-async fn pages(
-    conversation: &Conversation,
-    method: &str,
-    field: &str,
-    meta: Option<&RawValue>,
-) -> Result<Vec<Box<RawValue>>, Refusal> {
+fn request(id: &str, method: &str, cursor: Option<&RawValue>, meta: Option<&RawValue>) -> String {
     #[derive(Serialize)]
     struct Params<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,43 +247,13 @@ async fn pages(
     #[derive(Serialize)]
     struct Request<'a> {
         jsonrpc: &'static str,
-        id: String,
+        id: &'a str,
         method: &'a str,
         params: Params<'a>,
     }
-    let broken = |why: String| Refusal::http(axum::http::StatusCode::BAD_GATEWAY, why);
-    let (mut items, mut cursor) = (Vec::new(), None::<Box<RawValue>>);
-    for page in 0..MOST_PAGES {
-        let params = Params { cursor: cursor.as_deref(), meta };
-        let id = format!("osvm/{}/{page}", conversation.next_number());
-        let request = serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params })
-            .map_err(|error| broken(error.to_string()))?;
-        let request = Envelope::parse(&request).map_err(|error| broken(error.to_string()))?;
-        let outlet = conversation.ask(&request).await?;
-        let mut seen = 0;
-        let answer = loop {
-            match outlet.after(seen).await {
-                Some(event) if event.is_answer => break event.text,
-                Some(event) => seen = event.number,
-                None => return Err(broken("no answer".to_owned())),
-            }
-        };
-        let Page { result, error } =
-            serde_json::from_str(&answer).map_err(|error| broken(error.to_string()))?;
-        if let Some(error) = error {
-            return Err(broken(error.get().to_owned()));
-        }
-        let result = Fields::parse(result).map_err(|error| broken(error.to_string()))?;
-        let listed = result.get(field).map_or("[]", RawValue::get);
-        let listed: Vec<Box<RawValue>> =
-            serde_json::from_str(listed).map_err(|error| broken(error.to_string()))?;
-        items.extend(listed);
-        match result.get("nextCursor").filter(|cursor| cursor.get() != "null") {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => return Ok(items),
-        }
-    }
-    Err(broken(format!("its list has more than {MOST_PAGES} pages")))
+    let params = Params { cursor, meta };
+    serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params })
+        .expect("string keys and JSON values serialize")
 }
 
 /// An answer of the gateway's own.
@@ -273,7 +274,7 @@ impl Gateway {
         self.servers
             .names()
             .await
-            .map_err(|why| Refusal::http(axum::http::StatusCode::INTERNAL_SERVER_ERROR, why))
+            .map_err(|why| Refusal::http(StatusCode::INTERNAL_SERVER_ERROR, why))
     }
 }
 

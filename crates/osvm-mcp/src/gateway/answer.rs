@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{Stream, StreamExt, once, select_all, unfold};
 use tokio::time::timeout;
 
-use super::outlet::{Event, Outlet};
+use super::outlet::{Event, Outlet, Reader};
 use super::refusal::{Refusal, json};
 
 /// How long a response waits whether the answer comes alone.
@@ -22,36 +22,58 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a stream holds on to for as long as it is read.
 pub(super) type Held = Box<dyn Send>;
 
-/// The answer alone where nothing comes before it, and otherwise a stream that ends with it.
+/// The answer alone where nothing comes before it, and otherwise a stream that ends with it; the second says which.
 pub(super) async fn of(
-    outlet: Arc<Outlet>,
+    outlet: &Arc<Outlet>,
     held: Held,
     status: impl Fn(&str) -> StatusCode,
-) -> Response {
-    match timeout(ALONE_WITHIN, outlet.after(0)).await {
-        Ok(Some(event)) if event.is_answer => json(status(&event.text), event.text.to_string()),
-        Ok(None) => {
-            Refusal::http(StatusCode::BAD_GATEWAY, "the server gave no answer").into_response()
+) -> (Response, bool) {
+    let mut reader = outlet.read();
+    match timeout(ALONE_WITHIN, reader.next()).await {
+        Ok(Some(event)) if event.is_answer => {
+            (json(status(&event.text), event.text.to_string()), false)
         }
-        _ => stream(outlet, 0, held),
+        Ok(Some(event)) => (stream(Some(event), reader, held), true),
+        Ok(None) => {
+            let why = "the request was cancelled";
+            (Refusal::http(StatusCode::OK, why).into_response(), false)
+        }
+        Err(_) => (stream(None, reader, held), true),
     }
 }
 
-/// Events from after `seen` on, until there will be no more.
-pub(super) fn stream(outlet: Arc<Outlet>, seen: u64, held: Held) -> Response {
-    of_events(events(outlet, seen, held))
+/// Events until there will be no more.
+pub(super) fn stream(first: Option<Event>, reader: Reader, held: Held) -> Response {
+    of_events(events(first, reader, held))
+}
+
+/// Of several requests, in the order in which their events come.
+pub(super) fn together(outlets: &[Arc<Outlet>], held: Held) -> Response {
+    let streams = outlets.iter().map(|outlet| Box::pin(events(None, outlet.read(), ())));
+    let end = once(async move {
+        drop(held);
+        Ok(Bytes::new())
+    });
+    of_events(select_all(streams).chain(end))
 }
 
 type Written = Result<Bytes, Infallible>;
 
-fn events<H: Send>(outlet: Arc<Outlet>, seen: u64, held: H) -> impl Stream<Item = Written> + Send {
-    unfold((outlet, seen, held), async |(outlet, seen, held)| {
-        let (bytes, seen) = match timeout(KEEP_ALIVE, outlet.after(seen)).await {
-            Ok(None) => return None,
-            Ok(Some(event)) => (written(&outlet, &event), event.number),
-            Err(_) => (Bytes::from_static(b": \n\n"), seen),
+fn events<H: Send>(
+    first: Option<Event>,
+    reader: Reader,
+    held: H,
+) -> impl Stream<Item = Written> + Send {
+    unfold((first, reader, held), async |(first, mut reader, held)| {
+        let next = match first {
+            Some(first) => Ok(Some(first)),
+            None => timeout(KEEP_ALIVE, reader.next()).await,
         };
-        Some((Ok(bytes), (outlet, seen, held)))
+        let bytes = match next {
+            Ok(event) => written(reader.stream(), &event?),
+            Err(_) => Bytes::from_static(b": \n\n"),
+        };
+        Some((Ok(bytes), (None, reader, held)))
     })
 }
 
@@ -64,19 +86,8 @@ fn of_events(events: impl Stream<Item = Written> + Send + 'static) -> Response {
     response
 }
 
-/// Of several requests, in the order in which their events come.
-pub(super) fn together(outlets: Vec<Arc<Outlet>>, held: Held) -> Response {
-    let streams = outlets.into_iter().map(|outlet| Box::pin(events(outlet, 0, ())));
-    let events = select_all(streams).chain(once(async move {
-        drop(held);
-        Ok(Bytes::new())
-    }));
-    of_events(events)
-}
-
-fn written(outlet: &Outlet, event: &Event) -> Bytes {
-    let (stream, number, text) = (outlet.number, event.number, &event.text);
-    format!("id: {stream}-{number}\ndata: {text}\n\n").into()
+fn written(stream: u64, event: &Event) -> Bytes {
+    format!("id: {stream}-{}\ndata: {}\n\n", event.number, event.text).into()
 }
 
 /// Stream and event that an event's id names.

@@ -1,7 +1,7 @@
 //! One conversation with a server, whose messages go to the HTTP answers that they belong to.
 //!
 //! ```text
-//! POST ──ask──> open requests ──line──> server
+//! POST ──ask──> open requests ──queue──> server
 //! POST <─outlet── by id, progress token or subscription <──line── server
 //! GET  <─outlet── what belongs to no request
 //! ```
@@ -10,38 +10,46 @@
 //! [`Guise`]: the server sees other ones.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Stream;
-use super::headers::Meta;
+use super::fields::{self, pick};
 use super::outlet::Outlet;
-use super::refusal::{INVALID_REQUEST, Refusal};
+use super::refusal::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal};
 use crate::envelope::{self, Envelope, Kind, each_element};
-use crate::era::Fields;
 use crate::limits::Limits;
 use crate::lines::{self, LineReader};
 
 /// Requests of one conversation that are open at once.
 const MOST_OPEN: usize = 256;
+/// Lines that a server has not read yet.
+const MOST_UNREAD: usize = 512;
+/// How long a server may take to read one.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+/// Longest id of a request, in bytes.
+const LONGEST_ID: usize = 1 << 10;
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 pub(super) struct Conversation {
-    to_server: AsyncMutex<WriteHalf<Stream>>,
     shared: Arc<Shared>,
     listening: AbortOnDropHandle<()>,
+    speaking: AbortOnDropHandle<()>,
 }
 
 struct Shared {
     state: Mutex<State>,
     place: Place,
+    to_server: mpsc::Sender<Vec<u8>>,
 }
 
 /// Where a conversation stands towards its client.
@@ -59,6 +67,12 @@ pub(super) enum Place {
 pub(super) struct Numbers {
     pub(super) standalone: Arc<Outlet>,
     pub(super) last: Arc<AtomicU64>,
+}
+
+impl Numbers {
+    pub(super) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 impl Place {
@@ -84,6 +98,8 @@ struct State {
 
 struct Open {
     outlet: Arc<Outlet>,
+    /// The id as the server was told it.
+    told: String,
     /// As the server knows it.
     progress: Option<String>,
     guise: Option<Guise>,
@@ -95,13 +111,33 @@ struct Guise {
     progress: Option<Box<RawValue>>,
 }
 
+/// Cancels its request when it is dropped before that was answered.
+pub(super) struct Waiting {
+    conversation: Arc<Conversation>,
+    outlet: Arc<Outlet>,
+}
+
+impl Waiting {
+    pub(super) fn new(conversation: Arc<Conversation>, outlet: &Arc<Outlet>) -> Self {
+        Self { conversation, outlet: Arc::clone(outlet) }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.conversation.give_up(&self.outlet);
+    }
+}
+
 impl Conversation {
     pub(super) fn with(stream: Stream, limits: &Limits, place: Place) -> Self {
         let (from_server, to_server) = split(stream);
-        let shared = Arc::new(Shared { state: Mutex::default(), place });
+        let (queue, queued) = mpsc::channel(MOST_UNREAD);
+        let shared = Arc::new(Shared { state: Mutex::default(), place, to_server: queue });
         let listening = tokio::spawn(Arc::clone(&shared).listen(from_server, limits.line_bytes));
-        let listening = AbortOnDropHandle::new(listening);
-        Self { to_server: AsyncMutex::new(to_server), shared, listening }
+        let speaking = tokio::spawn(Arc::clone(&shared).speak(to_server, queued));
+        let [listening, speaking] = [listening, speaking].map(AbortOnDropHandle::new);
+        Self { shared, listening, speaking }
     }
 
     /// One that no request of its client has had.
@@ -122,88 +158,128 @@ impl Conversation {
     /// Nothing more is said, nor answered.
     pub(super) fn end(&self) {
         self.listening.abort();
+        self.speaking.abort();
         self.shared.end();
     }
 
     /// Sends a request, whose answer and all that belongs to it goes to the outlet.
-    pub(super) async fn ask(&self, request: &Envelope<'_>) -> Result<Arc<Outlet>, Refusal> {
-        let (line, key) = self.note(request)?;
-        let outlet = self.shared.lock().open.get(&key).map(|open| Arc::clone(&open.outlet));
-        if self.tell(&line).await.is_err() {
-            self.shared.end();
+    pub(super) fn ask(&self, request: &Envelope<'_>) -> Result<Arc<Outlet>, Refusal> {
+        let (line, outlet) = self.note(request)?;
+        if !self.shared.say(&line) {
+            self.give_up(&outlet);
+            let why = "the server does not read what it is sent";
+            return Err(Refusal::rpc(request.id, INTERNAL_ERROR, why));
         }
-        outlet.ok_or_else(|| Refusal::rpc(request.id, INVALID_REQUEST, "the server is gone"))
+        Ok(outlet)
     }
 
-    /// The request as the server is to see it, and its id there.
-    fn note(&self, request: &Envelope<'_>) -> Result<(String, String), Refusal> {
-        let refuse = |why: &str| Err(Refusal::rpc(request.id, INVALID_REQUEST, why));
-        let Some(id) = request.id else { return refuse("a request needs an id") };
-        let token = Meta::of(request).and_then(|meta| meta.get("progressToken"));
+    /// The request as the server is to see it.
+    fn note(&self, request: &Envelope<'_>) -> Result<(String, Arc<Outlet>), Refusal> {
+        let refuse = |code, why: &str| Err(Refusal::rpc(request.id, code, why));
+        let Some(id) = request.id else { return refuse(INVALID_REQUEST, "a request needs an id") };
+        if id.get().len() > LONGEST_ID {
+            return refuse(INVALID_REQUEST, "the id is too long");
+        }
+        let token = progress_token(request)
+            .map_err(|why| Refusal::rpc(request.id, INVALID_PARAMS, why.to_string()))?;
         let mut state = self.shared.lock();
         if state.is_over {
-            return refuse("the server is gone");
+            return refuse(INTERNAL_ERROR, "the server is gone");
         }
         if state.open.len() >= MOST_OPEN {
-            return refuse("too many requests are open");
+            return refuse(INTERNAL_ERROR, "too many requests are open");
         }
         let number = match &self.shared.place {
-            Place::Among(_, numbers) => numbers.last.fetch_add(1, Ordering::Relaxed) + 1,
+            Place::Among(_, numbers) => numbers.next(),
             Place::Alone(_) | Place::Shared => {
                 state.outlets += 1;
                 state.outlets
             }
         };
         let outlet = Outlet::new(number);
-        let (line, key, open) = if self.shared.place.standalone().is_some() {
-            let progress = token.map(|token| token.get().to_owned());
-            let open = Open { outlet, progress, guise: None };
-            (request.with(&[]), id.get().to_owned(), open)
-        } else {
-            let key = number.to_string();
-            let own = [Some(id), token].into_iter().flatten().map(|piece| (piece, key.as_str()));
-            let line = request.with(&own.collect::<Vec<_>>());
-            let guise = Guise { id: id.to_owned(), progress: token.map(ToOwned::to_owned) };
-            let progress = token.map(|_| key.clone());
-            (line, key, Open { outlet, progress, guise: Some(guise) })
+        let (told, guise) = match self.shared.place.standalone() {
+            Some(_) => (id.get().to_owned(), None),
+            None => {
+                let progress = token.map(ToOwned::to_owned);
+                (number.to_string(), Some(Guise { id: id.to_owned(), progress }))
+            }
         };
+        let line = match &guise {
+            None => request.with(&[]),
+            Some(_) => {
+                let own = [Some(id), token].into_iter().flatten();
+                request.with(&own.map(|piece| (piece, told.as_str())).collect::<Vec<_>>())
+            }
+        };
+        let progress = token.map(|token| if guise.is_some() { key_of(&told) } else { key(token) });
+        let key = key_of(&told);
         if state.open.contains_key(&key) {
-            return refuse("a request with this id is open");
+            return refuse(INVALID_REQUEST, "a request with this id is open");
         }
-        state.open.insert(key.clone(), open);
-        Ok((line, key))
+        state.open.insert(key, Open { outlet: Arc::clone(&outlet), told, progress, guise });
+        Ok((line, outlet))
     }
 
-    /// Sends a line; a line end within one is space.
-    pub(super) async fn tell(&self, text: &str) -> io::Result<()> {
-        let mut line = text.replace(['\n', '\r'], " ").into_bytes();
-        line.push(b'\n');
-        let mut to_server = self.to_server.lock().await;
-        to_server.write_all(&line).await?;
-        to_server.flush().await
+    /// Sends what needs no answer. A server that does not read is not told.
+    pub(super) fn tell(&self, message: &Envelope<'_>) {
+        self.shared.say(&message.with(&[]));
+        if message.method.as_deref() == Some("notifications/cancelled")
+            && let Some(id) = fields::one(message.params, "requestId")
+        {
+            // It is not answered any more.
+            let open = self.shared.lock().open.remove(&key(id));
+            open.iter().for_each(|open| open.outlet.cut());
+        }
+    }
+
+    /// Sends what is no request and no cancellation.
+    pub(super) fn say(&self, text: &str) {
+        self.shared.say(text);
     }
 
     /// Nobody waits for this one any more.
-    pub(super) async fn give_up(&self, outlet: &Outlet) {
-        let key = {
+    fn give_up(&self, outlet: &Outlet) {
+        let told = {
             let mut state = self.shared.lock();
             let mut open = state.open.iter();
-            let key = open.find(|(_, open)| open.outlet.number == outlet.number);
-            let key = key.map(|(key, _)| key.clone());
-            key.inspect(|key| drop(state.open.remove(key)))
+            let found = open.find(|(_, open)| open.outlet.number == outlet.number);
+            let found = found.map(|(key, _)| key.clone());
+            found.and_then(|key| state.open.remove(&key)).map(|open| open.told)
         };
-        let Some(key) = key else { return };
-        let cancelled = format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{key},"reason":"the client has gone"}}}}"#
-        );
-        // A server that is gone has nothing to cancel.
-        let _ = self.tell(&cancelled).await;
+        let Some(told) = told else { return };
+        self.shared.say(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{told},"reason":"the client has gone"}}}}"#
+        ));
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a line sent, unless too many are not read yet. A line end within one is space.
+    fn say(&self, text: &str) -> bool {
+        let mut line = text.replace(['\n', '\r'], " ").into_bytes();
+        line.push(b'\n');
+        self.to_server.try_send(line).is_ok()
+    }
+
+    async fn speak(
+        self: Arc<Self>,
+        mut to_server: WriteHalf<Stream>,
+        mut queued: mpsc::Receiver<Vec<u8>>,
+    ) {
+        while let Some(line) = queued.recv().await {
+            let written = async {
+                to_server.write_all(&line).await?;
+                to_server.flush().await
+            };
+            if !matches!(timeout(READ_WITHIN, written).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        self.end();
     }
 
     async fn listen(self: Arc<Self>, from_server: ReadHalf<Stream>, longest: usize) {
@@ -228,10 +304,11 @@ impl Shared {
             state.is_over = true;
             std::mem::take(&mut state.open)
         };
-        for (key, open) in open {
-            let id = open.guise.map_or_else(|| RawValue::from_string(key), |guise| Ok(guise.id));
+        for open in open.into_values() {
+            let id =
+                open.guise.map_or_else(|| RawValue::from_string(open.told), |guise| Ok(guise.id));
             let Ok(id) = id else { continue };
-            let error = envelope::error(&id, super::refusal::INTERNAL_ERROR, "the server is gone");
+            let error = envelope::error(&id, INTERNAL_ERROR, "the server is gone");
             open.outlet.answer(String::from_utf8_lossy(&error).trim_end());
         }
         if let Place::Alone(standalone) = &self.place {
@@ -262,7 +339,7 @@ impl Shared {
     }
 
     fn answered(&self, message: &Envelope<'_>) {
-        let Some(open) = message.id.and_then(|id| self.lock().open.remove(id.get())) else {
+        let Some(open) = message.id.and_then(|id| self.lock().open.remove(&key(id))) else {
             return;
         };
         match open.guise {
@@ -278,17 +355,16 @@ impl Shared {
 
     fn notified(&self, message: &Envelope<'_>) {
         let state = self.lock();
-        let progress = Fields::parse(message.params).ok();
-        let progress = progress.and_then(|params| params.get("progressToken"));
-        if let Some(token) = progress {
-            let by_token = |open: &&Open| open.progress.as_deref() == Some(token.get());
+        if let Some(token) = fields::one(message.params, "progressToken") {
+            let wanted = key(token);
+            let by_token = |open: &&Open| open.progress.as_ref() == Some(&wanted);
             let Some(open) = state.open.values().find(by_token) else { return };
             let own = open.guise.as_ref().and_then(|guise| guise.progress.as_ref());
             let own: Vec<_> = own.into_iter().map(|own| (token, own.get())).collect();
             return open.outlet.put(&message.with(&own));
         }
         if let Some(id) = subscription(message.params)
-            && let Some(open) = state.open.get(id.get())
+            && let Some(open) = state.open.get(&key(id))
         {
             let own: Vec<_> = open.guise.iter().map(|guise| (id, guise.id.get())).collect();
             return open.outlet.put(&message.with(&own));
@@ -300,12 +376,15 @@ impl Shared {
         self.put(&state, of_itself, &message.with(&[]));
     }
 
+    /// Hands on what does not say which request it is about.
     fn put(&self, state: &State, of_itself: bool, text: &str) {
         let newest = state.open.values().max_by_key(|open| open.outlet.number);
         match (newest, self.place.standalone()) {
-            (Some(open), _) if !of_itself => open.outlet.put(text),
+            (Some(open), Some(_)) if !of_itself => open.outlet.put(text),
             (_, Some(standalone)) => standalone.put(text),
-            // Those who share a server are told of its changes by their subscriptions.
+            // Of those who share a server it may be about anybody, unless there is but one. Of its changes they are told by
+            // their subscriptions.
+            (Some(open), None) if !of_itself && state.open.len() == 1 => open.outlet.put(text),
             (_, None) => {}
         }
     }
@@ -313,7 +392,12 @@ impl Shared {
     /// Only a client of one's own can be asked.
     fn asked(&self, message: &Envelope<'_>) {
         let text = match (&self.place, message.id) {
-            (Place::Shared, _) => return,
+            (Place::Shared, Some(id)) => {
+                let why = "clients that share a server can't be asked";
+                let error = envelope::error(id, METHOD_NOT_FOUND, why);
+                self.say(String::from_utf8_lossy(&error).trim_end());
+                return;
+            }
             (Place::Among(name, _), Some(id)) => message.with(&[(id, &marked(name, id))]),
             _ => message.with(&[]),
         };
@@ -321,9 +405,35 @@ impl Shared {
     }
 }
 
+/// The same of all spellings of an id or token.
+fn key(id: &RawValue) -> String {
+    key_of(id.get())
+}
+
+fn key_of(id: &str) -> String {
+    match serde_json::from_str(id) {
+        Ok(Value::String(text)) => format!("\"{text}"),
+        Ok(Value::Number(number)) => match number.as_f64() {
+            // Up to there every whole number has a value of its own.
+            Some(whole) if whole.fract() == 0.0 && whole.abs() < 9e15 => {
+                format!("{}", whole as i64)
+            }
+            _ => number.to_string(),
+        },
+        _ => id.to_owned(),
+    }
+}
+
+fn progress_token<'a>(request: &Envelope<'a>) -> Result<Option<&'a RawValue>, serde_json::Error> {
+    let Some(params) = request.params else { return Ok(None) };
+    let [Some(meta)] = pick(params, ["_meta"])? else { return Ok(None) };
+    let [token] = pick(meta, ["progressToken"])?;
+    Ok(token)
+}
+
 /// A server's id as its client sees it, who is asked by other servers, too.
 fn marked(server: &str, id: &RawValue) -> String {
-    serde_json::Value::String(format!("{server}/{}", id.get())).to_string()
+    Value::String(format!("{server}/{}", id.get())).to_string()
 }
 
 /// The server and its id.
@@ -334,7 +444,25 @@ pub(super) fn unmarked(id: &RawValue) -> Option<(String, String)> {
 }
 
 /// Which subscription a message belongs to.
-fn subscription(fields: Option<&RawValue>) -> Option<&RawValue> {
-    let fields = Fields::parse(fields).ok()?;
-    Fields::parse(Some(fields.get("_meta")?)).ok()?.get(SUBSCRIPTION)
+fn subscription(object: Option<&RawValue>) -> Option<&RawValue> {
+    fields::one(fields::one(object, "_meta"), SUBSCRIPTION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_same_in_every_spelling_and_a_text_is_no_number() {
+        for (one, other) in
+            [(r#""a\/b""#, r#""a/b""#), ("1", "1.0"), ("100", "1e2"), (r#""\u003c""#, r#""<""#)]
+        {
+            assert_eq!(key_of(one), key_of(other), "{one} {other}");
+        }
+        for (one, other) in
+            [("1", r#""1""#), ("1", "2"), ("1", "1.5"), ("9007199254740993", "9007199254740992")]
+        {
+            assert_ne!(key_of(one), key_of(other), "{one} {other}");
+        }
+    }
 }

@@ -6,13 +6,18 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::access::one;
-use super::refusal::Refusal;
+use super::fields::pick;
+use super::refusal::{INVALID_PARAMS, Refusal};
 use crate::envelope::Envelope;
-use crate::era::{Fields, LEGACY, MODERN};
+use crate::era::{LEGACY, MODERN};
 
 pub(super) const SESSION: &str = "mcp-session-id";
 pub(super) const VERSION: &str = "mcp-protocol-version";
 pub(super) const LAST_EVENT: &str = "last-event-id";
+
+/// What pages may send.
+pub(super) const OF_CLIENTS: &str = "authorization, content-type, last-event-id, mcp-session-id, \
+                                     mcp-protocol-version, mcp-method, mcp-name";
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
@@ -20,7 +25,6 @@ const EVENTS: &str = "text/event-stream";
 /// Codes of the revision 2026-07-28.
 const HEADER_MISMATCH: i64 = -32020;
 const UNSUPPORTED_VERSION: i64 = -32022;
-const INVALID_PARAMS: i64 = -32602;
 
 /// A message goes to the gateway as JSON, and the answer may be a stream.
 pub(super) fn of_message(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -75,37 +79,38 @@ pub(super) fn of_session(headers: &HeaderMap) -> Result<(), Refusal> {
 /// Whether a request says of itself what earlier revisions say once.
 pub(super) fn is_modern(headers: &HeaderMap, message: &Envelope<'_>) -> bool {
     one(headers, VERSION).is_some_and(|version| !LEGACY.contains(&version))
-        || version_of(message).is_some()
-}
-
-fn version_of(message: &Envelope<'_>) -> Option<String> {
-    serde_json::from_str(Meta::of(message)?.get(PROTOCOL)?.get()).ok()
+        || Meta::of(message).is_ok_and(|meta| meta.version.is_some())
 }
 
 const PROTOCOL: &str = "io.modelcontextprotocol/protocolVersion";
-pub(super) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// What a request must say of itself, and does not.
-fn missing(message: &Envelope<'_>) -> Option<&'static str> {
-    let capabilities = Meta::of(message).and_then(|meta| meta.get(CAPABILITIES));
-    match (version_of(message), capabilities) {
-        (None, _) => Some(PROTOCOL),
-        (_, Some(object)) if object.get().starts_with('{') => None,
-        _ => Some(CAPABILITIES),
-    }
+/// What a modern request says of itself.
+#[derive(Default)]
+pub(super) struct Meta<'a> {
+    version: Option<&'a RawValue>,
+    pub(super) capabilities: Option<&'a RawValue>,
 }
 
-/// `_meta` of a message's parameters.
-pub(super) struct Meta<'a>(Fields<'a>);
-
 impl<'a> Meta<'a> {
-    pub(super) fn of(message: &Envelope<'a>) -> Option<Self> {
-        let params = Fields::parse(Some(message.params?)).ok()?;
-        Fields::parse(Some(params.get("_meta")?)).ok().map(Self)
+    pub(super) fn of(message: &Envelope<'a>) -> Result<Self, serde_json::Error> {
+        let Some(params) = message.params else { return Ok(Self::default()) };
+        let [Some(meta)] = pick(params, ["_meta"])? else { return Ok(Self::default()) };
+        let [version, capabilities] = pick(meta, [PROTOCOL, CAPABILITIES])?;
+        Ok(Self { version, capabilities })
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.get(key)
+    fn version(&self) -> Option<String> {
+        serde_json::from_str(self.version?.get()).ok()
+    }
+
+    /// What a request must say, and does not.
+    fn missing(&self) -> Option<&'static str> {
+        match (self.version(), self.capabilities) {
+            (None, _) => Some(PROTOCOL),
+            (_, Some(object)) if object.get().starts_with('{') => None,
+            _ => Some(CAPABILITIES),
+        }
     }
 }
 
@@ -117,14 +122,18 @@ pub(super) fn of_modern(headers: &HeaderMap, message: &Envelope<'_>) -> Result<(
     let Some(header) = one(headers, VERSION) else {
         return mismatch(format!("header {VERSION} is missing, or there are several"));
     };
-    if let Some(version) = version_of(message)
+    let meta = match Meta::of(message) {
+        Ok(meta) => meta,
+        Err(error) => return refuse(INVALID_PARAMS, format!("params: {error}")),
+    };
+    if let Some(version) = meta.version()
         && version != header
     {
         return mismatch(format!("header {VERSION} says {header:?}, the message {version:?}"));
     }
     // Notifications need not say so much.
     if message.id.is_some()
-        && let Some(missing) = missing(message)
+        && let Some(missing) = meta.missing()
     {
         return refuse(INVALID_PARAMS, format!("_meta lacks {missing}, or it is malformed"));
     }
@@ -140,8 +149,10 @@ pub(super) fn of_modern(headers: &HeaderMap, message: &Envelope<'_>) -> Result<(
         }
     }
     let Some(key) = named_by(method) else { return Ok(()) };
-    let name = Fields::parse(message.params).ok().and_then(|params| params.get(key));
-    let name: Option<String> = name.and_then(|name| serde_json::from_str(name.get()).ok());
+    let name = match message.params.map(|params| pick(params, [key])).transpose() {
+        Ok(name) => name.and_then(|[name]| serde_json::from_str::<String>(name?.get()).ok()),
+        Err(error) => return refuse(INVALID_PARAMS, format!("params: {error}")),
+    };
     let said = one(headers, "mcp-name").and_then(decoded);
     match name == said {
         true => Ok(()),

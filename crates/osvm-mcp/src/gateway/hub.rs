@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::all::{self, Asked, Capabilities, MYSELF, Nothing};
 use super::conversation::{Conversation, Numbers, Place, unmarked};
+use super::fields;
 use super::outlet::Outlet;
 use super::refusal::Refusal;
 use crate::envelope::{Envelope, Kind};
-use crate::era::{Fields, LEGACY};
+use crate::era::LEGACY;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 /// How long a server may take for the handshake.
@@ -45,12 +46,7 @@ impl Hub {
         gateway: &Gateway,
         message: &Envelope<'_>,
     ) -> Result<Arc<Outlet>, Refusal> {
-        let own = |result: String| {
-            let number = self.numbers.last.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-            let outlet = Outlet::new(number);
-            outlet.answer(&result);
-            outlet
-        };
+        let own = |result: String| Outlet::answered(self.numbers.next(), &result);
         match message.method.as_deref() {
             Some("initialize") => return Ok(own(self.greeting(message))),
             // What a client wants to be told of servers that it has not used yet is theirs.
@@ -63,8 +59,9 @@ impl Hub {
         match Asked::of(message)? {
             Asked::List(field) => {
                 let method = message.method.as_deref().unwrap_or_default();
+                let limits = &gateway.bounds.of_servers;
                 let server = |server| self.server(gateway, server).boxed();
-                let items = all::list(&names, (method, field), None, server).await;
+                let items = all::list(&names, (method, field), (None, limits), server).await;
                 let result = HashMap::from([(field, items)]);
                 Ok(own(all::answer(message.id, &result)))
             }
@@ -72,7 +69,7 @@ impl Hub {
                 let (server, line) = all::for_one(&names, message)?;
                 let conversation = self.server(gateway, &server).await?;
                 let message = super::parse(&line)?;
-                conversation.ask(&message).await
+                conversation.ask(&message)
             }
         }
     }
@@ -85,8 +82,7 @@ impl Hub {
             capabilities: Capabilities,
             server_info: all::Myself,
         }
-        let asked =
-            Fields::parse(message.params).ok().and_then(|params| params.get("protocolVersion"));
+        let asked = fields::one(message.params, "protocolVersion");
         let asked: Option<String> = asked.and_then(|asked| serde_json::from_str(asked.get()).ok());
         let known = asked.as_deref().filter(|asked| LEGACY.contains(asked));
         let greeting = Greeting {
@@ -98,12 +94,12 @@ impl Hub {
     }
 
     /// What needs no answer: for the server that asked, or for all that were spoken to.
-    pub(super) async fn tell(&self, message: &Envelope<'_>) {
+    pub(super) fn tell(&self, message: &Envelope<'_>) {
         let answers = message.kind() == Kind::Response;
         if let Some(id) = message.id.filter(|_| answers) {
             let Some((server, own)) = unmarked(id) else { return };
             if let Some(conversation) = self.spoken_to().remove(&server) {
-                let _ = conversation.tell(&message.with(&[(id, &own)])).await;
+                conversation.say(&message.with(&[(id, &own)]));
             }
             return;
         }
@@ -112,7 +108,7 @@ impl Hub {
             return;
         }
         for conversation in self.spoken_to().values() {
-            let _ = conversation.tell(&message.with(&[])).await;
+            conversation.tell(message);
         }
     }
 
@@ -139,23 +135,18 @@ impl Hub {
         let place = Place::Among(name.to_owned(), self.numbers.clone());
         let conversation = Conversation::with(stream, &gateway.bounds.of_servers, place);
         let hello = super::parse(&self.hello)?;
-        let outlet = conversation.ask(&hello).await?;
+        let outlet = conversation.ask(&hello)?;
         let bad = |why: String| Refusal::http(axum::http::StatusCode::BAD_GATEWAY, why);
-        let answer = timeout(GREET_WITHIN, outlet.after(0)).await.ok().flatten();
+        let answer = timeout(GREET_WITHIN, outlet.read().answer()).await.ok().flatten();
         let answer =
             answer.ok_or_else(|| bad(format!("server {name} did not answer initialize")))?;
         let error =
-            Envelope::parse(&answer.text).ok().and_then(|answer| answer.error.map(RawValue::get));
+            Envelope::parse(&answer).ok().and_then(|answer| answer.error.map(RawValue::get));
         if let Some(error) = error {
             return Err(bad(format!("server {name} refused initialize: {error}")));
         }
-        let told = conversation.tell(INITIALIZED).await;
-        told.map_err(|error| bad(format!("server {name} is gone: {error}")))?;
+        conversation.say(INITIALIZED);
         Ok(Arc::new(conversation))
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.spoken_to().values().all(|conversation| conversation.is_idle())
     }
 
     pub(super) fn end(&self) {

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::access::one;
 use super::answer;
 use super::headers::{self, LAST_EVENT, SESSION};
+use super::outlet::Outlet;
 use super::party::Party;
 use super::refusal::{INVALID_REQUEST, Refusal};
 use super::sessions::Session;
@@ -32,14 +33,27 @@ pub(super) async fn say(
         Kind::Request => {
             let asked = session.party.ask(gateway, message).await;
             let outlet = asked.map_err(|refusal| refusal.within_session(message.id))?;
-            session.keep(&outlet);
-            Ok(answer::of(outlet, Box::new(session), |_| StatusCode::OK).await)
+            Ok(answer(&session, &outlet, |_| StatusCode::OK).await)
         }
         Kind::Notification | Kind::Response => {
-            session.party.tell(message).await;
+            session.party.tell(message);
             Ok(StatusCode::ACCEPTED.into_response())
         }
     }
+}
+
+/// What streams can be had again, also while they are waited for.
+async fn answer(
+    session: &Arc<Session>,
+    outlet: &Arc<Outlet>,
+    status: impl Fn(&str) -> StatusCode,
+) -> Response {
+    session.keep(outlet);
+    let (response, is_stream) = answer::of(outlet, Box::new(Arc::clone(session)), status).await;
+    if !is_stream {
+        session.drop_stream(outlet);
+    }
+    response
 }
 
 /// A new session, if the server agrees to it.
@@ -52,14 +66,13 @@ async fn begin(
         let why = format!("header {SESSION} is missing: a session begins with initialize");
         return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
     }
-    if gateway.sessions.len() >= gateway.bounds.sessions {
+    let place = gateway.sessions.place().ok_or_else(|| {
         let why = format!("{} sessions are open, which is the most", gateway.bounds.sessions);
-        return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
-    }
+        Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why)
+    })?;
     let party = Party::open(gateway, server, message).await?;
-    let session = Arc::new(Session::new(server, party));
+    let session = Arc::new(Session::new(server, party, place));
     let outlet = session.party.ask(gateway, message).await?;
-    session.keep(&outlet);
     let id = new_id();
     gateway.sessions.add(id.clone(), Arc::clone(&session));
     let refused = AtomicBool::new(false);
@@ -67,7 +80,7 @@ async fn begin(
         refused.store(is_error(answer), Ordering::Relaxed);
         StatusCode::OK
     };
-    let mut response = answer::of(outlet, Box::new(session), look).await;
+    let mut response = answer(&session, &outlet, look).await;
     if refused.into_inner() {
         gateway.sessions.remove(&id);
         return Ok(response);
@@ -133,13 +146,17 @@ pub(super) async fn batch(
     let mut outlets = Vec::new();
     for message in &messages {
         match message.kind() {
-            Kind::Request => outlets.push(session.party.ask(gateway, message).await?),
-            Kind::Notification | Kind::Response => session.party.tell(message).await,
+            Kind::Request => {
+                let asked = session.party.ask(gateway, message).await;
+                outlets.push(asked.unwrap_or_else(|refusal| Outlet::answered(0, &refusal.text())));
+            }
+            Kind::Notification | Kind::Response => session.party.tell(message),
         }
     }
+    outlets.iter().for_each(|outlet| session.keep(outlet));
     match outlets.is_empty() {
         true => Ok(StatusCode::ACCEPTED.into_response()),
-        false => Ok(answer::together(outlets, Box::new(session))),
+        false => Ok(answer::together(&outlets, Box::new(session))),
     }
 }
 
@@ -154,16 +171,24 @@ pub(super) fn listen(
     }
     headers::of_stream(headers)?;
     let session = find(gateway, server, headers)?;
-    let (number, seen) = match one(headers, LAST_EVENT) {
-        None => (0, 0),
-        Some(id) => answer::place(id).ok_or_else(|| {
-            Refusal::http(StatusCode::BAD_REQUEST, format!("no event has the id {id:?}"))
-        })?,
+    let unknown = |why: String| Refusal::http(StatusCode::BAD_REQUEST, why);
+    let reader = match one(headers, LAST_EVENT) {
+        None => session.party.standalone().read(),
+        Some(id) => {
+            let place = answer::place(id);
+            let (number, seen) =
+                place.ok_or_else(|| unknown(format!("no event has the id {id:?}")))?;
+            let outlet = session.stream(number).ok_or_else(|| {
+                Refusal::http(
+                    StatusCode::NOT_FOUND,
+                    format!("stream {number} is not kept any more"),
+                )
+            })?;
+            let reader = outlet.read_after(seen);
+            reader.ok_or_else(|| unknown(format!("no event has the id {id:?} yet")))?
+        }
     };
-    let outlet = session.stream(number).ok_or_else(|| {
-        Refusal::http(StatusCode::NOT_FOUND, format!("stream {number} is not kept any more"))
-    })?;
-    Ok(answer::stream(outlet, seen, Box::new(session)))
+    Ok(answer::stream(None, reader, Box::new(session)))
 }
 
 pub(super) fn leave(

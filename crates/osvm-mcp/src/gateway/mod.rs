@@ -14,6 +14,7 @@ mod access;
 mod all;
 mod answer;
 mod conversation;
+mod fields;
 mod headers;
 mod hub;
 mod legacy;
@@ -33,13 +34,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::access::Access;
+use self::access::one;
 use self::headers::is_modern;
 use self::modern::Shares;
 use self::refusal::{INVALID_REQUEST, Refusal};
@@ -110,14 +113,17 @@ pub struct Gateway {
     servers: Box<dyn Servers>,
     sessions: Sessions,
     shares: Shares,
+    /// For bodies that are being read, in MiB.
+    room: Semaphore,
 }
 
 impl Gateway {
     /// To be called inside a Tokio runtime.
     pub fn new(servers: impl Servers, access: Access, bounds: Bounds) -> Arc<Self> {
         let servers = Box::new(servers);
-        let (sessions, shares) = (Sessions::default(), Shares::default());
-        let gateway = Arc::new(Self { access, bounds, servers, sessions, shares });
+        let room = Semaphore::new(BODIES);
+        let (sessions, shares) = (Sessions::new(bounds.sessions), Shares::default());
+        let gateway = Arc::new(Self { access, bounds, servers, sessions, shares, room });
         tokio::spawn(forget(Arc::downgrade(&gateway)));
         gateway
     }
@@ -134,6 +140,23 @@ impl Gateway {
             .with_state(Arc::clone(self))
     }
 
+    /// For a body, until its message is on its way.
+    async fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Refusal> {
+        let length = one(headers, header::CONTENT_LENGTH.as_str());
+        let length = length.and_then(|length| length.parse().ok()).unwrap_or(self.bounds.body);
+        if length > self.bounds.body {
+            return Err(too_large(&self.bounds));
+        }
+        let room = self.room.acquire_many((length >> 20) as u32 + 1);
+        match tokio::time::timeout(self.bounds.arrival, room).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => {
+                let why = "too much is being sent by others";
+                Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why))
+            }
+        }
+    }
+
     /// Ends streams that wait for something to happen; requests go on until they are answered.
     pub fn drain(&self) {
         self.sessions.drain();
@@ -146,6 +169,9 @@ impl Gateway {
         })
     }
 }
+
+/// Most that bodies which are being read come to together, in MiB.
+const BODIES: usize = 512;
 
 type Shared = State<Arc<Gateway>>;
 
@@ -161,16 +187,41 @@ async fn forget(gateway: Weak<Gateway>) {
 }
 
 async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
-    match gateway.access.check(request.headers()) {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match gateway.access.check(request.headers()) {
+        // A page's browser asks first, and can't show the token with that.
+        Ok(()) if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        Err(denied)
+            if denied.status == StatusCode::UNAUTHORIZED && request.method() == Method::OPTIONS =>
+        {
+            StatusCode::NO_CONTENT.into_response()
+        }
         Ok(()) => next.run(request).await,
-        Err(denied) => {
+        Err(denied) if denied.status == StatusCode::UNAUTHORIZED => {
             let mut response = Refusal::http(denied.status, denied.why).into_response();
-            if denied.status == StatusCode::UNAUTHORIZED {
-                let scheme = header::HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             response
         }
+        Err(denied) => return Refusal::http(denied.status, denied.why).into_response(),
+    };
+    if let Some(origin) = origin {
+        admit_page(&mut response, origin);
+    }
+    response
+}
+
+/// Tells the browser of a page that the page may read this.
+fn admit_page(response: &mut Response, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, headers::OF_CLIENTS),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, headers::SESSION),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
 }
 
@@ -183,6 +234,7 @@ async fn say(
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     headers::of_message(&headers)?;
+    let _room = gateway.room(&headers).await?;
     let body = read(body, &gateway.bounds).await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
@@ -222,15 +274,17 @@ async fn read(body: axum::body::Body, bounds: &Bounds) -> Result<Bytes, Refusal>
     let read = axum::body::to_bytes(body, bounds.body);
     match tokio::time::timeout(bounds.arrival, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => {
-            let why = format!("the body exceeds {} bytes, or broke off", bounds.body);
-            Err(Refusal::http(StatusCode::PAYLOAD_TOO_LARGE, why))
-        }
+        Ok(Err(_)) => Err(too_large(bounds)),
         Err(_) => {
             let why = format!("the body did not arrive within {} s", bounds.arrival.as_secs());
             Err(Refusal::http(StatusCode::REQUEST_TIMEOUT, why))
         }
     }
+}
+
+fn too_large(bounds: &Bounds) -> Refusal {
+    let why = format!("the body exceeds {} bytes, or broke off", bounds.body);
+    Refusal::http(StatusCode::PAYLOAD_TOO_LARGE, why)
 }
 
 async fn listen(

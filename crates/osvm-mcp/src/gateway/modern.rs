@@ -7,23 +7,23 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::future::FutureExt;
+use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::Gateway;
 use super::all::{self, Asked};
 use super::answer;
-use super::conversation::{Conversation, Place};
-use super::headers::{self, CAPABILITIES, Meta};
-use super::outlet::Outlet;
+use super::conversation::{Conversation, Place, Waiting};
+use super::fields;
+use super::headers::{self, Meta};
 use super::refusal::{Refusal, json, status_of};
 use crate::envelope::{Envelope, Kind};
-use crate::era::Fields;
 
 /// Longest statement of capabilities.
 const LONGEST_CAPABILITIES: usize = 16 << 10;
 /// Server processes that are shared, at a time.
-const MOST_SHARES: usize = 1_000;
+const MOST_SHARES: usize = 256;
 
 /// To one server, or to all.
 pub(super) async fn say(
@@ -51,7 +51,7 @@ async fn ask_all(gateway: &Gateway, message: &Envelope<'_>) -> Result<Response, 
     match Asked::of(message)? {
         Asked::List(field) => {
             let method = message.method.as_deref().unwrap_or_default();
-            let meta = Fields::parse(message.params).ok().and_then(|params| params.get("_meta"));
+            let meta = (fields::one(message.params, "_meta"), &gateway.bounds.of_servers);
             let share = |server| conversation(gateway, server, message).boxed();
             let items = all::list(&names, (method, field), meta, share).await;
             Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(field, items))))
@@ -65,9 +65,9 @@ async fn ask_all(gateway: &Gateway, message: &Envelope<'_>) -> Result<Response, 
 
 async fn ask(gateway: &Gateway, server: &str, message: &Envelope<'_>) -> Result<Response, Refusal> {
     let conversation = conversation(gateway, server, message).await?;
-    let outlet = conversation.ask(message).await?;
-    let waiting = Box::new(Waiting { conversation, outlet: Arc::clone(&outlet) });
-    Ok(answer::of(outlet, waiting, status).await)
+    let outlet = conversation.ask(message)?;
+    let waiting = Box::new(Waiting::new(conversation, &outlet));
+    Ok(answer::of(&outlet, waiting, status).await.0)
 }
 
 /// The one that requests of this kind go to.
@@ -82,14 +82,17 @@ pub(super) async fn conversation(
         let limits = &gateway.bounds.of_servers;
         Ok(Arc::new(Conversation::with(stream, limits, Place::Shared)))
     });
-    opened.await.cloned()
+    let opened = opened.await.cloned();
+    if opened.is_err() {
+        gateway.shares.remove(&share);
+    }
+    opened
 }
 
 /// Whose requests a server process is for: a server may answer by what its client is capable of.
 fn key(server: &str, message: &Envelope<'_>) -> Result<String, Refusal> {
-    let capabilities = Meta::of(message)
-        .and_then(|meta| meta.get(CAPABILITIES))
-        .map_or("{}", serde_json::value::RawValue::get);
+    let meta = Meta::of(message).unwrap_or_default();
+    let capabilities = meta.capabilities.map_or("{}", RawValue::get);
     if capabilities.len() > LONGEST_CAPABILITIES {
         let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
         return Err(Refusal::rpc(message.id, super::INVALID_REQUEST, why));
@@ -105,22 +108,6 @@ fn status(answer: &str) -> StatusCode {
     let error = Envelope::parse(answer).ok().and_then(|message| message.error);
     let error = error.and_then(|error| serde_json::from_str::<Error>(error.get()).ok());
     error.map_or(StatusCode::OK, |error| status_of(error.code))
-}
-
-/// Cancels the request of a client that has gone before it was answered.
-struct Waiting {
-    conversation: Arc<Conversation>,
-    outlet: Arc<Outlet>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.outlet.is_over() {
-            return;
-        }
-        let (conversation, outlet) = (Arc::clone(&self.conversation), Arc::clone(&self.outlet));
-        tokio::spawn(async move { conversation.give_up(&outlet).await });
-    }
 }
 
 pub(super) struct Share {
@@ -150,13 +137,23 @@ impl Shares {
             return Ok(Arc::clone(share));
         }
         if shares.len() >= MOST_SHARES {
-            let why = "too many kinds of clients are served";
-            return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
+            // The one that was unused for longest makes room.
+            let idle = shares.iter().filter(|(_, share)| share.is_idle());
+            let longest = idle.min_by_key(|(_, share)| *lock(&share.used));
+            let Some(longest) = longest.map(|(key, _)| key.clone()) else {
+                let why = "too many kinds of clients are served";
+                return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
+            };
+            shares.remove(&longest);
         }
         let share = Share { conversation: OnceCell::new(), used: Mutex::new(Instant::now()) };
         let share = Arc::new(share);
         shares.insert(key, Arc::clone(&share));
         Ok(share)
+    }
+
+    fn remove(&self, share: &Arc<Share>) {
+        lock(&self.0).retain(|_, kept| !Arc::ptr_eq(kept, share));
     }
 
     pub(super) fn forget(&self, after: Duration) {

@@ -8,7 +8,10 @@ use tokio::sync::Notify;
 
 /// Bytes of taken events that are kept for a client that comes back.
 const KEPT: usize = 16 << 10;
-/// Bytes of events that wait for a client which does not read. More of them, and the last one on top, cut it off.
+/// Longest event that is kept so.
+const LONGEST_KEPT: usize = 256 << 10;
+/// Bytes of events that wait for a client which does not read. Once there are more, what comes is lost, but for the
+/// answer.
 const WAITING: usize = 4 << 20;
 
 /// Messages on their way to one client, in their order.
@@ -30,6 +33,8 @@ struct State {
     kept: usize,
     waiting: usize,
     is_over: bool,
+    /// Readers so far. The last one is the one that reads.
+    readers: u64,
 }
 
 /// One message.
@@ -41,9 +46,23 @@ pub(super) struct Event {
     pub(super) is_answer: bool,
 }
 
+/// Takes events, until there will be no more or another one reads.
+pub(super) struct Reader {
+    outlet: Arc<Outlet>,
+    number: u64,
+    seen: u64,
+}
+
 impl Outlet {
     pub(super) fn new(number: u64) -> Arc<Self> {
         Arc::new(Self { number, state: Mutex::default(), more: Notify::new() })
+    }
+
+    /// One that holds nothing but an answer.
+    pub(super) fn answered(number: u64, text: &str) -> Arc<Self> {
+        let outlet = Self::new(number);
+        outlet.answer(text);
+        outlet
     }
 
     pub(super) fn put(&self, text: &str) {
@@ -70,15 +89,50 @@ impl Outlet {
         self.lock().is_over
     }
 
-    /// The event that follows number `seen`, or the oldest that is kept; `None` when there will be none.
-    pub(super) async fn after(&self, seen: u64) -> Option<Event> {
+    /// From what nobody has taken yet.
+    pub(super) fn read(self: &Arc<Self>) -> Reader {
+        let taken = self.lock().taken;
+        self.reader(taken)
+    }
+
+    /// From after event `seen` on, or the oldest that is kept; `None` if there is no such event yet.
+    pub(super) fn read_after(self: &Arc<Self>, seen: u64) -> Option<Reader> {
+        let last = self.lock().last;
+        (seen <= last).then(|| self.reader(seen))
+    }
+
+    fn reader(self: &Arc<Self>, seen: u64) -> Reader {
+        let number = {
+            let mut state = self.lock();
+            state.readers += 1;
+            state.readers
+        };
+        self.more.notify_waiters();
+        Reader { outlet: Arc::clone(self), number, seen }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    pub(super) fn stream(&self) -> u64 {
+        self.outlet.number
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
-            let more = self.more.notified();
+            let more = self.outlet.more.notified();
             tokio::pin!(more);
             more.as_mut().enable();
             {
-                let mut state = self.lock();
-                if let Some(event) = state.take_after(seen) {
+                let mut state = self.outlet.lock();
+                if state.readers != self.number {
+                    return None;
+                }
+                if let Some(event) = state.take_after(self.seen) {
+                    self.seen = event.number;
                     return Some(event);
                 }
                 if state.is_over {
@@ -89,18 +143,20 @@ impl Outlet {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Goes by what comes before it.
+    pub(super) async fn answer(&mut self) -> Option<Arc<str>> {
+        loop {
+            let event = self.next().await?;
+            if event.is_answer {
+                return Some(event.text);
+            }
+        }
     }
 }
 
 impl State {
     fn put(&mut self, text: &str, is_answer: bool) {
-        if self.is_over {
-            return;
-        }
-        if self.waiting > WAITING {
-            self.is_over = true;
+        if self.is_over || (self.waiting > WAITING && !is_answer) {
             return;
         }
         self.last += 1;
@@ -124,7 +180,9 @@ impl State {
     /// The one that was taken last may be under way yet.
     fn forget(&mut self) {
         while self.kept > KEPT
-            && let Some(first) = self.events.front().filter(|first| first.number < self.taken)
+            && let Some(first) = self.events.front()
+            && (first.number < self.taken
+                || (first.number == self.taken && first.text.len() > LONGEST_KEPT))
         {
             self.kept -= first.text.len();
             self.events.pop_front();
@@ -136,43 +194,53 @@ impl State {
 mod tests {
     use super::*;
 
-    fn texts(outlet: &Outlet, mut seen: u64) -> Vec<String> {
+    async fn texts(mut reader: Reader) -> Vec<String> {
+        reader.outlet.cut();
         let mut texts = Vec::new();
-        while let Some(event) = outlet.lock().take_after(seen) {
-            seen = event.number;
+        while let Some(event) = reader.next().await {
             texts.push(event.text.to_string());
         }
         texts
     }
 
-    #[test]
-    fn a_client_goes_on_after_what_it_has_seen() {
+    #[tokio::test]
+    async fn a_client_goes_on_after_what_it_has_seen() {
         let outlet = Outlet::new(1);
         ["a", "b", "c"].iter().for_each(|text| outlet.put(text));
-        assert_eq!(texts(&outlet, 0), ["a", "b", "c"]);
-        assert_eq!(texts(&outlet, 1), ["b", "c"]);
+        let mut first = outlet.read();
+        assert_eq!(&*first.next().await.unwrap().text, "a");
         outlet.answer("d");
         outlet.put("never");
-        assert_eq!(texts(&outlet, 3), ["d"]);
+        assert_eq!(texts(outlet.read()).await, ["b", "c", "d"]);
+        // Another one has read.
+        assert!(first.next().await.is_none());
+        assert_eq!(texts(outlet.read_after(2).unwrap()).await, ["c", "d"]);
+        assert_eq!(texts(outlet.read_after(4).unwrap()).await, [""; 0]);
+        assert!(outlet.read_after(5).is_none() && outlet.read_after(u64::MAX).is_none());
     }
 
-    #[test]
-    fn what_was_taken_is_kept_for_a_while_only() {
+    #[tokio::test]
+    async fn what_was_taken_is_kept_for_a_while_only() {
         let outlet = Outlet::new(1);
         for _ in 0..100 {
             outlet.put(&"x".repeat(1 << 10));
         }
-        assert_eq!(texts(&outlet, 0).len(), 100);
-        assert_eq!(texts(&outlet, 0).len(), KEPT >> 10);
+        assert_eq!(texts(outlet.read()).await.len(), 100);
+        assert_eq!(texts(outlet.read_after(0).unwrap()).await.len(), KEPT >> 10);
+        let outlet = Outlet::answered(1, &"x".repeat(1 << 20));
+        assert_eq!(texts(outlet.read()).await.len(), 1);
+        assert_eq!(texts(outlet.read_after(0).unwrap()).await.len(), 0);
     }
 
     #[tokio::test]
-    async fn a_client_that_does_not_read_is_cut_off() {
+    async fn a_client_that_does_not_read_loses_what_is_too_much_and_gets_its_answer() {
         let outlet = Outlet::new(1);
-        while !outlet.is_over() {
+        for _ in 0..20 {
             outlet.put(&"x".repeat(1 << 20));
         }
-        assert_eq!(texts(&outlet, 0).len(), (WAITING >> 20) + 1);
-        assert!(outlet.after(5).await.is_none());
+        outlet.answer("answer");
+        let texts = texts(outlet.read()).await;
+        assert_eq!(texts.len(), (WAITING >> 20) + 2);
+        assert_eq!(texts.last().unwrap(), "answer");
     }
 }

@@ -34,16 +34,16 @@ impl Party {
         message: &Envelope<'_>,
     ) -> Result<Arc<Outlet>, Refusal> {
         match self {
-            Self::One(conversation, _) => conversation.ask(message).await,
+            Self::One(conversation, _) => conversation.ask(message),
             Self::All(hub) => hub.ask(gateway, message).await,
         }
     }
 
     /// What needs no answer. A server that is gone has been answered for.
-    pub(super) async fn tell(&self, message: &Envelope<'_>) {
+    pub(super) fn tell(&self, message: &Envelope<'_>) {
         match self {
-            Self::One(conversation, _) => drop(conversation.tell(&message.with(&[])).await),
-            Self::All(hub) => hub.tell(message).await,
+            Self::One(conversation, _) => conversation.tell(message),
+            Self::All(hub) => hub.tell(message),
         }
     }
 
@@ -59,13 +59,6 @@ impl Party {
         match self {
             Self::One(conversation, _) => conversation.is_over(),
             Self::All(_) => false,
-        }
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        match self {
-            Self::One(conversation, _) => conversation.is_idle(),
-            Self::All(hub) => hub.is_idle(),
         }
     }
 

@@ -24,6 +24,8 @@ struct Fault {
     data: Option<Box<RawValue>>,
 }
 
+pub(super) const METHOD_NOT_FOUND: i64 = -32601;
+pub(super) const INVALID_PARAMS: i64 = -32602;
 pub(super) const INVALID_REQUEST: i64 = -32600;
 pub(super) const INTERNAL_ERROR: i64 = -32603;
 
@@ -54,6 +56,18 @@ impl Refusal {
         self
     }
 
+    /// The same as an answer's text.
+    pub(super) fn text(&self) -> String {
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            jsonrpc: &'static str,
+            id: &'a Option<Box<RawValue>>,
+            error: &'a Fault,
+        }
+        let answer = Answer { jsonrpc: "2.0", id: &self.id, error: &self.error };
+        serde_json::to_string(&answer).expect("string keys and JSON values serialize")
+    }
+
     #[cfg(test)]
     pub(super) fn code(&self) -> i64 {
         self.error.code
@@ -77,15 +91,7 @@ impl fmt::Display for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Answer {
-            jsonrpc: &'static str,
-            id: Option<Box<RawValue>>,
-            error: Fault,
-        }
-        let answer = Answer { jsonrpc: "2.0", id: self.id, error: self.error };
-        let body = serde_json::to_vec(&answer).expect("string keys and JSON values serialize");
-        json(self.status, body)
+        json(self.status, self.text())
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::outlet::Outlet;
 use super::party::Party;
 
 /// Streams that are over and kept for a client that comes back for the rest.
-const KEPT: usize = 16;
+const KEPT: usize = 4;
 
 pub(super) struct Session {
     /// `None` for all.
@@ -18,13 +19,14 @@ pub(super) struct Session {
     pub(super) party: Party,
     streams: Mutex<Vec<Arc<Outlet>>>,
     used: Mutex<Instant>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Session {
-    pub(super) fn new(server: Option<&str>, party: Party) -> Self {
+    pub(super) fn new(server: Option<&str>, party: Party, place: OwnedSemaphorePermit) -> Self {
         let streams = Mutex::new(vec![Arc::clone(party.standalone())]);
         let server = server.map(str::to_owned);
-        Self { server, party, streams, used: Mutex::new(Instant::now()) }
+        Self { server, party, streams, used: Mutex::new(Instant::now()), _place: place }
     }
 
     /// A stream that its client may come back to.
@@ -37,6 +39,10 @@ impl Session {
         {
             streams.remove(oldest);
         }
+    }
+
+    pub(super) fn drop_stream(&self, outlet: &Arc<Outlet>) {
+        lock(&self.streams).retain(|kept| !Arc::ptr_eq(kept, outlet));
     }
 
     pub(super) fn stream(&self, number: u64) -> Option<Arc<Outlet>> {
@@ -53,43 +59,49 @@ impl Session {
     }
 
     fn is_forgotten(&self, after: Duration) -> bool {
-        let idle = lock(&self.used).elapsed() > after && self.party.is_idle();
-        self.party.is_over() || idle
+        self.party.is_over() || lock(&self.used).elapsed() > after
     }
 }
 
-/// All of them, by their ids.
-#[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
+/// All of them.
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<String, Arc<Session>>>,
+    places: Arc<Semaphore>,
+}
 
 impl Sessions {
-    pub(super) fn len(&self) -> usize {
-        lock(&self.0).len()
+    pub(super) fn new(most: usize) -> Self {
+        Self { by_id: Mutex::default(), places: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// For one more, as long as that lives.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     pub(super) fn add(&self, id: String, session: Arc<Session>) {
-        lock(&self.0).insert(id, session);
+        lock(&self.by_id).insert(id, session);
     }
 
     pub(super) fn get(&self, id: &str, server: Option<&str>) -> Option<Arc<Session>> {
-        let session = lock(&self.0).get(id).cloned();
+        let session = lock(&self.by_id).get(id).cloned();
         session.filter(|session| session.server.as_deref() == server && !session.party.is_over())
     }
 
     pub(super) fn remove(&self, id: &str) {
         // Whoever still reads its streams holds on to it, and has no more to read.
-        if let Some(session) = lock(&self.0).remove(id) {
+        if let Some(session) = lock(&self.by_id).remove(id) {
             session.party.end();
         }
     }
 
     pub(super) fn drain(&self) {
-        lock(&self.0).values().for_each(|session| session.cut());
+        lock(&self.by_id).values().for_each(|session| session.cut());
     }
 
     /// Ends those that nobody has used for a long time.
     pub(super) fn forget(&self, after: Duration) {
-        lock(&self.0)
+        lock(&self.by_id)
             .retain(|_, session| Arc::strong_count(session) > 1 || !session.is_forgotten(after));
     }
 }

@@ -506,3 +506,101 @@ async fn all_servers_are_asked_without_a_session_too() {
     assert_eq!(other.status(), 404);
     assert_eq!(value(other).await["error"]["code"], -32601);
 }
+
+#[tokio::test]
+async fn a_parameter_that_is_there_twice_is_refused_before_a_server_that_others_use_sees_it() {
+    let world = World::new();
+    let meta = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
+    for (name, meta) in [
+        (r#""name":"t","name":"other""#, meta.to_owned()),
+        (r#""name":"t","Name":"other""#, meta.to_owned()),
+        (r#""name":"t","_meta":{}"#, meta.to_owned()),
+        (r#""name":"t""#, format!(r#"{meta},"progressToken":1,"progressToken":2"#)),
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{name},"_meta":{{{meta}}}}}}}"#
+        );
+        let headers =
+            [(headers::VERSION, "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "t")];
+        let refused = world.send(post("one", &headers, body)).await;
+        assert_eq!(refused.status(), 400);
+        assert_eq!(value(refused).await["error"]["code"], -32602, "{name} {meta}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_about_nobody_in_particular_goes_to_nobody_else() {
+    let mut world = World::new();
+    let first = tokio::spawn(world.send(modern(&json!(1), &json!("t"))));
+    let mut server = world.server().await;
+    let first_heard = server.hears().await;
+    let log = json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": { "data": "of the first" } });
+    server.says(&log);
+    // The stream has begun with it.
+    let first = first.await.unwrap();
+    let second = tokio::spawn(world.send(modern(&json!(2), &json!("t"))));
+    let second_heard = server.hears().await;
+    server.says(&log);
+    // Nor are clients that share a server asked by it.
+    server.says(&json!({ "jsonrpc": "2.0", "id": 5, "method": "roots/list" }));
+    assert_eq!(server.hears().await["error"]["code"], -32601);
+    server.answers(&first_heard, &json!({}));
+    server.answers(&second_heard, &json!({}));
+    let first = text(first).await;
+    assert_eq!(events(&first).len(), 2, "{first}");
+    assert_eq!(value(second.await.unwrap()).await["id"], 2);
+}
+
+#[tokio::test]
+async fn a_request_that_its_client_cancels_is_over() {
+    let mut world = World::new();
+    let (id, mut server) = world.session().await;
+    let own = [(headers::SESSION, id.as_str())];
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
+    for _ in 0..2 {
+        let asked = tokio::spawn(world.send(post("one", &own, call)));
+        server.hears().await;
+        let cancel =
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1.0}}"#;
+        assert_eq!(world.send(post("one", &own, cancel)).await.status(), 202);
+        assert_eq!(server.hears().await["method"], "notifications/cancelled");
+        // Its id may be used again.
+        tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn servers_that_do_not_start_take_no_place() {
+    let mut world = World::new();
+    for number in 0..300 {
+        let capabilities = json!({ "experimental": { number.to_string(): {} } });
+        let mut params = json!({ "name": "t", "_meta": {} });
+        params["_meta"]["x"] = capabilities;
+        let refused = world.send(modern_of("broken", &json!(number), "tools/call", params)).await;
+        assert_eq!(refused.status(), 502);
+    }
+    let asked = tokio::spawn(world.send(modern(&json!(1), &json!("t"))));
+    let mut server = world.server().await;
+    let heard = server.hears().await;
+    server.answers(&heard, &json!({}));
+    assert_eq!(asked.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_page_that_may_ask_is_told_so_before_it_shows_its_token() {
+    let (opening, _opened) = mpsc::unbounded_channel();
+    let token = Some("secret".to_owned());
+    let origins = vec!["https://app.example".to_owned()];
+    let access = Access { token, origins, hosts: Vec::new() };
+    let router = Gateway::new(Scripted(opening), access, Bounds::default()).router();
+    let ask = async |origin: &str| {
+        let request = request("OPTIONS", "one", &[("origin", origin)]).body(Body::empty());
+        router.clone().oneshot(request.unwrap()).await.unwrap()
+    };
+    let allowed = ask("https://app.example").await;
+    assert_eq!(allowed.status(), 204);
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://app.example");
+    let denied = ask("https://evil.example").await;
+    assert_eq!(denied.status(), 403);
+    assert!(denied.headers().get("access-control-allow-origin").is_none());
+}
