@@ -2,6 +2,7 @@
 //! targets in `fuzz_targets/` call them under libFuzzer, and `tests/seeds.rs` with the kept seeds.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod bundle;
 mod clients;
 mod config;
@@ -19,6 +20,7 @@ mod session;
 mod vmm;
 mod wire;
 
+pub use bridge::bridge;
 pub use bundle::bundle;
 pub use clients::clients;
 pub use config::config;

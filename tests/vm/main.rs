@@ -22,6 +22,7 @@ mod base;
 mod bundles;
 mod call;
 mod chaos;
+mod eras;
 mod faults;
 mod folders;
 mod forms;

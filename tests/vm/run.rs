@@ -10,16 +10,16 @@ use crate::rootfs::Rootfs;
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}"#;
 
-const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+pub(crate) const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-fn say(client: &mut Child, line: &str) {
+pub(crate) fn say(client: &mut Child, line: &str) {
     let stdin = client.stdin.as_mut().unwrap();
     writeln!(stdin, "{line}").unwrap();
     stdin.flush().unwrap();
 }
 
 /// One after the other.
-fn answers(client: &mut Child) -> impl FnMut() -> Value + use<> {
+pub(crate) fn answers(client: &mut Child) -> impl FnMut() -> Value + use<> {
     let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
     move || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod answer;
+mod between;
 mod exec;
 mod greet;
 mod guest;

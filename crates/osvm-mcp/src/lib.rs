@@ -6,11 +6,13 @@
 //! - [`lines`]: bytes to lines, bounded.
 //! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
 //! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
+//! - [`Bridge`]: what a client of one era and a server of the other say to each other.
 //! - `connection`: requests in flight over one pair of streams.
 //! - [`gateway`]: servers for clients that speak HTTP.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
 #![forbid(unsafe_code)]
 
+mod bridge;
 mod client;
 mod connection;
 pub mod envelope;
@@ -22,6 +24,7 @@ mod limits;
 pub mod lines;
 mod received;
 
+pub use bridge::{Bridge, Step, Terms};
 pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;

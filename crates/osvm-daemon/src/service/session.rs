@@ -1,28 +1,29 @@
-//! One client's conversation with a server of its own: lines pass as they are. A server that is gone is answered for at
-//! once, and started anew as soon as the client asks again.
+//! One client's conversation with a server of its own: lines pass as they are, or as a bridge between two eras has them.
+//! A server that is gone is answered for at once, and started anew as soon as the client asks again.
 //!
 //! ```text
-//! client ──> converse ──> Seat ──> server
-//! client <───────────── listen <── server
+//! client ──> converse ──> Between ──> Seat ──> server
+//! client <─────────────── Between <─ listen <── server
 //! ```
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use osvm_fleet::Server;
 use osvm_fleet::agent::Stdin;
-use osvm_mcp::lines::{Line, LineReader};
-use osvm_mcp::{Fate, Ledger, Limits};
+use osvm_fleet::{Server, Vm};
+use osvm_mcp::lines::LineReader;
+use osvm_mcp::{Fate, Limits, ServerInfo};
 use osvm_spec::ServerName;
 use osvm_wire::message::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf, split};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::io::InspectReader;
 
 use super::Daemon;
+use super::between::Between;
 use super::guest::Guest;
 use super::upgrade::Stream;
 use crate::api::{ApiError, RunRequest};
@@ -50,6 +51,16 @@ impl Wanted {
         let server = guest.vm.start_server().await?;
         Ok(Opened { guest, server })
     }
+
+    /// What the server has said of itself to the greeter, whose conversation is another than the client's.
+    async fn introduced(&self, vm: &Vm<osvm_mcp::Client>) -> Option<ServerInfo> {
+        let greeter = &self.daemon.greeter;
+        let met = match vm.current() {
+            Some(met) => met,
+            None => vm.converse(greeter, Limits::default().handshake).await.ok()?,
+        };
+        Some(met.server().clone())
+    }
 }
 
 /// Until the client has gone.
@@ -59,65 +70,116 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
     let longest = limits.line_bytes;
     let client = Arc::new(Client {
         output: AsyncMutex::new(to_client),
-        ledger: Mutex::default(),
+        between: Mutex::default(),
         greeted: Notify::new(),
+        provoked: Notify::new(),
+        written: Notify::new(),
         limits,
     });
     let mut lines = LineReader::new(from_client, longest);
+    let vm = Arc::clone(&first.guest.vm);
     let mut seat = Some(Seat::take(&wanted, first, &client));
     loop {
-        let line = tokio::select! {
+        let expires = client.between().expires();
+        tokio::select! {
             line = lines.next() => match line {
-                Ok(Some(line)) => line,
+                Ok(Some(line)) => {
+                    client.settle(&wanted, &vm, line.bytes).await;
+                    client.between().of_client(line);
+                }
                 _ => break,
             },
+            () = client.provoked.notified() => {}
+            () = at(expires) => client.between().expire(),
             // Its VM is in use no more.
             () = over(&mut seat) => {
                 leave(seat.take()).await;
                 continue;
             }
-        };
-        // Before the line is noted: what a server leaves open that ends later is answered where it ends.
-        let present = seat.as_mut().filter(|seat| !seat.is_over());
-        let fate = client.ledger().of_client(line.bytes);
-        match (fate, present) {
-            (Fate::Dropped, _) | (Fate::Passes, None) => {}
-            (_, Some(seat)) => seat.hear(line, &client).await,
-            (Fate::Asks, None) => {
-                leave(seat.take()).await;
-                match Seat::again(&wanted, &client).await {
-                    Ok(new) => seat.insert(new).hear(line, &client).await,
-                    Err(why) => client.lose(&why).await,
-                }
-            }
+        }
+        // A client that is gone is found to be by its input.
+        let _ = client.tell().await;
+        // No more than is there now: a server that provokes without an end keeps nobody from the client.
+        let waiting = client.between().waiting();
+        for line in (0..waiting).map_while(|_| client.next_for_server()) {
+            pass(&wanted, &client, &mut seat, &line).await;
         }
     }
     leave(seat).await;
 }
 
+/// Has the server hear a line, if it is there, or another if the line asks for one.
+async fn pass(wanted: &Wanted, client: &Arc<Client>, seat: &mut Option<Seat>, line: &[u8]) {
+    // Before the line is noted: what a server leaves open that ends later is answered where it ends.
+    let present = seat.as_mut().filter(|seat| !seat.is_over());
+    let fate = client.between().passes(line);
+    match (fate, present) {
+        (Fate::Dropped, _) | (Fate::Passes, None) => {}
+        (_, Some(seat)) => seat.hear(line, client).await,
+        (Fate::Asks, None) => {
+            leave(seat.take()).await;
+            match Seat::again(wanted, client).await {
+                Ok(new) => seat.insert(new).hear(line, client).await,
+                Err(why) => client.lose(&why).await,
+            }
+        }
+    }
+}
+
+/// Never, if at no time.
+async fn at(time: Option<std::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(Instant::from_std(time)).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The client's end, which each server in turn speaks to.
 struct Client {
     output: AsyncMutex<WriteHalf<Stream>>,
-    ledger: Mutex<Ledger>,
+    between: Mutex<Between>,
     /// A new server has answered the handshake.
     greeted: Notify,
+    /// What the server has said is to be answered, or to be waited for.
+    provoked: Notify,
+    /// A line was written to the server.
+    written: Notify,
     limits: Limits,
 }
 
 impl Client {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn between(&self) -> MutexGuard<'_, Between> {
+        self.between.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Settles how client and server understand each other, as soon as the client's line tells.
+    async fn settle(&self, wanted: &Wanted, vm: &Vm<osvm_mcp::Client>, line: &[u8]) {
+        let Some(era) = self.between().begins(line) else { return };
+        let server = wanted.introduced(vm).await;
+        self.between().settle(era, server.as_ref());
+    }
+
+    fn next_for_server(&self) -> Option<Vec<u8>> {
+        let line = self.between().for_server();
+        self.written.notify_one();
+        line
     }
 
     /// Answers what is open, since no server will.
     async fn lose(&self, why: &str) {
-        let answers = self.ledger().lost(why);
+        self.between().lost(why);
         // A client that is gone needs none.
-        let _ = self.tell(&answers).await;
+        let _ = self.tell().await;
     }
 
-    async fn tell(&self, bytes: &[u8]) -> io::Result<()> {
-        write(&mut *self.output.lock().await, bytes).await
+    /// Writes what is there for the client, in the order in which it came to be there.
+    async fn tell(&self) -> io::Result<()> {
+        let mut output = self.output.lock().await;
+        let lines = self.between().for_client();
+        for line in lines {
+            write(&mut *output, &line).await?;
+        }
+        Ok(())
     }
 
     /// Passes on what a server says until it has no more to say.
@@ -129,11 +191,17 @@ impl Client {
                 Ok(None) => return None,
                 Err(error) => return Some(error.to_string()),
             };
-            let passes = self.ledger().of_server(line.bytes);
+            let passes = self.between().of_server(line);
             match passes {
                 false => self.greeted.notify_one(),
-                true if self.tell(&whole(line)).await.is_err() => return None,
+                true if self.between().is_bridged() => self.provoked.notify_one(),
                 true => {}
+            }
+            if self.tell().await.is_err() {
+                return None;
+            }
+            while self.between().is_full() {
+                self.written.notified().await;
             }
         }
     }
@@ -174,7 +242,7 @@ impl Seat {
     async fn again(wanted: &Wanted, client: &Arc<Client>) -> Result<Self, String> {
         let opened = wanted.open().await.map_err(|error| error.message)?;
         let mut seat = Self::take(wanted, opened, client);
-        let Some(hello) = client.ledger().replay() else { return Ok(seat) };
+        let Some(hello) = client.between().replay() else { return Ok(seat) };
         let limit = client.limits.handshake;
         let why = match timeout(limit, seat.greet(hello, client)).await {
             Ok(Some(())) => return Ok(seat),
@@ -187,12 +255,12 @@ impl Seat {
 
     /// Nothing of a server that ends meanwhile.
     async fn greet(&mut self, hello: Vec<u8>, client: &Client) -> Option<()> {
-        write(&mut self.stdin, &[hello, b"\n".to_vec()].concat()).await.ok()?;
+        write(&mut self.stdin, &hello).await.ok()?;
         tokio::select! {
             () = client.greeted.notified() => {}
             _ = &mut self.speaking => return None,
         }
-        let ready = client.ledger().initialized().map(|ready| [ready, b"\n"].concat());
+        let ready = client.between().initialized();
         write(&mut self.stdin, &ready.unwrap_or_default()).await.ok()
     }
 
@@ -201,11 +269,10 @@ impl Seat {
     }
 
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
-    async fn hear(&mut self, line: Line<'_>, client: &Client) {
-        let line = whole(line);
+    async fn hear(&mut self, line: &[u8], client: &Client) {
         // One that does not read any more has ended, or will be found to have.
         tokio::select! {
-            _ = write(&mut self.stdin, &line) => {}
+            _ = write(&mut self.stdin, line) => {}
             _ = &mut self.speaking => {}
         }
         if self.is_over() {
@@ -231,12 +298,6 @@ async fn leave(seat: Option<Seat>) {
         speaking.abort();
     }
     guest.vm.close(session).await;
-}
-
-/// With its end, so that it is sent at once.
-fn whole(line: Line<'_>) -> Vec<u8> {
-    let end: &[u8] = if line.complete { b"\n" } else { b"" };
-    [line.bytes, end].concat()
 }
 
 async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {

@@ -50,7 +50,7 @@ impl ServerHandler for Fixture {
     }
 }
 
-fn start(
+pub(crate) fn start(
     versions: &'static [ProtocolVersion],
 ) -> (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>) {
     let (near, far) = tokio::io::duplex(64 << 10);
@@ -67,7 +67,7 @@ async fn connect(versions: &'static [ProtocolVersion]) -> Result<Client, McpErro
     Client::connect(reader, writer, info(), Limits::default()).await
 }
 
-async fn use_it(client: &Client) {
+pub(crate) async fn use_it(client: &Client) {
     assert_eq!(client.server().name.as_deref(), Some("fixture"));
     let tools = client.list_tools(LONG).await.unwrap();
     assert_eq!((tools.len(), &*tools[0].name), (1, "my-tool"));

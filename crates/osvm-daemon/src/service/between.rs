@@ -1,0 +1,292 @@
+//! What stands between a client and its servers, one after the other: what is open, and, where they are of two eras, a
+//! bridge. Lines wait here in the order in which they are to be written; nothing is.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use osvm_mcp::envelope::{Envelope, Kind};
+use osvm_mcp::lines::{self, Line};
+use osvm_mcp::{Bridge, Era, Fate, Ledger, ServerInfo, Step, Terms};
+
+/// How long a call may wait for what its server wants to know of the client.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Lines for a server that a server may provoke. It is read on when fewer are left.
+const MOST_PROVOKED: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Between {
+    ledger: Ledger,
+    crossing: Crossing,
+    to_client: Vec<Vec<u8>>,
+    to_server: VecDeque<Vec<u8>>,
+}
+
+#[derive(Default)]
+enum Crossing {
+    /// The client has asked for nothing yet by which its era could be told; its lines pass as they are.
+    #[default]
+    Undecided,
+    None,
+    Bridged(Bridge),
+}
+
+impl Between {
+    /// The era of a client that begins with this line, as long as that is not settled.
+    pub(super) fn begins(&self, line: &[u8]) -> Option<Era> {
+        matches!(self.crossing, Crossing::Undecided).then(|| Era::of_first(line)).flatten()
+    }
+
+    /// Has client and server understand each other from now on. Of a server that nobody knows, nothing is changed.
+    pub(super) fn settle(&mut self, client: Era, server: Option<&ServerInfo>) {
+        let bridge = server.and_then(|server| {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).expect("Linux always has getrandom");
+            let server_version = server.protocol_version.clone();
+            let terms = Terms { server_version, binding: Vec::new(), key, patience: PATIENCE };
+            Bridge::between(client, server.era, terms, Instant::now())
+        });
+        self.crossing = bridge.map_or(Crossing::None, Crossing::Bridged);
+    }
+
+    /// Takes a line of the client's.
+    pub(super) fn of_client(&mut self, line: Line<'_>) {
+        match &mut self.crossing {
+            Crossing::Bridged(bridge) => {
+                let step = bridge.of_client(line.bytes, Instant::now());
+                self.take(step);
+            }
+            Crossing::Undecided | Crossing::None => self.to_server.push_back(whole(line)),
+        }
+    }
+
+    /// Takes a line of the server's. Whether it was for anybody but the daemon: what answers a handshake that the client
+    /// has not begun is not.
+    pub(super) fn of_server(&mut self, line: Line<'_>) -> bool {
+        let passes = self.ledger.of_server(line.bytes);
+        match &mut self.crossing {
+            _ if !passes => {}
+            Crossing::Bridged(bridge) => {
+                let step = bridge.of_server(line.bytes, Instant::now());
+                self.take(step);
+            }
+            Crossing::Undecided | Crossing::None => self.to_client.push(whole(line)),
+        }
+        passes
+    }
+
+    /// The server is gone: what is open is answered.
+    pub(super) fn lost(&mut self, why: &str) {
+        let answers = self.ledger.lost(why);
+        let Crossing::Bridged(bridge) = &mut self.crossing else {
+            self.to_client.push(answers);
+            return;
+        };
+        // To the bridge they are open, and it answers them: none may reach another server. What else waits may be what has
+        // another be met.
+        self.to_server.retain(|line| !is_request(line));
+        let lines = answers.split(|byte| *byte == b'\n');
+        let mut steps: Vec<_> = lines.map(|line| bridge.of_server(line, Instant::now())).collect();
+        steps.push(bridge.lost(why));
+        for Step { to_client, .. } in steps {
+            self.take(Step { to_client, ..Step::default() });
+        }
+    }
+
+    /// When there is something to [`expire`](Self::expire).
+    pub(super) fn expires(&self) -> Option<Instant> {
+        match &self.crossing {
+            Crossing::Bridged(bridge) => bridge.expires(),
+            Crossing::Undecided | Crossing::None => None,
+        }
+    }
+
+    pub(super) fn expire(&mut self) {
+        if let Crossing::Bridged(bridge) = &mut self.crossing {
+            let step = bridge.expire(Instant::now());
+            self.take(step);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        self.to_client.extend(step.to_client.into_iter().map(ended));
+        self.to_server.extend(step.to_server.into_iter().map(ended));
+    }
+
+    /// What is to be written to the client now.
+    pub(super) fn for_client(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.to_client)
+    }
+
+    /// What is to be written to the server next.
+    pub(super) fn for_server(&mut self) -> Option<Vec<u8>> {
+        self.to_server.pop_front()
+    }
+
+    /// Lines that are to be written to the server.
+    pub(super) fn waiting(&self) -> usize {
+        self.to_server.len()
+    }
+
+    /// Whether what a server says may be for the server to be answered.
+    pub(super) fn is_bridged(&self) -> bool {
+        matches!(self.crossing, Crossing::Bridged(_))
+    }
+
+    /// Whether a server has provoked so much that it should not be listened to.
+    pub(super) fn is_full(&self) -> bool {
+        self.to_server.len() > MOST_PROVOKED
+    }
+
+    /// Notes a line that is written to the server now, or can't be.
+    pub(super) fn passes(&mut self, line: &[u8]) -> Fate {
+        self.ledger.of_client(line.strip_suffix(b"\n").unwrap_or(line))
+    }
+
+    /// What a new server is told before anything else, after which its answer is to be waited for.
+    pub(super) fn replay(&mut self) -> Option<Vec<u8>> {
+        self.ledger.replay().map(ended)
+    }
+
+    /// What it is told once it has answered.
+    pub(super) fn initialized(&self) -> Option<Vec<u8>> {
+        self.ledger.initialized().map(|line| ended(line.to_vec()))
+    }
+}
+
+fn is_request(line: &[u8]) -> bool {
+    let text = lines::text(line);
+    Envelope::parse(&text).is_ok_and(|message| message.kind() == Kind::Request)
+}
+
+/// With its end, so that it is sent at once.
+fn whole(line: Line<'_>) -> Vec<u8> {
+    let end: &[u8] = if line.complete { b"\n" } else { b"" };
+    [line.bytes, end].concat()
+}
+
+fn ended(mut line: Vec<u8>) -> Vec<u8> {
+    line.reserve_exact(1);
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line<'_> {
+        Line { bytes: text.as_bytes(), complete: true }
+    }
+
+    /// A server that nobody needs to have met.
+    fn server(era: &str) -> ServerInfo {
+        let said =
+            format!(r#"{{"era":"{era}","protocol_version":"2025-06-18","capabilities":{{}}}}"#);
+        serde_json::from_str(&said).unwrap()
+    }
+
+    const MODERN: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+
+    fn modern() -> Between {
+        let mut between = Between::default();
+        assert_eq!(between.begins(MODERN.as_bytes()), Some(Era::Modern));
+        between.settle(Era::Modern, Some(&server("legacy")));
+        assert_eq!(between.begins(MODERN.as_bytes()), None);
+        between.of_client(line(MODERN));
+        between
+    }
+
+    #[test]
+    fn lines_pass_as_they_are_where_no_bridge_is_needed_or_known_to_be() {
+        for known in [None, Some(server("modern"))] {
+            let mut between = Between::default();
+            between.of_client(line("\u{1} first"));
+            between.settle(Era::Modern, known.as_ref());
+            between.of_client(line(MODERN));
+            assert!(between.of_server(Line { bytes: b"half", complete: false }));
+            assert_eq!(between.for_server().as_deref(), Some(&b"\x01 first\n"[..]));
+            assert_eq!(between.for_server(), Some(format!("{MODERN}\n").into_bytes()));
+            assert_eq!(between.for_client(), [b"half"]);
+        }
+    }
+
+    /// The bridge's handshake, answered.
+    fn meets(between: &mut Between) -> Vec<u8> {
+        let hello = between.for_server().unwrap();
+        assert_eq!(between.passes(&hello), Fate::Asks);
+        let id = serde_json::from_slice::<serde_json::Value>(&hello).unwrap()["id"].clone();
+        let answer = r#""result":{"protocolVersion":"2025-06-18","capabilities":{}}"#;
+        assert!(between.of_server(line(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))));
+        hello
+    }
+
+    #[test]
+    fn another_server_hears_the_handshake_of_the_bridge() {
+        let mut between = modern();
+        let hello = meets(&mut between);
+        let ready = between.for_server().unwrap();
+        assert_eq!(between.passes(&ready), Fate::Passes);
+        let asked = between.for_server().unwrap();
+        assert!(asked.starts_with(br#"{"jsonrpc":"2.0","id":1,"method":"tools/list""#));
+        assert_eq!(between.passes(&asked), Fate::Asks);
+        between.lost("gone");
+        let told = between.for_client().concat();
+        assert!(String::from_utf8(told).unwrap().starts_with(r#"{"jsonrpc":"2.0","id":1,"error""#));
+        assert_eq!(between.replay(), Some(hello));
+        assert_eq!(between.initialized(), Some(ready));
+    }
+
+    #[test]
+    fn a_server_that_is_lost_in_the_handshake_is_answered_for() {
+        let mut between = modern();
+        let hello = between.for_server().unwrap();
+        between.passes(&hello);
+        between.lost("gone");
+        let told: Vec<_> = between.for_client();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(between.replay(), None);
+        between.of_client(line(MODERN));
+        meets(&mut between);
+    }
+
+    #[test]
+    fn what_was_answered_for_a_lost_server_is_done_by_no_other() {
+        let mut between = modern();
+        meets(&mut between);
+        between.lost("gone");
+        let told = between.for_client();
+        assert_eq!(told.len(), 1, "{told:?}");
+        // What has another be met is not lost with it.
+        let ready = between.for_server().unwrap();
+        assert_eq!(between.for_server(), None);
+        between.passes(&ready);
+        assert!(between.replay().is_some());
+    }
+
+    #[test]
+    fn a_call_that_waits_for_its_client_has_an_end() {
+        let mut between = modern();
+        meets(&mut between);
+        assert_eq!(between.expires(), None);
+        let capabilities = r#"clientCapabilities":{"elicitation":{}}"#;
+        let call = MODERN.replace("tools/list", "tools/call").replace(r#""id":1"#, r#""id":2"#);
+        between.of_client(line(&call.replace(r#"clientCapabilities":{}"#, capabilities)));
+        let asks = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}"#;
+        between.of_server(line(asks));
+        let until = between.expires().unwrap();
+        assert!(until > Instant::now() && until <= Instant::now() + PATIENCE);
+    }
+
+    #[test]
+    fn a_server_that_provokes_much_is_not_listened_to_until_it_is_written() {
+        let mut between = modern();
+        meets(&mut between);
+        for id in 0..=MOST_PROVOKED {
+            between.of_server(line(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)));
+        }
+        assert!(between.is_full());
+        while between.for_server().is_some() {}
+        assert!(!between.is_full());
+    }
+}

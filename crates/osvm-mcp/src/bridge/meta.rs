@@ -1,0 +1,92 @@
+//! What each modern request says of its client.
+
+use serde_json::value::RawValue;
+
+use super::capabilities::LEVELS;
+use super::messages::{INVALID_PARAMS, Refusal, UNSUPPORTED_VERSION};
+use super::splice::{Edit, field, fields, quoted, set, string, without};
+use crate::envelope::Envelope;
+use crate::era::MODERN;
+
+pub(super) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(super) const INFO: &str = "io.modelcontextprotocol/clientInfo";
+pub(super) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(super) const LEVEL: &str = "io.modelcontextprotocol/logLevel";
+
+/// Longest of what is remembered of a client: its name and capabilities together, in bytes.
+pub(super) const LONGEST_CLIENT: usize = 64 << 10;
+
+/// As it is read from a modern client.
+#[derive(Debug)]
+pub(super) struct Meta<'a> {
+    pub(super) info: Option<&'a str>,
+    pub(super) capabilities: &'a str,
+    pub(super) level: Option<String>,
+    /// As it is spelled.
+    pub(super) token: Option<&'a str>,
+}
+
+impl<'a> Meta<'a> {
+    /// As the specification has it: what is missing makes a request malformed, and a version may be another.
+    pub(super) fn read(params: &'a str) -> Result<Self, Refusal> {
+        let missing = |name: &str| {
+            let why = format!("the request's _meta has no {name}, or one that can't be read");
+            Refusal::new(INVALID_PARAMS, why)
+        };
+        let [meta] = fields(params, ["_meta"]).unwrap_or_default();
+        let meta = meta.and_then(|meta| {
+            fields(meta.get(), [VERSION, CAPABILITIES, INFO, LEVEL, "progressToken"])
+        });
+        let [version, capabilities, info, level, token] = meta.ok_or_else(|| missing(VERSION))?;
+        let version = version.and_then(string).ok_or_else(|| missing(VERSION))?;
+        if version != MODERN {
+            return Err(unsupported(&quoted(&version)));
+        }
+        let capabilities = capabilities.map(RawValue::get).filter(|value| value.starts_with('{'));
+        let capabilities = capabilities.ok_or_else(|| missing(CAPABILITIES))?;
+        let level = level.map(|level| {
+            let known = string(level).filter(|level| LEVELS.contains(&level.as_str()));
+            known.ok_or_else(|| unknown_level(level.get()))
+        });
+        let [info, token] = [info, token].map(|value| value.map(RawValue::get));
+        Ok(Self { info, capabilities, level: level.transpose()?, token })
+    }
+}
+
+/// What has a request say nothing any more that only modern ones do: a server of both eras goes by it, and would take the
+/// request for another era's than the handshake has settled.
+pub(super) fn unstated(params: &str) -> Option<Edit<'_>> {
+    let meta = field(params, "_meta")?;
+    let with = without(meta, &[VERSION, INFO, CAPABILITIES, LEVEL])?;
+    Some(Edit { part: meta, with })
+}
+
+/// `requested` is JSON.
+pub(super) fn unsupported(requested: &str) -> Refusal {
+    let data = format!(r#"{{"supported":[{}],"requested":{requested}}}"#, quoted(MODERN));
+    let message = format!("Unsupported protocol version: this server is spoken to in {MODERN}");
+    Refusal { code: UNSUPPORTED_VERSION, message, data: Some(data) }
+}
+
+pub(super) fn unknown_level(level: &str) -> Refusal {
+    Refusal::new(INVALID_PARAMS, format!("the log level is none of {}: {level}", LEVELS.join(", ")))
+}
+
+/// What has a legacy client's request say all that a modern one does. Nothing where its parameters are no object.
+pub(super) fn stated<'a>(
+    message: &Envelope<'a>,
+    text: &'a str,
+    says: &[(&str, &str)],
+) -> Option<Vec<Edit<'a>>> {
+    let all: Vec<_> =
+        says.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
+    let alone = format!("{{{}}}", all.join(","));
+    let Some(params) = message.params else {
+        return set(text, &[("params", &format!(r#"{{"_meta":{alone}}}"#))]);
+    };
+    let [meta] = fields(params.get(), ["_meta"])?;
+    match meta {
+        Some(meta) => set(meta.get(), says),
+        None => set(params.get(), &[("_meta", &alone)]),
+    }
+}
