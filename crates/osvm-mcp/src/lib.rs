@@ -6,6 +6,7 @@
 //! - [`lines`]: bytes to lines, bounded.
 //! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
 //! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
+//! - [`Guard`]: which tools may be called in such a conversation, and within which limits.
 //! - `connection`: requests in flight over one pair of streams.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod connection;
 pub mod envelope;
 mod era;
 mod error;
+mod guard;
 mod ledger;
 mod limits;
 pub mod lines;
@@ -24,6 +26,7 @@ pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
+pub use guard::{Body, ClientName, Ended, Guard, Outcome, Passage, Rules, too_long};
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
 pub use received::Received;
