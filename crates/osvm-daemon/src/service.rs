@@ -4,6 +4,7 @@ mod accepted;
 mod answer;
 mod exec;
 mod greet;
+mod guarded;
 mod guest;
 mod logs;
 mod look;
@@ -15,6 +16,7 @@ mod rights;
 mod run;
 mod servers;
 mod session;
+mod tools;
 mod upgrade;
 mod usage;
 mod vms;
@@ -24,7 +26,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -40,6 +42,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Info, path};
+use crate::audit::Log;
 use crate::home::Home;
 use crate::host::Host;
 use crate::images::Images;
@@ -51,6 +54,7 @@ use answer::Answer;
 use greet::McpGreeter;
 use record::Recordings;
 use relay::RelayProcess;
+use tools::SharedLog;
 
 /// The line on standard output that tells the starter that the socket is there.
 pub const LISTENING: &str = "listening";
@@ -89,6 +93,7 @@ pub(crate) struct Daemon {
     recordings: Recordings,
     images: Images,
     greeter: McpGreeter,
+    audit: SharedLog,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -179,7 +184,9 @@ impl Daemon {
         let (home, host) = (home.clone(), host.clone());
         let recordings = Recordings::default();
         let images = Images::in_store(store);
-        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, images, greeter })
+        let audit = Arc::new(Mutex::new(Log::at(home.audit())));
+        let idle_stop = *idle_stop;
+        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, audit })
     }
 }
 

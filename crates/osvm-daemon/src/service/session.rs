@@ -23,8 +23,9 @@ use tokio::time::timeout;
 use tokio_util::io::InspectReader;
 
 use super::Daemon;
+use super::guarded::Stream;
 use super::guest::Guest;
-use super::upgrade::Stream;
+use super::tools::Place;
 use crate::api::{ApiError, RunRequest};
 
 /// How long a server whose input has ended may take to finish its output.
@@ -35,6 +36,7 @@ pub(super) struct Wanted {
     pub(super) daemon: Arc<Daemon>,
     pub(super) name: ServerName,
     pub(super) request: RunRequest,
+    pub(super) place: Place,
 }
 
 /// A server process of the client's own, in a VM that is in use.
@@ -48,6 +50,7 @@ impl Wanted {
         let RunRequest { overrides, secrets } = &self.request;
         let (guest, _) = self.daemon.guest(&self.name, overrides, secrets.clone(), None).await?;
         let server = guest.vm.start_server().await?;
+        self.place.is_in(&guest);
         Ok(Opened { guest, server })
     }
 }
@@ -234,7 +237,7 @@ async fn leave(seat: Option<Seat>) {
 }
 
 /// With its end, so that it is sent at once.
-fn whole(line: Line<'_>) -> Vec<u8> {
+pub(super) fn whole(line: Line<'_>) -> Vec<u8> {
     let end: &[u8] = if line.complete { b"\n" } else { b"" };
     [line.bytes, end].concat()
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod add;
 mod answer;
+mod audit;
 mod call;
 mod connect;
 mod disable;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Call(call::Args),
     Run(run::Args),
     Record(record::Args),
+    Audit(audit::Args),
     #[command(subcommand)]
     Microvm(microvm::Command),
 }
@@ -69,6 +71,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Call(args) => call::run(args),
         Command::Run(args) => run::run(&args),
         Command::Record(args) => record::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Microvm(command) => microvm::run(command),
     }
 }
