@@ -133,6 +133,40 @@ fn results_and_times_beyond_a_tools_limits_give_way_to_errors() {
 }
 
 #[test]
+fn wrong_arguments_never_reach_the_guest_once_its_tools_are_known() {
+    let osvm = Osvm::new();
+    let schema =
+        r#""my-tool","inputSchema":{"type":"object","properties":{"x":{"type":"integer"}}}"#;
+    let script = MY_SERVER
+        .replace("read -r line; do", "read -r line; do echo \"heard $line\" >&2;")
+        .replace(r#""my-tool","inputSchema":{"type":"object"}"#, schema);
+    let rootfs = Rootfs::with_server(&script);
+    // Locked, so that its tools are known when it is ready.
+    osvm.ok(&["mcp", "add", "t", "--image", rootfs.text(), "--command", "/bin/server"]);
+    osvm.run(&["mcp", "call", "t", "my-tool", r#"{"x":"one"}"#]).expect(5).says(&["/x", "integer"]);
+
+    let mut client = osvm.start(&["mcp", "run", "t"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    say(&mut client, &request(1, "tools/list", &json!({})));
+    answer();
+    say(&mut client, &call(2, "my-tool", &json!({ "x": "two" })));
+    let refused = answer();
+    assert_eq!((&refused["id"], &refused["result"]["isError"]), (&json!(2), &json!(true)));
+    say(&mut client, &call(3, "my-tool", &json!({ "x": 4711 })));
+    assert_eq!(answer()["id"], 3);
+    let log = || osvm.ok(&["mcp", "microvm", "logs", "t"]);
+    eventually("the server tells what it heard", || log().contains("4711"));
+    let heard = log();
+    assert!(!heard.contains("one") && !heard.contains("two"), "{heard}");
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    let calls = osvm.json(&["mcp", "audit", "--json"])["calls"].clone();
+    let outcomes: Vec<_> = calls.as_array().unwrap().iter().map(|call| &call["outcome"]).collect();
+    assert_eq!(outcomes, ["refused", "refused", "ok"]);
+}
+
+#[test]
 fn bodies_are_recorded_where_that_is_asked_for_without_secrets() {
     let osvm = Osvm::with_config("[audit]\nbodies = true\n").env("TOKEN", "hunter2");
     osvm.ok(&["mcp", "add", "demo", "--secret", "TOKEN"]);

@@ -8,6 +8,8 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::era::Era;
+
 /// One message, borrowed from its text.
 #[derive(Debug, Clone)]
 pub struct Envelope<'a> {
@@ -127,6 +129,33 @@ pub fn empty_result(id: &RawValue) -> Vec<u8> {
         result: Empty,
     }
     line(&Response { jsonrpc: "2.0", id, result: Empty {} })
+}
+
+/// The answer of a tool that failed, as a line to write.
+pub fn tool_error(id: &RawValue, message: &str, era: Era) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        text: &'a str,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_type: Option<&'static str>,
+        content: [Text<'a>; 1],
+        is_error: bool,
+    }
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        result: Failure<'a>,
+    }
+    let result_type = (era == Era::Modern).then_some("complete");
+    let content = [Text { kind: "text", text: message }];
+    line(&Response { jsonrpc: "2.0", id, result: Failure { result_type, content, is_error: true } })
 }
 
 /// The refusal of a request, as a line to write.

@@ -21,6 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::envelope::{self, Envelope, Kind, each_element, fields};
 use crate::lines;
 use crate::received::printable;
+use crate::schemas::Schemas;
 use call::{Asked, Open};
 pub use call::{Body, Ended, Outcome};
 use id::Id;
@@ -55,11 +56,12 @@ pub struct Rules {
 pub struct Guard {
     rules: Rules,
     calls: BTreeMap<Id, Open>,
-    /// Requests for lists that are to be filtered.
+    /// Requests for lists, which are learnt from and filtered.
     lists: BTreeSet<Id>,
     /// Requests that were answered in the server's place.
     answered: BTreeSet<Id>,
     client: Option<ClientName>,
+    schemas: Schemas,
     /// Why no tool is called at the moment.
     shut: Option<String>,
     ended: Vec<Ended>,
@@ -198,15 +200,13 @@ impl Guard {
 
     fn list_asked(&mut self, message: &Envelope<'_>, answers: &mut Vec<u8>) -> Fate {
         self.forget(message);
-        if !self.rules.policy.denies_any() {
-            return Fate::Passes;
-        }
         let Some(raw) = message.id else { return Fate::Passes };
         match Id::of(raw).filter(|_| self.lists.len() < MOST_OPEN) {
             Some(id) => {
                 self.lists.insert(id);
                 Fate::Passes
             }
+            None if !self.rules.policy.denies_any() => Fate::Passes,
             None => {
                 answers.extend(envelope::error(raw, INVALID_REQUEST, TOO_MUCH));
                 Fate::Stays
@@ -226,6 +226,9 @@ impl Guard {
         if let Some(why) = self.objection(&asked) {
             return self.refuse(message, Some(&asked), &why, answers);
         }
+        if let Some(why) = self.schemas.violation(&asked.tool, asked.arguments) {
+            return self.misfit(message, &asked, &why, answers);
+        }
         let Some(raw) = message.id.filter(|_| message.kind() == Kind::Request) else {
             // Nobody waits for its answer, which there will be none of.
             let arguments = Body::of(asked.arguments, self.rules.bodies);
@@ -237,6 +240,23 @@ impl Guard {
             None => return self.refuse(message, Some(&asked), TOO_MUCH, answers),
         }
         Fate::Passes
+    }
+
+    /// Arguments that don't fit are an error of the tool's, which a model may make up for.
+    fn misfit(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        why: &str,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let why = misfit(&asked.tool, why);
+        if let Some(id) = message.id.filter(|_| message.kind() == Kind::Request) {
+            answers.extend(envelope::tool_error(id, &why, asked.era));
+        }
+        let arguments = Body::of(asked.arguments, self.rules.bodies);
+        self.ended.push(Ended::unasked(&asked.tool, arguments, Outcome::Refused(why)));
+        Fate::Stays
     }
 
     fn note_call(&mut self, id: Id, raw: &RawValue, asked: Asked<'_>, now: Instant) {
@@ -314,8 +334,19 @@ impl Guard {
         }
     }
 
-    fn list_answered(&self, message: &Envelope<'_>) -> Fate {
+    fn list_answered(&mut self, message: &Envelope<'_>) -> Fate {
         let Some(result) = message.result else { return Fate::Passes };
+        let learnt = list::each_tool(result.get(), &mut |definition| {
+            if let Some((name, schema)) = list::tool(definition) {
+                self.schemas.learn(&name, schema);
+            }
+        });
+        if !self.rules.policy.denies_any() {
+            if learnt.is_err() {
+                tracing::warn!("arguments are not checked: a list of tools can't be read");
+            }
+            return Fate::Passes;
+        }
         let keeps = |name: &str| self.rules.policy.denial(name).is_none();
         match list::filtered(message.text(), result, &keeps) {
             Ok(None) => Fate::Passes,
@@ -370,6 +401,11 @@ impl Rules {
     fn refusing(&self, tool: &str, why: &dyn std::fmt::Display) -> String {
         format!("policy refuses tool {} of {}: {why}", shown(tool), self.server)
     }
+}
+
+/// Why arguments are not passed on.
+pub(crate) fn misfit(tool: &str, why: &str) -> String {
+    format!("the arguments of tool {} do not fit its schema: {why}", shown(tool))
 }
 
 /// Why a result that is too long is not passed on.

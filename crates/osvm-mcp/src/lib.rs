@@ -21,6 +21,7 @@ mod ledger;
 mod limits;
 pub mod lines;
 mod received;
+mod schemas;
 
 pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;

@@ -252,7 +252,8 @@ impl Call<'_> {
             None,
             match error.kind {
                 ErrorKind::TimedOut => Outcome::TimedOut,
-                ErrorKind::Refused => Outcome::Refused(why),
+                // Arguments that do not fit: the server has not heard of the call.
+                ErrorKind::Refused | ErrorKind::ToolError => Outcome::Refused(why),
                 _ => Outcome::Failed(why),
             },
         );

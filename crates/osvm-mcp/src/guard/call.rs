@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::envelope::{Envelope, fields};
+use crate::era::Era;
 
 /// Longest name that is kept of a tool, in characters; no policy names a longer one.
 const LONGEST_NAME: usize = 256;
@@ -16,6 +17,7 @@ pub(super) struct Asked<'a> {
     pub(super) arguments: Option<&'a RawValue>,
     /// Whether its result is asked for later, as `tasks/result`.
     pub(super) is_task: bool,
+    pub(super) era: Era,
 }
 
 /// A call that the server has heard.
@@ -68,9 +70,15 @@ impl<'a> Asked<'a> {
     /// `None` for what names no tool, or could be read to name two.
     pub(super) fn read(message: &Envelope<'a>) -> Option<Self> {
         let params = message.params?.get();
-        let [name, arguments, task] = fields(params, ["name", "arguments", "task"]).ok()?;
+        let [name, arguments, task, meta] =
+            fields(params, ["name", "arguments", "task", "_meta"]).ok()?;
         let tool = serde_json::from_str(name?.get()).ok()?;
-        Some(Self { tool, arguments, is_task: task.is_some() })
+        let says_version = |meta: &RawValue| {
+            let version = fields(meta.get(), ["io.modelcontextprotocol/protocolVersion"]);
+            version.is_ok_and(|[version]| version.is_some())
+        };
+        let era = if meta.is_some_and(says_version) { Era::Modern } else { Era::Legacy };
+        Some(Self { tool, arguments, is_task: task.is_some(), era })
     }
 }
 

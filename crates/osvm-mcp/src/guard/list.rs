@@ -12,7 +12,7 @@ const MOST: usize = 10_000;
 pub(super) struct Unreadable;
 
 /// Calls `visit` with each tool of a result of `tools/list`, and says where in the text the array is.
-fn each_tool<'a>(
+pub(super) fn each_tool<'a>(
     result: &'a str,
     visit: &mut dyn FnMut(&'a RawValue),
 ) -> Result<&'a str, Unreadable> {

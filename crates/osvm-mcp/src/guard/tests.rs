@@ -122,6 +122,32 @@ fn a_list_loses_what_is_not_allowed_and_only_a_list() {
 }
 
 #[test]
+fn arguments_that_do_not_fit_are_the_tools_error_once_its_schema_is_known() {
+    let mut guard = guard(ToolPolicy::default());
+    let wrong = request("2", "tools/call", &json!({ "name": "t", "arguments": { "a": "x" } }));
+    assert_eq!(guard.of_client(&wrong, now()).to_server, wrong, "it is not known");
+    guard.of_server(&answer("2", &json!({})), now());
+    guard.of_client(&request("1", "tools/list", &json!({})), now());
+    let schema = json!({ "properties": { "a": { "type": "integer" } } });
+    let list = answer("1", &json!({ "tools": [{ "name": "t", "inputSchema": schema }] }));
+    assert_eq!(guard.of_server(&list, now()).to_client, list);
+    let passage = guard.of_client(&wrong, now());
+    assert!(passage.to_server.is_empty());
+    let result = read(&passage.to_client)["result"].clone();
+    assert_eq!((&result["isError"], &result["resultType"]), (&json!(true), &Value::Null));
+    let why = result["content"][0]["text"].as_str().unwrap();
+    assert!(why.starts_with("the arguments of tool t do not fit its schema: at /a: "), "{why}");
+    assert!(matches!(outcomes(&mut guard)[1].1, Outcome::Refused(_)));
+    let right = call("3", "t");
+    assert_eq!(guard.of_client(&right, now()).to_server, right);
+    let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28" });
+    let wrong = json!({ "name": "t", "arguments": { "a": "x" }, "_meta": meta });
+    let line = request("4", "tools/call", &wrong);
+    let passage = guard.of_client(&line, now());
+    assert_eq!(read(&passage.to_client)["result"]["resultType"], "complete");
+}
+
+#[test]
 fn a_long_result_gives_way_to_an_error_however_its_id_is_spelled() {
     for id in ["1", "1.0", "\"1\"", "\"0x1\""] {
         let limits = ToolLimits { max_result_bytes: Some(20), ..ToolLimits::default() };
