@@ -106,6 +106,18 @@ pub fn request(id: u64, method: &str, params: Option<&RawValue>) -> Vec<u8> {
     line(&Request { jsonrpc: "2.0", id, method, params })
 }
 
+/// The same under an id that is a text.
+pub(crate) fn request_named(id: &str, method: &str, params: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        jsonrpc: &'static str,
+        id: &'a str,
+        method: &'a str,
+        params: &'a RawValue,
+    }
+    line(&Request { jsonrpc: "2.0", id, method, params })
+}
+
 /// A notification as a line to write.
 pub fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {
     #[derive(Serialize)]

@@ -8,23 +8,28 @@
 //! ```
 
 mod call;
+mod confirm;
 mod id;
+mod judge;
 mod list;
+mod rules;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use osvm_spec::ToolPolicy;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::envelope::{self, Envelope, Kind, each_element, fields};
-use crate::lines;
+use crate::envelope::{self, Envelope, Kind, fields};
 use crate::received::printable;
 use crate::schemas::Schemas;
 use call::{Asked, Open};
 pub use call::{Body, Ended, Outcome};
+use confirm::{Unconfirmed, Waiting};
 use id::Id;
+use judge::{Fate, each, is_ambiguous};
+pub(crate) use rules::misfit;
+pub use rules::{Rules, too_long};
 
 /// Calls and lists that are open at once. What goes beyond is refused.
 const MOST_OPEN: usize = 4096;
@@ -38,24 +43,13 @@ const INVALID_REQUEST: i64 = -32600;
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL_ERROR: i64 = -32603;
 
-/// What holds for one conversation.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    pub server: String,
-    pub policy: ToolPolicy,
-    /// Tools that this conversation can't give the VM of their own that they need, and what does.
-    pub apart: BTreeMap<String, String>,
-    /// Whether arguments and results are kept for the record.
-    pub bodies: bool,
-    /// Whether the user has confirmed every call.
-    pub confirmed: bool,
-}
-
 /// Watches one conversation.
 #[derive(Debug, Default)]
 pub struct Guard {
     rules: Rules,
     calls: BTreeMap<Id, Open>,
+    /// Calls that the user has not said yes to yet.
+    waiting: Waiting,
     /// Requests for lists, which are learnt from and filtered.
     lists: BTreeSet<Id>,
     /// Requests that were answered in the server's place.
@@ -79,13 +73,6 @@ pub struct ClientName {
 pub struct Passage<'a> {
     pub to_server: Cow<'a, [u8]>,
     pub to_client: Cow<'a, [u8]>,
-}
-
-/// What becomes of one message.
-enum Fate {
-    Passes,
-    Becomes(String),
-    Stays,
 }
 
 impl Guard {
@@ -126,13 +113,15 @@ impl Guard {
 
     /// A line of the server's, with its end.
     pub fn of_server<'a>(&mut self, line: &'a [u8], now: Instant) -> Passage<'a> {
-        let to_client = each(line, &mut |message| self.server_message(message, now));
-        Passage { to_client, ..Passage::default() }
+        let mut answers = Vec::new();
+        let to_client = each(line, &mut |message| self.server_message(message, now, &mut answers));
+        Passage { to_client, to_server: answers.into() }
     }
 
     /// When [`due`](Self::due) has something to say, unless something passes before.
     pub fn next_due(&self) -> Option<Instant> {
-        self.calls.values().filter_map(|call| call.due).min()
+        let calls = self.calls.values().filter_map(|call| call.due).min();
+        [calls, self.waiting.next_due()].into_iter().flatten().min()
     }
 
     /// What takes too long by now.
@@ -148,6 +137,12 @@ impl Guard {
             self.answered_for(id);
             self.ended.push(call.ended(None, Outcome::TimedOut, now));
         }
+        for late in self.waiting.due(now) {
+            let why = self.rules.refusing(&late.tool, &"nobody has confirmed it in time");
+            to_client.extend(late.withdrawal(&why));
+            to_client.extend(envelope::error(&late.id, INVALID_PARAMS, &why));
+            self.ended.push(late.ended(Outcome::Refused(why), now));
+        }
         Passage { to_client: to_client.into(), to_server: to_server.into() }
     }
 
@@ -155,6 +150,9 @@ impl Guard {
     pub fn end(&mut self, now: Instant) {
         for (_, call) in std::mem::take(&mut self.calls) {
             self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        }
+        for call in self.waiting.take_all() {
+            self.ended.push(call.ended(Outcome::Cancelled, now));
         }
     }
 
@@ -186,6 +184,7 @@ impl Guard {
                 self.cancelled(message, now);
                 Fate::Passes
             }
+            (Kind::Response, _) => self.word_given(message, now, answers),
             _ => Fate::Passes,
         }
     }
@@ -229,6 +228,9 @@ impl Guard {
         if let Some(why) = self.schemas.violation(&asked.tool, asked.arguments) {
             return self.misfit(message, &asked, &why, answers);
         }
+        if self.rules.wants_confirmation(&asked.tool) {
+            return self.ask(message, &asked, now, answers);
+        }
         let Some(raw) = message.id.filter(|_| message.kind() == Kind::Request) else {
             // Nobody waits for its answer, which there will be none of.
             let arguments = Body::of(asked.arguments, self.rules.bodies);
@@ -236,10 +238,61 @@ impl Guard {
             return Fate::Passes;
         };
         match Id::of(raw).filter(|_| self.calls.len() < MOST_OPEN) {
-            Some(id) => self.note_call(id, raw, asked, now),
+            Some(id) => {
+                let arguments = Body::of(asked.arguments, self.rules.bodies);
+                self.note_call(id, raw, asked.tool, arguments, now);
+            }
             None => return self.refuse(message, Some(&asked), TOO_MUCH, answers),
         }
         Fate::Passes
+    }
+
+    /// Keeps a call until its user has said yes to it, if there is a way to ask.
+    fn ask(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        now: Instant,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let body = Body::of(asked.arguments, self.rules.bodies);
+        match self.waiting.ask(message, asked, &self.rules.server, body, now) {
+            Ok(question) => {
+                answers.extend(question);
+                Fate::Stays
+            }
+            Err(why) => {
+                let why = self.rules.refusing(&asked.tool, &why);
+                self.refuse(message, Some(asked), &why, answers)
+            }
+        }
+    }
+
+    /// What the client answers: to a server, or to the guard, whose call then goes on in its place.
+    fn word_given(&mut self, message: &Envelope<'_>, now: Instant, answers: &mut Vec<u8>) -> Fate {
+        let Some(question) = message.id.and_then(Id::of).filter(Waiting::is_own) else {
+            return Fate::Passes;
+        };
+        let Some(call) = self.waiting.take(&question) else { return Fate::Stays };
+        let unsaid = || self.rules.refusing(&call.tool, &"its user did not confirm it");
+        let why = match confirm::is_yes(message.result) {
+            false => Some(unsaid()),
+            true => self.shut.clone(),
+        };
+        let id = Id::of(&call.id).filter(|_| self.calls.len() < MOST_OPEN);
+        match (id, why) {
+            (Some(id), None) => {
+                let Unconfirmed { tool, arguments, text, id: raw, .. } = call;
+                self.note_call(id, &raw, tool, arguments, now);
+                Fate::Becomes(text)
+            }
+            (_, why) => {
+                let why = why.unwrap_or_else(|| TOO_MUCH.to_owned());
+                answers.extend(envelope::error(&call.id, INVALID_PARAMS, &why));
+                self.ended.push(call.ended(Outcome::Refused(why), now));
+                Fate::Stays
+            }
+        }
     }
 
     /// Arguments that don't fit are an error of the tool's, which a model may make up for.
@@ -259,11 +312,11 @@ impl Guard {
         Fate::Stays
     }
 
-    fn note_call(&mut self, id: Id, raw: &RawValue, asked: Asked<'_>, now: Instant) {
-        let limits = self.rules.policy.limits_of(&asked.tool);
+    fn note_call(&mut self, id: Id, raw: &RawValue, tool: String, arguments: Body, now: Instant) {
+        let limits = self.rules.policy.limits_of(&tool);
         let call = Open {
-            arguments: Body::of(asked.arguments, self.rules.bodies),
-            tool: asked.tool,
+            tool,
+            arguments,
             began: now,
             due: limits.timeout.map(|limit| now + limit),
             max_result_bytes: limits.max_result_bytes,
@@ -304,7 +357,11 @@ impl Guard {
 
     fn meet(&mut self, message: &Envelope<'_>) {
         let Some(params) = message.params else { return };
-        let Ok([info, meta]) = fields(params.get(), ["clientInfo", "_meta"]) else { return };
+        let known = fields(params.get(), ["clientInfo", "_meta", "capabilities"]);
+        let Ok([info, meta, capabilities]) = known else { return };
+        if message.method.as_deref() == Some("initialize") {
+            self.waiting.meet(capabilities);
+        }
         let modern = meta
             .and_then(|meta| fields(meta.get(), ["io.modelcontextprotocol/clientInfo"]).ok()?[0]);
         self.client = info.or(modern).and_then(ClientName::read).or(self.client.take());
@@ -313,12 +370,28 @@ impl Guard {
     fn cancelled(&mut self, message: &Envelope<'_>, now: Instant) {
         let Some(params) = message.params else { return };
         let Ok([Some(id)]) = fields(params.get(), ["requestId"]) else { return };
-        let Some(call) = Id::of(id).and_then(|id| self.calls.remove(&id)) else { return };
-        self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        let Some(id) = Id::of(id) else { return };
+        if let Some(call) = self.calls.remove(&id) {
+            self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        }
+        for call in self.waiting.cancelled(&id) {
+            self.ended.push(call.ended(Outcome::Cancelled, now));
+        }
     }
 
-    fn server_message(&mut self, message: &Envelope<'_>, now: Instant) -> Fate {
-        let Some(id) = message.id.and_then(Id::of) else { return Fate::Passes };
+    fn server_message(
+        &mut self,
+        message: &Envelope<'_>,
+        now: Instant,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let Some(raw) = message.id else { return Fate::Passes };
+        let Some(id) = Id::of(raw) else { return Fate::Passes };
+        if message.kind() == Kind::Request && Waiting::is_own(&id) {
+            // The client's answer would be taken for one to the guard.
+            answers.extend(envelope::error(raw, INVALID_REQUEST, "this id is not for servers"));
+            return Fate::Stays;
+        }
         if message.kind() != Kind::Response {
             return Fate::Passes;
         }
@@ -384,45 +457,7 @@ impl Guard {
     }
 }
 
-impl Rules {
-    /// Why a tool is not called, if so.
-    pub fn refusal(&self, tool: &str) -> Option<String> {
-        if let Some(denial) = self.policy.denial(tool) {
-            return Some(self.refusing(tool, &denial));
-        }
-        if let Some(why) = self.apart.get(tool) {
-            return Some(self.refusing(tool, why));
-        }
-        let unasked = "it is to be confirmed, and this client can't be asked";
-        let is_unconfirmed = !self.confirmed && self.policy.limits_of(tool).confirm;
-        is_unconfirmed.then(|| self.refusing(tool, &unasked))
-    }
-
-    fn refusing(&self, tool: &str, why: &dyn std::fmt::Display) -> String {
-        format!("policy refuses tool {} of {}: {why}", shown(tool), self.server)
-    }
-}
-
-/// Why arguments are not passed on.
-pub(crate) fn misfit(tool: &str, why: &str) -> String {
-    format!("the arguments of tool {} do not fit its schema: {why}", shown(tool))
-}
-
-/// Why a result that is too long is not passed on.
-pub fn too_long(tool: &str, bytes: u64, limit: u64) -> String {
-    format!("the result of tool {} has {bytes} bytes, and policy allows {limit}", shown(tool))
-}
-
 const TOO_MUCH: &str = "too much is open at once, or the request's id is too long";
-
-impl Fate {
-    /// An error in place of a response.
-    fn instead(message: &Envelope<'_>, why: &str) -> Self {
-        let id = message.id.map_or_else(null, RawValue::to_owned);
-        let line = envelope::error(&id, INTERNAL_ERROR, why);
-        Self::Becomes(String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
-    }
-}
 
 impl ClientName {
     fn read(info: &RawValue) -> Option<Self> {
@@ -431,58 +466,6 @@ impl ClientName {
         let version = version.and_then(text).map(|version| shown(&version));
         Some(Self { name: shown(&text(name?)?), version })
     }
-}
-
-/// What goes on of a line, of which each message is judged. What holds none goes on as it is.
-fn each<'a>(line: &'a [u8], judge: &mut dyn FnMut(&Envelope<'_>) -> Fate) -> Cow<'a, [u8]> {
-    let text = lines::text(line);
-    let mut judge = |text: &str| Envelope::parse(text).map_or(Fate::Passes, |it| judge(&it));
-    if !text.starts_with('[') {
-        return match judge(&text) {
-            Fate::Passes => line.into(),
-            Fate::Becomes(text) => (text + "\n").into_bytes().into(),
-            Fate::Stays => Cow::default(),
-        };
-    }
-    let (mut kept, mut is_changed) = (Vec::new(), false);
-    let whole = each_element(&text, &mut |element| {
-        match judge(element.get()) {
-            Fate::Passes => kept.push(Cow::Borrowed(element.get())),
-            Fate::Becomes(text) => {
-                is_changed = true;
-                kept.push(text.into());
-            }
-            Fate::Stays => is_changed = true,
-        }
-        true
-    });
-    match (is_changed, kept.is_empty()) {
-        (false, _) => line.into(),
-        (true, true) => Cow::default(),
-        (true, false) => {
-            let end = if whole.is_ok() { "]\n" } else { "\n" };
-            ["[", &kept.join(","), end].concat().into_bytes().into()
-        }
-    }
-}
-
-/// Whether a server could find another message in a line than osvm does: it is none to osvm, is spelled in bytes that
-/// are no text, or holds what some take for the end of a line.
-fn is_ambiguous(line: &[u8]) -> bool {
-    let text = lines::text(line);
-    let is_message = |text: &str| Envelope::parse(text).is_ok();
-    let mut are_messages = true;
-    let is_clear = match text.starts_with('[') {
-        false => text.is_empty() || is_message(&text),
-        true => {
-            let whole = each_element(&text, &mut |element| {
-                are_messages &= is_message(element.get());
-                true
-            });
-            whole.is_ok() && are_messages
-        }
-    };
-    !is_clear || text.contains('\r') || std::str::from_utf8(line).is_err()
 }
 
 /// What is there under an id, or else under one that is taken for the same.

@@ -17,7 +17,8 @@ pub(super) async fn call(
     Path(name): Path<ServerName>,
     Json(request): Json<CallRequest>,
 ) -> Answer<CallAnswer> {
-    let watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Call)?;
+    let mut watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Call)?;
+    watch.rules.confirmed = request.confirmed;
     let call = watch.begin(&request.tool, &request.arguments)?;
     match make(&daemon, &name, request, &watch, &call).await {
         Ok(CallOutcome { result, is_error }) => {

@@ -135,10 +135,14 @@ impl Watch {
             began: Instant::now(),
             is_over: false,
         };
-        match self.rules.refusal(tool).or_else(|| self.obstacle(0)) {
-            None => Ok(call),
-            Some(why) => Err(call.refused(None, why)),
+        if let Some(why) = self.rules.refusal(tool).or_else(|| self.obstacle(0)) {
+            return Err(call.refused(None, why));
         }
+        if self.rules.wants_confirmation(tool) {
+            let why = self.rules.refusing(tool, &"it is to be confirmed");
+            return Err(call.refused(None, why).hint("--yes confirms it"));
+        }
+        Ok(call)
     }
 
     /// Writes a line for a call that is over. The call goes on without one where there is no room for it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use osvm_spec::ToolLimits;
+use osvm_spec::{ToolLimits, ToolPolicy};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -162,6 +162,99 @@ fn a_long_result_gives_way_to_an_error_however_its_id_is_spelled() {
         let line = answer(id, &json!({ "content": "x" }));
         assert_eq!(guard.of_server(&line, now()).to_client, line);
     }
+}
+
+/// A guard whose tool `rm` is to be confirmed, and a client that says what it can do.
+fn confirming(capabilities: &Value) -> Guard {
+    let limits = ToolLimits { confirm: true, ..ToolLimits::default() };
+    let mut guard = guard(policy(&[], &[("rm", limits)]));
+    guard.of_client(&request("0", "initialize", &json!({ "capabilities": capabilities })), now());
+    guard
+}
+
+#[test]
+fn a_call_to_be_confirmed_waits_for_its_users_word() {
+    for (action, goes_on) in [("accept", true), ("decline", false), ("cancel", false)] {
+        let mut guard = confirming(&json!({ "elicitation": {} }));
+        let line = call("5", "rm");
+        let passage = guard.of_client(&line, now());
+        assert!(passage.to_server.is_empty());
+        let question = read(&passage.to_client);
+        assert_eq!(question["method"], "elicitation/create");
+        let told = r#"osvm: may tool rm of server s be called with {"a":1}?"#;
+        assert_eq!(question["params"]["message"], told);
+        let word = answer(&question["id"].to_string(), &json!({ "action": action }));
+        let passage = guard.of_client(&word, now());
+        if goes_on {
+            assert_eq!(passage, Passage { to_server: line.into(), to_client: Cow::default() });
+        } else {
+            assert!(passage.to_server.is_empty());
+            let why = read(&passage.to_client)["error"]["message"].clone();
+            assert_eq!(why, "policy refuses tool rm of s: its user did not confirm it");
+        }
+        let passage = guard.of_client(&word, now());
+        assert_eq!(passage, Passage::default(), "a word counts once");
+        assert_eq!(guard.open_calls(), usize::from(goes_on));
+    }
+}
+
+#[test]
+fn a_client_that_cannot_be_asked_is_refused_with_the_reason() {
+    for capabilities in [json!({}), json!({ "elicitation": { "url": {} } })] {
+        let line = call("5", "rm");
+        let mut guard = confirming(&capabilities);
+        let passage = guard.of_client(&line, now());
+        assert!(passage.to_server.is_empty());
+        let why = read(&passage.to_client)["error"]["message"].clone();
+        assert!(why.as_str().unwrap().ends_with("this client can't be asked"), "{why}");
+    }
+    let mut guard = confirming(&json!({ "elicitation": {} }));
+    let nobody_waits = br#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"rm"}}"#;
+    assert_eq!(guard.of_client(nobody_waits, now()), Passage::default());
+}
+
+#[test]
+fn a_server_cannot_ask_in_the_guards_name() {
+    let mut guard = confirming(&json!({ "elicitation": {} }));
+    guard.of_client(&call("5", "rm"), now());
+    for id in ["\"osvm-confirm-1\"", "\"\\u006fsvm-confirm-1\""] {
+        let ask = request(id, "elicitation/create", &json!({ "message": "Nice weather?" }));
+        let passage = guard.of_server(&ask, now());
+        assert!(passage.to_client.is_empty());
+        assert_eq!(read(&passage.to_server)["error"]["code"], -32600);
+    }
+    let other = request("\"mine\"", "elicitation/create", &json!({}));
+    assert_eq!(guard.of_server(&other, now()).to_client, other);
+    let word = answer("\"mine\"", &json!({ "action": "accept" }));
+    assert_eq!(guard.of_client(&word, now()).to_server, word);
+}
+
+#[test]
+fn a_question_is_bounded_in_number_size_and_time() {
+    let mut guard = confirming(&json!({ "elicitation": {} }));
+    let begin = now();
+    for id in 1..=64 {
+        assert!(
+            read(&guard.of_client(&call(&id.to_string(), "rm"), begin).to_client)["method"]
+                .is_string()
+        );
+    }
+    let line = call("65", "rm");
+    let refused = read(&guard.of_client(&line, begin).to_client);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("too much is waiting"));
+    guard.of_client(&cancelled(&RawValue::from_string("1".to_owned()).unwrap(), ""), begin);
+    let due = guard.next_due().unwrap();
+    assert_eq!(due, begin + Duration::from_secs(600));
+    let passage = guard.due(due);
+    assert!(passage.to_server.is_empty());
+    let lines = passage.to_client.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    assert_eq!(lines.count(), 2 * 63, "each is withdrawn and answered");
+    let ended = outcomes(&mut guard);
+    assert_eq!(ended.iter().filter(|(_, outcome)| *outcome == Outcome::Cancelled).count(), 1);
+    assert_eq!((ended.len(), guard.next_due()), (65, None));
+    let long = json!({ "name": "rm", "arguments": { "a": "x".repeat(1 << 20) } });
+    let line = request("9", "tools/call", &long);
+    assert!(read(&guard.of_client(&line, begin).to_client)["error"].is_object());
 }
 
 #[test]
