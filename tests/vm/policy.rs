@@ -107,8 +107,12 @@ fn results_and_times_beyond_a_tools_limits_give_way_to_errors() {
         "[[servers]]\nid = \"demo\"\n\
          [[servers.tools]]\nname = \"sleep\"\ntimeout_seconds = 1\n\
          [[servers.tools]]\nname = \"echo\"\nmax_result_bytes = 300\n\
-         [[servers.tools]]\nname = \"add\"\nisolation = \"ephemeral\"\n",
+         [[servers.tools]]\nname = \"add\"\nisolation = \"ephemeral\"\n\
+         [[servers.tools]]\nname = \"env\"\nconfirm = true\n",
     );
+    let env = ["mcp", "call", "demo", "env", r#"{"name":"PATH"}"#];
+    osvm.run(&env).expect(6).says(&["confirm", "--yes"]);
+    osvm.ok(&[&env[..], &["--yes"]].concat());
     osvm.run(&["mcp", "call", "demo", "sleep", r#"{"ms":600000}"#]).expect(7);
     let long = json!({ "text": "x".repeat(400) });
     osvm.run(&["mcp", "call", "demo", "echo", &long.to_string()]).expect(6).says(&["300"]);
@@ -130,6 +134,21 @@ fn results_and_times_beyond_a_tools_limits_give_way_to_errors() {
     assert!(apart.contains("osvm mcp call demo add"), "{apart}");
     drop(client.stdin.take());
     assert_eq!(wait(client).code, Some(0));
+}
+
+#[test]
+fn a_recorded_server_is_held_to_its_policy_under_its_other_name() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo", "--deny-tool", "exit"]);
+    let mut client = osvm.start(&["mcp", "run", "demo", "--record"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    say(&mut client, &call(1, "exit", &json!({ "code": 3 })));
+    assert_eq!(answer()["error"]["code"], -32602);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    let call = osvm.json(&["mcp", "audit", "--json"])["calls"][0].clone();
+    assert_eq!((&call["server"], &call["outcome"]), (&json!("demo"), &json!("refused")));
 }
 
 #[test]
