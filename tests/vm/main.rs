@@ -38,6 +38,7 @@ mod local;
 mod lock;
 mod packages;
 mod peers;
+mod policy;
 mod pypi;
 mod record;
 mod run;

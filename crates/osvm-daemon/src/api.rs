@@ -153,6 +153,9 @@ pub struct CallRequest {
     /// Seconds until the call is given up; the configuration's when absent.
     #[serde(default)]
     pub timeout_seconds: Option<u64>,
+    /// The user has said yes to it, where its server's policy wants that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
     #[serde(default)]
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Secrets::is_empty")]

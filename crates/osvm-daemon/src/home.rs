@@ -86,4 +86,9 @@ impl Home {
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
+
+    /// The record of tool calls.
+    pub fn audit(&self) -> PathBuf {
+        self.logs().join("audit.jsonl")
+    }
 }

@@ -2,11 +2,13 @@
 //!
 //! - [`api`]: what is asked and answered; data only.
 //! - [`client`]: the command's end. [`serve`]: the daemon's end.
+//! - [`audit`]: the record of tool calls.
 //! - [`setup`], [`doctor`], [`images`], [`bundles`], [`local`] and [`lock`]: what works without a daemon. [`builder`]:
 //!   what needs its VMs. [`gateway`]: its sessions over HTTP.
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod audit;
 pub mod builder;
 pub mod bundles;
 pub mod client;

@@ -5,6 +5,7 @@ mod answer;
 mod between;
 mod exec;
 mod greet;
+mod guarded;
 mod guest;
 mod logs;
 mod look;
@@ -16,6 +17,7 @@ mod rights;
 mod run;
 mod servers;
 mod session;
+mod tools;
 mod upgrade;
 mod usage;
 mod vms;
@@ -25,7 +27,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -41,6 +43,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Info, path};
+use crate::audit::Log;
 use crate::home::Home;
 use crate::host::Host;
 use crate::images::Images;
@@ -52,6 +55,7 @@ use answer::Answer;
 use greet::McpGreeter;
 use record::Recordings;
 use relay::RelayProcess;
+use tools::SharedLog;
 
 /// The line on standard output that tells the starter that the socket is there.
 pub const LISTENING: &str = "listening";
@@ -90,6 +94,7 @@ pub(crate) struct Daemon {
     recordings: Recordings,
     images: Images,
     greeter: McpGreeter,
+    audit: SharedLog,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -180,7 +185,9 @@ impl Daemon {
         let (home, host) = (home.clone(), host.clone());
         let recordings = Recordings::default();
         let images = Images::in_store(store);
-        Ok(Self { home, host, fleet, idle_stop: *idle_stop, recordings, images, greeter })
+        let audit = Arc::new(Mutex::new(Log::at(home.audit())));
+        let idle_stop = *idle_stop;
+        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, audit })
     }
 }
 

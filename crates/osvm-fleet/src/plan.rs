@@ -45,6 +45,9 @@ pub struct Plan {
     /// What the server tries beyond its grants is noted.
     #[serde(default)]
     pub record: bool,
+    /// The server whose policy holds, where the VM has another name.
+    #[serde(default)]
+    pub server: Option<ServerName>,
 }
 
 /// What a guest's root file system is made from. Its text is a path or a digest.

@@ -4,6 +4,7 @@ mod handshake;
 mod lists;
 mod tools;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::era::{self, Era};
 use crate::error::McpError;
 use crate::limits::Limits;
 use crate::received::Received;
+use crate::schemas::Schemas;
 pub use handshake::ServerInfo;
 pub use lists::Definition;
 pub use tools::CallOutcome;
@@ -28,6 +30,8 @@ pub struct Client {
     info: ClientInfo,
     server: ServerInfo,
     limits: Limits,
+    /// Of tools that it has listed.
+    schemas: Mutex<Schemas>,
 }
 
 /// Who is calling, as servers are told.
@@ -59,7 +63,7 @@ impl Client {
     {
         let connection = Connection::open(reader, writer, &limits, 0);
         let server = handshake::initialize(&connection, &info, limits.handshake).await?;
-        Ok(Self { connection, info, server, limits })
+        Ok(Self { connection, info, server, limits, schemas: Mutex::default() })
     }
 
     /// Meets a server known to be of the modern era.
@@ -75,7 +79,7 @@ impl Client {
     {
         let connection = Connection::open(reader, writer, &limits, 0);
         let server = handshake::discover(&connection, &info, limits.handshake).await?;
-        Ok(Self { connection, info, server, limits })
+        Ok(Self { connection, info, server, limits, schemas: Mutex::default() })
     }
 
     /// Goes on with a server that has met an earlier client, from what it said of itself then.
@@ -98,7 +102,7 @@ impl Client {
         if server.era == Era::Modern {
             connection.stop_replying();
         }
-        Self { connection, info, server, limits }
+        Self { connection, info, server, limits, schemas: Mutex::default() }
     }
 
     /// What the server said of itself.

@@ -4,9 +4,11 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
+
+use crate::era::Era;
 
 /// One message, borrowed from its text.
 #[derive(Debug, Clone)]
@@ -44,8 +46,8 @@ impl<'a> Envelope<'a> {
     /// A field that occurs twice, or that differs from a known one by case only, is refused: other
     /// parsers (Go's ignores case) would find another message in that text than this one does.
     pub fn parse(text: &'a str) -> Result<Self, EnvelopeError> {
-        let Fields([version, id, method, params, result, error]) =
-            serde_json::from_str(text).map_err(EnvelopeError::Json)?;
+        let [version, id, method, params, result, error] =
+            fields(text, NAMES).map_err(EnvelopeError::Json)?;
         if version.map(RawValue::get) != Some(r#""2.0""#) {
             return Err(EnvelopeError::Json(serde_json::Error::custom("not of version 2.0")));
         }
@@ -65,6 +67,11 @@ impl<'a> Envelope<'a> {
             None | Some(b'0'..=b'9' | b'-' | b'"' | b'n') => Ok(self),
             Some(_) => Err(EnvelopeError::Id),
         }
+    }
+
+    /// All of it, as it was spelled.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
     }
 
     /// A request with the id `null` counts as a notification: nobody could answer it.
@@ -116,6 +123,18 @@ pub fn request(id: u64, method: &str, params: Option<&RawValue>) -> Vec<u8> {
     line(&Request { jsonrpc: "2.0", id, method, params })
 }
 
+/// The same under an id that is a text.
+pub(crate) fn request_named(id: &str, method: &str, params: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        jsonrpc: &'static str,
+        id: &'a str,
+        method: &'a str,
+        params: &'a RawValue,
+    }
+    line(&Request { jsonrpc: "2.0", id, method, params })
+}
+
 /// A notification as a line to write.
 pub fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {
     #[derive(Serialize)]
@@ -139,6 +158,33 @@ pub fn empty_result(id: &RawValue) -> Vec<u8> {
         result: Empty,
     }
     line(&Response { jsonrpc: "2.0", id, result: Empty {} })
+}
+
+/// The answer of a tool that failed, as a line to write.
+pub fn tool_error(id: &RawValue, message: &str, era: Era) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        text: &'a str,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Failure<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_type: Option<&'static str>,
+        content: [Text<'a>; 1],
+        is_error: bool,
+    }
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        result: Failure<'a>,
+    }
+    let result_type = (era == Era::Modern).then_some("complete");
+    let content = [Text { kind: "text", text: message }];
+    line(&Response { jsonrpc: "2.0", id, result: Failure { result_type, content, is_error: true } })
 }
 
 /// The refusal of a request, as a line to write.
@@ -204,39 +250,44 @@ impl<'a> Visitor<'a> for Elements<'_, 'a> {
     }
 }
 
-/// What a message's known fields are called, in the order of [`Fields`].
+/// What a message's known fields are called.
 const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
-/// The values of a message's known fields.
-struct Fields<'a>([Option<&'a RawValue>; NAMES.len()]);
+/// The values of those fields of an object that are known, in the order of `names`. One that occurs twice, or that
+/// differs from a known one by case only, is refused, as [`Envelope::parse`] says.
+pub(crate) fn fields<'a, const N: usize>(
+    object: &'a str,
+    names: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], serde_json::Error> {
+    let mut object = serde_json::Deserializer::from_str(object);
+    let fields = object.deserialize_map(Known(names))?;
+    object.end()?;
+    Ok(fields)
+}
 
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Known;
-        impl<'de> Visitor<'de> for Known {
-            type Value = Fields<'de>;
+struct Known<'n, const N: usize>([&'n str; N]);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de, const N: usize> Visitor<'de> for Known<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields([None; NAMES.len()]);
-                while let Some(key) = map.next_key::<String>()? {
-                    match NAMES.iter().position(|name| *name == key) {
-                        Some(known) if fields.0[known].is_none() => {
-                            fields.0[known] = Some(map.next_value()?);
-                        }
-                        None if !NAMES.iter().any(|name| same_but_for_case(name, &key)) => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                        _ => return Err(A::Error::custom("a field occurs twice")),
-                    }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = [None; N];
+        while let Some(key) = map.next_key::<String>()? {
+            match self.0.iter().position(|name| *name == key) {
+                Some(known) if fields[known].is_none() => {
+                    fields[known] = Some(map.next_value()?);
                 }
-                Ok(fields)
+                None if !self.0.iter().any(|name| same_but_for_case(name, &key)) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                _ => return Err(A::Error::custom("a field occurs twice")),
             }
         }
-        deserializer.deserialize_map(Known)
+        Ok(fields)
     }
 }
 

@@ -27,6 +27,9 @@ pub enum McpError {
     /// The caller's fault: `params` was no object.
     #[error("the parameters are no JSON object: {0}")]
     Parameters(String),
+    /// The server was not asked.
+    #[error("{}", printable(_0))]
+    Arguments(String),
     /// The server's list has no such tool. Said only after the server failed to call it.
     #[error("no such tool: {}", printable(name))]
     NoSuchTool { name: String, nearest: Option<String> },

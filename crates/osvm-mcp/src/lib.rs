@@ -7,6 +7,7 @@
 //! - [`envelope`]: a line as a JSON-RPC message, of which only the routing fields are looked at.
 //! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
 //! - [`Bridge`]: what a client of one era and a server of the other say to each other.
+//! - [`Guard`]: which tools may be called in such a conversation, and within which limits.
 //! - `connection`: requests in flight over one pair of streams.
 //! - [`gateway`]: servers for clients that speak HTTP.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
@@ -19,16 +20,19 @@ pub mod envelope;
 mod era;
 mod error;
 pub mod gateway;
+mod guard;
 mod ledger;
 mod limits;
 pub mod lines;
 mod received;
+mod schemas;
 
 pub use bridge::{Bridge, Step, Terms};
 pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
+pub use guard::{Body, ClientName, Ended, Guard, Outcome, Passage, Rules, too_long};
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
 pub use received::Received;

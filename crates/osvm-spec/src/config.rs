@@ -15,7 +15,7 @@ use section::nearest;
 
 use crate::{
     CpuTemplate, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Isolation, Resources,
-    SecretRule, ServerName, looks_secret, tells_secret,
+    SecretRule, ServerName, ToolPattern, looks_secret, tells_secret,
 };
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
@@ -23,6 +23,7 @@ use crate::{
 pub struct Config {
     pub microvm: Microvm,
     pub builds: Builds,
+    pub audit: Audit,
     /// In the order of the file; no two have the same id.
     pub servers: Vec<Entry>,
 }
@@ -56,6 +57,15 @@ pub struct Builds {
     pub base_image: Option<ImageRef>,
     /// `base_hosts`: where its packages are.
     pub base_hosts: Option<Vec<HostRule>>,
+}
+
+/// `[audit]`: what is kept of tool calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Audit {
+    /// Whether arguments and results are kept, too, and not only their digests.
+    pub bodies: bool,
+    /// Whether a call that can't be recorded is refused.
+    pub required: bool,
 }
 
 /// `[[servers]]`: one server as the user wrote it, under the file's own names.
@@ -98,6 +108,12 @@ pub struct Entry {
     pub hosts: Hosts,
     #[serde(rename = "mount", skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<FolderRule>,
+    /// The only tools that may be called; `None` for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_tools: Option<Vec<ToolPattern>>,
+    /// Tools that may not be called, whatever is allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny_tools: Vec<ToolPattern>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
 }
@@ -120,7 +136,8 @@ pub struct Size {
     pub vcpus: Option<u8>,
 }
 
-/// `[[servers.tools]]`: a tool that is kept apart more strictly than its server, or reaches other hosts.
+/// `[[servers.tools]]`: a tool that is kept apart more strictly than its server, reaches other hosts, or is held to
+/// limits of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tool {
     pub name: String,
@@ -128,6 +145,17 @@ pub struct Tool {
     /// In place of the server's hosts.
     #[serde(flatten)]
     pub hosts: Option<Hosts>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub denied: bool,
+    /// Whether the user is asked before each call.
+    #[serde(skip_serializing_if = "is_false")]
+    pub confirm: bool,
+    /// Longest result, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_result_bytes: Option<u64>,
+    /// Longest call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
 }
 
 impl Config {
@@ -150,6 +178,10 @@ impl Config {
 
 fn is_true(flag: &bool) -> bool {
     *flag
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Size {
@@ -191,6 +223,8 @@ impl Entry {
             secrets: Vec::new(),
             hosts: Hosts::default(),
             folders: Vec::new(),
+            allow_tools: None,
+            deny_tools: Vec::new(),
             tools: Vec::new(),
         }
     }

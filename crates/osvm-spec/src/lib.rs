@@ -18,6 +18,7 @@ mod places;
 mod resolve;
 mod resources;
 mod secrets;
+mod tools;
 
 pub use choice::{ChoiceError, CpuTemplate, Hypervisor, Isolation};
 pub use config::{Config, ConfigError};
@@ -33,3 +34,4 @@ pub use secrets::{
     SecretRule, SecretRuleError, Secrets, Source, holds_secret, looks_secret, secret_words,
     tells_secret,
 };
+pub use tools::{Denial, ToolLimits, ToolPattern, ToolPatternError, ToolPolicy};

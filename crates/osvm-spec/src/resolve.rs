@@ -14,7 +14,7 @@ use crate::containers::{self, ContainerError};
 use crate::packages::PackageError;
 use crate::{
     Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Places,
-    Resources, ResourcesError, SecretRule, ServerName,
+    Resources, ResourcesError, SecretRule, ServerName, ToolLimits, ToolPattern, ToolPolicy,
 };
 use program::{Program, Unclear};
 
@@ -33,6 +33,7 @@ pub struct Server {
     pub isolation: Isolation,
     /// Tools that are kept apart otherwise than the server, or reach other hosts.
     pub tools: BTreeMap<String, Apart>,
+    pub tool_policy: ToolPolicy,
     pub resources: Resources,
     /// Empty for the image's entrypoint.
     pub command: Vec<String>,
@@ -158,6 +159,7 @@ impl Config {
                 && is_as_registered
                 && program.image.is_some(),
             isolation: entry.isolation,
+            tool_policy: tool_policy(entry.allow_tools, entry.deny_tools, &entry.tools),
             tools: entry.tools.into_iter().map(apart).collect(),
             resources,
             command: program.command,
@@ -186,6 +188,21 @@ fn lower(entry: Entry) -> Result<Entry, Refusal> {
 
 fn apart(tool: Tool) -> (String, Apart) {
     (tool.name, Apart { isolation: tool.isolation, hosts: tool.hosts })
+}
+
+fn tool_policy(
+    allowed: Option<Vec<ToolPattern>>,
+    denied: Vec<ToolPattern>,
+    tools: &[Tool],
+) -> ToolPolicy {
+    let limits = |tool: &Tool| ToolLimits {
+        denied: tool.denied,
+        confirm: tool.confirm,
+        max_result_bytes: tool.max_result_bytes,
+        timeout: tool.timeout_seconds.map(Duration::from_secs),
+    };
+    let limits = tools.iter().map(|tool| (tool.name.clone(), limits(tool))).collect();
+    ToolPolicy { allowed, denied, limits }
 }
 
 /// One folder at each place.
@@ -291,6 +308,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::Denial;
 
     fn name(text: &str) -> ServerName {
         text.parse().unwrap()
@@ -388,5 +406,17 @@ mod tests {
         let server = resolve(file, &Overrides::default()).unwrap();
         assert_eq!(server.isolation_of("rm"), Isolation::Ephemeral);
         assert_eq!(server.isolation_of("ls"), Isolation::Microvm);
+    }
+
+    #[test]
+    fn what_is_said_of_tools_comes_together() {
+        let file = "[[servers]]\nid = \"s\"\nallow_tools = [\"read_*\", \"rm\"]\ndeny_tools = [\"*_all\"]\n\
+                    [[servers.tools]]\nname = \"rm\"\ndenied = true\n\
+                    [[servers.tools]]\nname = \"read_log\"\ntimeout_seconds = 3";
+        let policy = resolve(file, &Overrides::default()).unwrap().tool_policy;
+        let denied = ["rm", "read_all", "write"].map(|tool| policy.denial(tool));
+        assert_eq!(denied, [Denial::Denied, Denial::Denied, Denial::NotAllowed].map(Some));
+        assert_eq!(policy.denial("read_log"), None);
+        assert_eq!(policy.limits_of("read_log").timeout, Some(Duration::from_secs(3)));
     }
 }

@@ -80,6 +80,7 @@ impl From<McpError> for ApiError {
         let kind = match error {
             McpError::Timeout { .. } => ErrorKind::TimedOut,
             McpError::NoSuchTool { .. } => ErrorKind::NoSuch,
+            McpError::Arguments(_) => ErrorKind::ToolError,
             _ => ErrorKind::Failed,
         };
         let failed = Self::new(kind, error.to_string());

@@ -160,7 +160,7 @@ fn is_request(line: &[u8]) -> bool {
 }
 
 /// With its end, so that it is sent at once.
-fn whole(line: Line<'_>) -> Vec<u8> {
+pub(super) fn whole(line: Line<'_>) -> Vec<u8> {
     let end: &[u8] = if line.complete { b"\n" } else { b"" };
     [line.bytes, end].concat()
 }

@@ -59,6 +59,7 @@ impl Daemon {
         let suffix = format!(".{}", osvm_fleet::VmId::random());
         let room = ServerName::MAX - suffix.len();
         let stem: String = plan.name.as_str().chars().take(room).collect();
+        plan.server.get_or_insert_with(|| plan.name.clone());
         plan.name = format!("{stem}{suffix}").parse().expect("a name with more of its characters");
         Alone { fleet: Arc::clone(&self.fleet), name: plan.name.clone() }
     }

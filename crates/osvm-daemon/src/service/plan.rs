@@ -88,6 +88,7 @@ impl Daemon {
             start_timeout: server.launch_timeout,
             started_by,
             record: false,
+            server: None,
         })
     }
 

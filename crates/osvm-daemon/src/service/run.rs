@@ -5,9 +5,11 @@ use axum::response::Response;
 use osvm_spec::ServerName;
 
 use super::Shared;
+use super::guarded;
 use super::session::{self, Wanted};
 use super::upgrade::accept;
 use crate::api::{ApiError, RunRequest};
+use crate::audit::Way;
 
 pub(super) async fn start(
     State(daemon): Shared,
@@ -15,7 +17,10 @@ pub(super) async fn start(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<RunRequest>(request).await?;
-    let wanted = Wanted { daemon, name, request };
+    let watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Run)?;
+    let wanted = Wanted { daemon, name, request, place: watch.place() };
     let first = wanted.open().await?;
-    Ok(upgrade.then(move |stream| session::converse(wanted, first, stream)))
+    Ok(upgrade.then(move |client| {
+        guarded::carry(watch, client, move |stream| session::converse(wanted, first, stream))
+    }))
 }

@@ -2,31 +2,57 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use osvm_mcp::{Client, Definition, McpError};
+use osvm_mcp::{CallOutcome, Client, Definition, McpError};
 use osvm_spec::ServerName;
 use std::time::Duration;
 
-use super::Shared;
 use super::answer::{self, Answer};
-use crate::api::{CallAnswer, CallRequest, ListAnswer, ListRequest, Listing};
+use super::tools::{Call, Watch};
+use super::{Daemon, Shared};
+use crate::api::{ApiError, CallAnswer, CallRequest, ListAnswer, ListRequest, Listing};
+use crate::audit::Way;
 
 pub(super) async fn call(
     State(daemon): Shared,
     Path(name): Path<ServerName>,
     Json(request): Json<CallRequest>,
 ) -> Answer<CallAnswer> {
+    let mut watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Call)?;
+    watch.rules.confirmed = request.confirmed;
+    let call = watch.begin(&request.tool, &request.arguments)?;
+    match make(&daemon, &name, request, &watch, &call).await {
+        Ok(CallOutcome { result, is_error }) => {
+            call.answered(&result, is_error)?;
+            answer::json(CallAnswer { result, is_error })
+        }
+        Err(error) => {
+            call.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+/// Has the server make the call, in the VM that serves it.
+async fn make(
+    daemon: &Daemon,
+    name: &ServerName,
+    request: CallRequest,
+    watch: &Watch,
+    call: &Call<'_>,
+) -> Result<CallOutcome, ApiError> {
     let (guest, server) =
-        daemon.guest(&name, &request.overrides, request.secrets, Some(&request.tool)).await?;
-    let limit = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
+        daemon.guest(name, &request.overrides, request.secrets, Some(&request.tool)).await?;
+    watch.place().is_in(&guest);
+    let usual = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
-    let called = client.call_tool(&request.tool, &request.arguments, limit).await;
+    let called = client.call_tool(&request.tool, &request.arguments, call.limit(usual)).await;
     daemon.recordings.hear(&guest.vm.plan.name, || match &called {
         Ok(outcome) => outcome.result.get().to_owned(),
         Err(error) => error.to_string(),
     });
     let outcome = called?;
     guest.visit.count_call();
-    answer::json(CallAnswer { result: outcome.result, is_error: outcome.is_error })
+    Ok(outcome)
 }
 
 pub(super) async fn list(
@@ -36,7 +62,10 @@ pub(super) async fn list(
 ) -> Answer<ListAnswer> {
     let (guest, server) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
-    let items = listing(&client, request.what, server.call_timeout).await?;
+    let mut items = listing(&client, request.what, server.call_timeout).await?;
+    if request.what == Listing::Tools {
+        items.retain(|tool| server.tool_policy.denial(&tool.name).is_none());
+    }
     answer::json(ListAnswer { items: items.into_iter().map(|item| item.raw).collect() })
 }
 

@@ -24,8 +24,9 @@ use tokio_util::io::InspectReader;
 
 use super::Daemon;
 use super::between::Between;
+use super::guarded::Stream;
 use super::guest::Guest;
-use super::upgrade::Stream;
+use super::tools::Place;
 use crate::api::{ApiError, RunRequest};
 
 /// How long a server whose input has ended may take to finish its output.
@@ -36,6 +37,7 @@ pub(super) struct Wanted {
     pub(super) daemon: Arc<Daemon>,
     pub(super) name: ServerName,
     pub(super) request: RunRequest,
+    pub(super) place: Place,
 }
 
 /// A server process of the client's own, in a VM that is in use.
@@ -49,6 +51,7 @@ impl Wanted {
         let RunRequest { overrides, secrets } = &self.request;
         let (guest, _) = self.daemon.guest(&self.name, overrides, secrets.clone(), None).await?;
         let server = guest.vm.start_server().await?;
+        self.place.is_in(&guest);
         Ok(Opened { guest, server })
     }
 

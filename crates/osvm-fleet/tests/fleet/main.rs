@@ -73,6 +73,7 @@ impl Trial {
             started_by: StartedBy::Auto,
             locked: None,
             record: false,
+            server: None,
         }
     }
 

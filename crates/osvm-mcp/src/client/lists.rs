@@ -65,10 +65,14 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Vec<Definition>, McpError> {
         let mut list = List::new(self, method);
-        match list.fetch(deadline).await {
-            Err(McpError::Rpc(error)) if error.code == RpcError::METHOD_NOT_FOUND => Ok(Vec::new()),
-            fetched => fetched.map(|()| list.items),
+        let items = match list.fetch(deadline).await {
+            Err(McpError::Rpc(error)) if error.code == RpcError::METHOD_NOT_FOUND => Vec::new(),
+            fetched => fetched.map(|()| list.items)?,
+        };
+        if method == "tools/list" {
+            self.learn(&items);
         }
+        Ok(items)
     }
 }
 

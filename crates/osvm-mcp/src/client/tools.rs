@@ -1,13 +1,17 @@
 //! Calling a tool, and telling a tool that is not there from one that failed.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::Client;
+use super::{Client, Definition};
 use crate::connection::Deadline;
+use crate::envelope;
 use crate::error::McpError;
+use crate::guard::misfit;
+use crate::schemas::Schemas;
 
 /// Names compared for a hint are no longer than this, in bytes: the comparison is quadratic.
 const LONGEST_HINT: usize = 256;
@@ -28,6 +32,8 @@ impl Client {
     /// Calls a tool; `arguments` is an object.
     ///
     /// # Errors
+    /// [`McpError::Arguments`] when they do not fit what the server has listed, and it does not hear of the call.
+    ///
     /// [`McpError::NoSuchTool`] when the call failed and the server lists no such tool. The list is
     /// asked for only then: servers report an unknown tool as this or that error, or as a result,
     /// and some call tools that they do not list.
@@ -37,6 +43,9 @@ impl Client {
         arguments: &RawValue,
         timeout: Duration,
     ) -> Result<CallOutcome, McpError> {
+        if let Some(why) = self.schemas().violation(name, Some(arguments)) {
+            return Err(McpError::Arguments(misfit(name, &why)));
+        }
         let deadline = Deadline::after(timeout);
         let params = to_raw_value(&Call { name, arguments }).expect("strings and JSON serialize");
         let outcome = self.ask("tools/call", Some(&params), deadline).await;
@@ -48,6 +57,19 @@ impl Client {
             }
             outcome => outcome,
         }
+    }
+
+    /// Notes what arguments the server's tools take.
+    pub(super) fn learn(&self, tools: &[Definition]) {
+        for definition in tools {
+            let fields = envelope::fields(definition.raw.get(), ["inputSchema"]);
+            let schema = fields.ok().and_then(|[schema]| schema);
+            self.schemas().learn(&definition.name, schema);
+        }
+    }
+
+    fn schemas(&self) -> MutexGuard<'_, Schemas> {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The error to report if the server's list is to be had and lacks the name.

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::command::CommandError;
 use crate::{
     ChoiceError, FolderRuleError, HostRuleError, ImageRefError, Isolation, NameError,
-    ResourcesError, SecretRuleError, ServerName,
+    ResourcesError, SecretRuleError, ServerName, ToolPatternError,
 };
 
 /// A fault at a place of the file. Lines and columns start at 1; a column counts characters.
@@ -49,6 +49,8 @@ pub enum Problem {
     Secret(#[from] SecretRuleError),
     #[error("{0}")]
     Image(#[from] ImageRefError),
+    #[error("{0}")]
+    ToolPattern(#[from] ToolPatternError),
     #[error("server {name} is already defined at line {first_line}")]
     DuplicateServer { name: ServerName, first_line: usize },
     #[error("tool {0:?} is listed twice")]

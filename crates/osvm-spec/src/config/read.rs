@@ -7,7 +7,7 @@ use toml_edit::Document;
 
 use super::error::Source;
 use super::section::Section;
-use super::{Builds, Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
+use super::{Audit, Builds, Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
 use crate::{Hosts, ImageRef, Isolation, Resources, ResourcesError};
 
 pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
@@ -16,16 +16,20 @@ pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
     let top = Section::open(source, document.as_table(), 0, "the file", FILE_KEYS)?;
     let microvm = top.table("microvm", "[microvm]", MICROVM_KEYS)?.map(|s| microvm(&s));
     let builds = top.table("builds", "[builds]", BUILD_KEYS)?.map(|s| builds(&s));
+    let audit = top.table("audit", "[audit]", AUDIT_KEYS)?.map(|s| audit(&s));
     let servers = top.tables("servers", "[[servers]]", SERVER_KEYS)?;
     Ok(Config {
         microvm: microvm.transpose()?.unwrap_or_default(),
         builds: builds.transpose()?.unwrap_or_default(),
+        audit: audit.transpose()?.unwrap_or_default(),
         servers: entries(&servers)?,
     })
 }
 
-const FILE_KEYS: &[&str] = &["microvm", "builds", "servers"];
+const FILE_KEYS: &[&str] = &["microvm", "builds", "audit", "servers"];
 pub(super) const BUILD_KEYS: &[&str] = &["base_image", "base_hosts"];
+pub(super) const AUDIT_KEYS: &[&str] = &["bodies", "required"];
+
 pub(super) const MICROVM_KEYS: &[&str] = &[
     "enabled",
     "default_memory_mb",
@@ -57,10 +61,24 @@ pub(super) const SERVER_KEYS: &[&str] = &[
     "allow_private",
     "locked",
     "mount",
+    "allow_tools",
+    "deny_tools",
     "tools",
 ];
 pub(super) const SIZE_KEYS: &[&str] = &["memory_mb", "vcpus"];
-pub(super) const TOOL_KEYS: &[&str] = &["name", "isolation", "allow", "allow_private"];
+pub(super) const TOOL_KEYS: &[&str] = &[
+    "name",
+    "isolation",
+    "allow",
+    "allow_private",
+    "denied",
+    "confirm",
+    "max_result_bytes",
+    "timeout_seconds",
+];
+
+/// Of a result; what is longer can't be read from a server anyway.
+const MOST_RESULT_BYTES: u64 = 64 << 20;
 
 const DAY_MINUTES: u64 = 24 * 60;
 const DAY_SECONDS: u64 = DAY_MINUTES * 60;
@@ -100,6 +118,13 @@ fn builds(section: &Section<'_>) -> Result<Builds, ConfigError> {
     Ok(Builds {
         base_image: section.checked("base_image", image, with_apt)?,
         base_hosts: section.all("base_hosts")?,
+    })
+}
+
+fn audit(section: &Section<'_>) -> Result<Audit, ConfigError> {
+    Ok(Audit {
+        bodies: section.flag("bodies")?.unwrap_or_default(),
+        required: section.flag("required")?.unwrap_or_default(),
     })
 }
 
@@ -156,6 +181,8 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         secrets: section.all("secrets")?.unwrap_or_default(),
         hosts: hosts(section)?.unwrap_or_default(),
         folders: section.all("mount")?.unwrap_or_default(),
+        allow_tools: section.all("allow_tools")?,
+        deny_tools: section.all("deny_tools")?.unwrap_or_default(),
         tools: tools(section, isolation)?,
     })
 }
@@ -182,15 +209,28 @@ fn tools(section: &Section<'_>, server: Isolation) -> Result<Vec<Tool>, ConfigEr
 fn tool(section: &Section<'_>, server: Isolation) -> Result<Tool, ConfigError> {
     let name = section.required("name", section.text("name")?)?;
     let hosts = hosts(section)?;
-    // Hosts of its own are reason enough to name a tool.
-    let said = section.parsed("isolation")?.or(hosts.as_ref().map(|_| server));
+    let (denied, confirm) = (section.flag("denied")?, section.flag("confirm")?);
+    let max_result_bytes = section.number_within("max_result_bytes", 1, MOST_RESULT_BYTES)?;
+    let timeout_seconds = section.number_within("timeout_seconds", 1, DAY_SECONDS)?;
+    let is_limited = max_result_bytes.or(timeout_seconds).is_some();
+    // Anything else that is said of a tool is reason enough to name it.
+    let is_named = hosts.is_some() || denied.or(confirm).is_some() || is_limited;
+    let said = section.parsed("isolation")?.or(is_named.then_some(server));
     let isolation = section.required("isolation", said)?;
     match isolation < server {
         true => {
             Err(section
                 .fault("isolation", Problem::Looser { tool: name, asked: isolation, server }))
         }
-        false => Ok(Tool { name, isolation, hosts }),
+        false => Ok(Tool {
+            name,
+            isolation,
+            hosts,
+            denied: denied.unwrap_or_default(),
+            confirm: confirm.unwrap_or_default(),
+            max_result_bytes,
+            timeout_seconds,
+        }),
     }
 }
 

@@ -168,6 +168,38 @@ fn a_tool_may_be_kept_apart_more_strictly_but_not_less() {
 }
 
 #[test]
+fn what_is_said_of_tools_is_read_and_checked() {
+    let read = server(
+        "allow_tools = [\"read_*\"]\ndeny_tools = [\"read_secret\"]\n\
+         [[servers.tools]]\nname = \"t\"\nconfirm = true\nmax_result_bytes = 9\ntimeout_seconds = 5",
+    );
+    assert_eq!(read.allow_tools.unwrap()[0].to_string(), "read_*");
+    assert_eq!(read.deny_tools[0].to_string(), "read_secret");
+    let tool = &read.tools[0];
+    assert!(tool.confirm && !tool.denied && tool.isolation == Isolation::Microvm);
+    assert_eq!((tool.max_result_bytes, tool.timeout_seconds), (Some(9), Some(5)));
+    assert_eq!(server("allow_tools = []").allow_tools, Some(Vec::new()), "no tool at all");
+    assert_eq!(server("").allow_tools, None);
+    let named = "[[servers.tools]]\nname = \"t\"\n";
+    assert!(server_fault(named).ends_with("[[servers.tools]] has no \"isolation\""));
+    assert!(server(&format!("{named}denied = true")).tools[0].denied);
+    let told = "f.toml:5:19: timeout_seconds of 0 is outside 1 to 86400";
+    assert_eq!(server_fault(&format!("{named}timeout_seconds = 0")), told);
+    let told = "f.toml:3:14: a tool's name is empty";
+    assert_eq!(server_fault("deny_tools = [\"\"]"), told);
+    assert!(server_fault("tools_allowed = []").contains("unknown key"));
+}
+
+#[test]
+fn what_is_kept_of_calls_is_read() {
+    let read = |text: &str| Config::parse(text, "f").unwrap().audit;
+    assert_eq!(read(""), Audit { bodies: false, required: false });
+    assert!(read("[audit]\nbodies = true").bodies);
+    assert!(read("[audit]\nrequired = true").required);
+    assert!(fault("[audit]\nbody = true").contains("did you mean \"bodies\"?"));
+}
+
+#[test]
 fn remote_servers_are_refused_by_name() {
     let told = server_fault("url = \"https://example.org/mcp\"");
     assert!(told.contains("a remote server, which this version does not support"), "{told}");
@@ -240,10 +272,23 @@ prop_compose! {
         tools in proptest::collection::btree_set("[^\0]{0,9}", 0..3), strict in any::<bool>(),
     ) -> Entry {
         let isolation = if strict { Isolation::Ephemeral } else { Isolation::None };
-        let tool = |name| Tool { name, isolation, hosts: None };
+        let limit = |limited: bool| limited.then_some(7);
+        let tool = |name: String| Tool {
+            isolation,
+            hosts: None,
+            denied: strict,
+            confirm: enabled,
+            max_result_bytes: limit(name.is_empty()),
+            timeout_seconds: limit(name.len() == 1),
+            name,
+        };
         let working_dir = dir.map(|dir| format!("/{dir}"));
         let microvm_config = Size { memory_mb, vcpus };
         let tools = tools.into_iter().map(tool).collect();
+        let allow_tools = enabled.then(|| vec!["a*".parse().unwrap()]);
+        let deny_tools = entry.command.first().and_then(|word| word.parse().ok());
+        let deny_tools = deny_tools.into_iter().collect();
+        let entry = Entry { allow_tools, deny_tools, ..entry };
         Entry { enabled, working_dir, isolation, microvm_config, tools, ..entry }
     }
 }
@@ -283,8 +328,14 @@ fn the_manual_shows_every_key_and_only_those() {
     let example = manual.split("```").nth(1).and_then(|code| code.strip_prefix("toml\n")).unwrap();
     let config = Config::parse(example, "docs/configuration.md").unwrap();
     assert_eq!(config.microvm.max_parallel_launches, Some(8));
-    let keys =
-        [read::MICROVM_KEYS, read::BUILD_KEYS, read::SERVER_KEYS, read::SIZE_KEYS, read::TOOL_KEYS];
+    let keys = [
+        read::MICROVM_KEYS,
+        read::BUILD_KEYS,
+        read::AUDIT_KEYS,
+        read::SERVER_KEYS,
+        read::SIZE_KEYS,
+        read::TOOL_KEYS,
+    ];
     for key in keys.concat() {
         let shown = |line: &&str| line.split([' ', '{', '.', ']']).any(|word| word == key);
         assert!(example.lines().any(|line| shown(&line)), "{key} is not in docs/configuration.md");

@@ -3,6 +3,7 @@
 mod accept;
 mod add;
 mod answer;
+mod audit;
 mod call;
 mod connect;
 mod disable;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Run(run::Args),
     Gateway(gateway::Args),
     Record(record::Args),
+    Audit(audit::Args),
     #[command(subcommand)]
     Microvm(microvm::Command),
 }
@@ -72,6 +74,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Run(args) => run::run(&args),
         Command::Gateway(args) => gateway::run(args),
         Command::Record(args) => record::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Microvm(command) => microvm::run(command),
     }
 }

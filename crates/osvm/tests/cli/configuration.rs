@@ -25,6 +25,26 @@ fn a_server_is_added_listed_shown_and_removed() {
 }
 
 #[test]
+fn tools_that_may_be_called_are_added_and_shown() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "git", "--tool", "git_log", "--tool", "git_d*", "--deny-tool", "x"]);
+    let text = osvm.read_config() + "[[servers.tools]]\nname = \"git_log\"\ntimeout_seconds = 9\n";
+    fs::write(osvm.config(), text).unwrap();
+    let shown = osvm.json(&["mcp", "show", "git", "--json"]);
+    assert_eq!(shown["allow_tools"], json!(["git_log", "git_d*"]));
+    assert_eq!(shown["deny_tools"], json!(["x"]));
+    let shown = osvm.ok(&["mcp", "show", "git"]);
+    for line in
+        ["allowed    git_log, git_d*\n", "denied     x\n", "git_log: microvm, at most 9 s\n"]
+    {
+        assert!(shown.contains(line), "{shown}");
+    }
+    let refused = osvm.run(&["mcp", "add", "b", "--tool", ""]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("a tool's name is empty"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_new_file_is_the_users_alone() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "a"]);

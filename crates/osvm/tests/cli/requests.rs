@@ -53,6 +53,8 @@ fn a_call_prints_the_text_of_the_answer() {
         (&fake.last_body()["arguments"], &fake.last_body()["timeout_seconds"]),
         (&json!({ "a": 1 }), &json!(5))
     );
+    osvm.ok(&["mcp", "call", "s", "greet", "--yes"]);
+    assert_eq!(fake.last_body()["confirmed"], true);
     osvm.ok(&["mcp", "call", "s", "greet"]);
     assert_eq!(fake.last_body()["arguments"], json!({}));
     let result = osvm.ok(&["mcp", "call", "s", "greet", "--json"]);

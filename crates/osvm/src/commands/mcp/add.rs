@@ -6,7 +6,7 @@ mod settings;
 use std::path::Path;
 
 use osvm_spec::config::{Entry, Size, is_remote};
-use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName};
+use osvm_spec::{FolderRule, Hosts, ImageRef, Isolation, ServerName, ToolPattern};
 
 use super::vm_options::VmOptions;
 use crate::config_file::ConfigFile;
@@ -25,6 +25,7 @@ Examples:
   osvm mcp add my-server --url stdio --isolation microvm
   osvm mcp add files --mount ~/work:/work -- npx -y @modelcontextprotocol/server-filesystem /work
   osvm mcp add git -- uvx mcp-server-git
+  osvm mcp add git-log --tool 'git_log' --tool 'git_diff*' -- uvx mcp-server-git
   osvm mcp add notes --image ./notes.mcpb --set folder=~/notes
   osvm mcp add mine --image ./target/release/my-server -- --verbose
   osvm mcp add mine --image ./my-project
@@ -42,6 +43,12 @@ pub(crate) struct Args {
     isolation: Isolation,
     #[command(flatten)]
     vm: VmOptions,
+    /// Tool that may be called, and no other: a name, '*' stands for any characters; may be repeated [default: all]
+    #[arg(long, value_name = "NAME")]
+    tool: Vec<ToolPattern>,
+    /// Tool that may not be called, whatever is allowed; may be repeated
+    #[arg(long, value_name = "NAME")]
+    deny_tool: Vec<ToolPattern>,
     /// Command of the server, word by word; for a package, a program or a project, its arguments
     #[arg(last = true, value_name = "ARGV", conflicts_with = "command")]
     argv: Vec<String>,
@@ -131,6 +138,8 @@ fn entry(args: Args) -> Result<Entry, CliError> {
         env: vm.env.into_iter().collect(),
         secrets: vm.secret,
         hosts: Hosts { allow: vm.allow, allow_private: vm.allow_private },
+        allow_tools: (!args.tool.is_empty()).then_some(args.tool),
+        deny_tools: args.deny_tool,
         folders: vm.mount.into_iter().map(folder).collect::<Result<_, _>>()?,
         microvm_config: Size {
             memory_mb: vm.memory.and_then(|mib| u32::try_from(mib).ok()),

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Seconds until the call is given up [default: the configuration's]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: Option<u64>,
+    /// Confirm it, where the configuration says that calls of the tool are to be confirmed
+    #[arg(long)]
+    yes: bool,
     /// Print the result as the server wrote it
     #[arg(long)]
     json: bool,
@@ -47,6 +50,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         arguments: arguments::read(written.as_deref().unwrap_or("{}"))?,
         tool: args.tool,
         timeout_seconds: args.timeout,
+        confirmed: args.yes,
         overrides: environment::overrides()?,
         secrets: secrets::of(&args.name, &[])?,
     };

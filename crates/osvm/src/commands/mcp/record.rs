@@ -142,6 +142,7 @@ async fn outcome(client: &Client, vm: &VmStatus, call: &Call) -> String {
         tool: call.tool.clone(),
         arguments: call.arguments.clone(),
         timeout_seconds: None,
+        confirmed: false,
         overrides: Overrides::default(),
         secrets: Secrets::default(),
     };

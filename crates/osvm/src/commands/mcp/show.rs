@@ -1,8 +1,8 @@
 //! `osvm mcp show`
 
-use osvm_spec::config::Entry;
+use osvm_spec::config::{Entry, Tool};
 use osvm_spec::lock::Tools;
-use osvm_spec::{Hosts, ServerName, command};
+use osvm_spec::{Hosts, ServerName, ToolPattern, command};
 
 use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
@@ -67,11 +67,33 @@ fn text(server: &Entry) -> String {
     lines.extend(server.secrets.iter().map(|secret| ("secret", Some(secret.to_string()))));
     lines.extend(hosts(&server.hosts));
     lines.extend(server.folders.iter().map(|folder| ("mount", Some(folder.to_string()))));
+    lines.extend(tools("allowed", server.allow_tools.as_deref()));
+    let denied = Some(server.deny_tools.as_slice()).filter(|denied| !denied.is_empty());
+    lines.extend(tools("denied", denied));
     for tool in &server.tools {
-        lines.push(("tool", Some(format!("{}: {}", tool.name, tool.isolation))));
+        lines.push(("tool", Some(limits(tool))));
         lines.extend(tool.hosts.iter().flat_map(hosts));
     }
     lines.into_iter().filter_map(|(label, value)| Some(line(label, &value?))).collect()
+}
+
+/// Names of tools, if anything is said of them.
+fn tools(
+    label: &'static str,
+    patterns: Option<&[ToolPattern]>,
+) -> Option<(&'static str, Option<String>)> {
+    let names: Vec<_> = patterns?.iter().map(ToString::to_string).collect();
+    let none = if names.is_empty() { "no tool" } else { "" };
+    Some((label, Some(names.join(", ") + none)))
+}
+
+fn limits(tool: &Tool) -> String {
+    let denied = tool.denied.then(|| "denied".to_owned());
+    let confirm = tool.confirm.then(|| "to be confirmed".to_owned());
+    let size = tool.max_result_bytes.map(|bytes| format!("at most {bytes} bytes"));
+    let time = tool.timeout_seconds.map(|seconds| format!("at most {seconds} s"));
+    let said = [Some(tool.isolation.to_string()), denied, confirm, size, time];
+    format!("{}: {}", tool.name, said.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 fn hosts(hosts: &Hosts) -> impl Iterator<Item = (&'static str, Option<String>)> {

@@ -119,6 +119,7 @@ impl Stage {
             tool: tool.to_owned(),
             arguments,
             timeout_seconds: None,
+            confirmed: false,
             overrides,
             secrets: Secrets::default(),
         };

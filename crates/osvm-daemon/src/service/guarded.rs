@@ -1,0 +1,154 @@
+//! A client's stream, with a guard between it and the conversation with its server.
+//!
+//! ```text
+//! client ── forward ──> guard ──> near ═ far ──> session
+//! client <──── back ─── guard <── near ═ far <── session
+//! ```
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use osvm_mcp::lines::LineReader;
+use osvm_mcp::{Guard, Limits, Passage};
+use tokio::io::{
+    AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split,
+};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use super::between::whole;
+use super::tools::Watch;
+use super::upgrade::Stream as Outer;
+
+/// The session's end.
+pub(super) type Stream = DuplexStream;
+
+/// What waits between the two, in bytes.
+const CAPACITY: usize = 64 << 10;
+
+/// Carries a client's bytes to a session and back, as far as the guard lets them.
+pub(super) async fn carry<F: Future<Output = ()>>(
+    watch: Watch,
+    client: Outer,
+    session: impl FnOnce(Stream) -> F,
+) {
+    let (near, far) = duplex(CAPACITY);
+    let _ = tokio::join!(session(far), pass(watch, client, near));
+}
+
+/// The two ends, and who stands between them.
+struct Gate<C, S> {
+    watch: Watch,
+    guard: Mutex<Guard>,
+    to_client: AsyncMutex<WriteHalf<C>>,
+    to_server: AsyncMutex<WriteHalf<S>>,
+    /// Calls were made, or answered.
+    changed: Notify,
+}
+
+/// Until the session has no more to say, or the client can't be told.
+async fn pass<C, S>(watch: Watch, client: C, session: S)
+where
+    C: AsyncRead + AsyncWrite,
+    S: AsyncRead + AsyncWrite,
+{
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(session);
+    let gate = Gate {
+        guard: Mutex::new(watch.guard()),
+        watch,
+        to_client: AsyncMutex::new(to_client),
+        to_server: AsyncMutex::new(to_server),
+        changed: Notify::new(),
+    };
+    tokio::select! {
+        () = gate.back(from_server) => {}
+        () = gate.forward(from_client) => {}
+        () = gate.limit() => {}
+    }
+    gate.guard().end(Instant::now());
+    gate.record();
+}
+
+impl<C: AsyncWrite, S: AsyncWrite> Gate<C, S> {
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the client says. Its end is told; what the session says then is still passed on.
+    async fn forward(&self, from: ReadHalf<impl AsyncRead>) {
+        let mut lines = LineReader::new(from, Limits::default().line_bytes);
+        while let Ok(Some(line)) = lines.next().await {
+            let line = whole(line);
+            let passage = {
+                let mut guard = self.guard();
+                let obstacle = self.watch.obstacle(guard.open_calls());
+                guard.shut(obstacle);
+                guard.of_client(&line, Instant::now())
+            };
+            if self.deliver(passage).await.is_none() {
+                return;
+            }
+        }
+        let _ = self.to_server.lock().await.shutdown().await;
+        std::future::pending::<()>().await;
+    }
+
+    async fn back(&self, from: ReadHalf<impl AsyncRead>) {
+        let mut lines = LineReader::new(from, Limits::default().line_bytes);
+        while let Ok(Some(line)) = lines.next().await {
+            let line = whole(line);
+            let passage = self.guard().of_server(&line, Instant::now());
+            if self.deliver(passage).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Answers what takes too long.
+    async fn limit(&self) {
+        loop {
+            let due = self.guard().next_due();
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = wait => {
+                    let passage = self.guard().due(Instant::now());
+                    if self.deliver(passage).await.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing when the client can't be told any more.
+    async fn deliver(&self, passage: Passage<'_>) -> Option<()> {
+        self.record();
+        self.changed.notify_one();
+        if !passage.to_client.is_empty() {
+            let mut client = self.to_client.lock().await;
+            client.write_all(&passage.to_client).await.ok()?;
+            client.flush().await.ok()?;
+        }
+        if !passage.to_server.is_empty() {
+            // A session that is over ends by what it has said.
+            let _ = self.to_server.lock().await.write_all(&passage.to_server).await;
+        }
+        Some(())
+    }
+
+    fn record(&self) {
+        let (ended, client) = {
+            let mut guard = self.guard();
+            (guard.take_ended(), guard.client().cloned())
+        };
+        for call in ended {
+            self.watch.record(call, client.as_ref());
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What is said of a server's tools, held to and recorded whichever way a call comes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use osvm_mcp::{Body, ClientName, Ended, Guard, Outcome, Rules};
+use osvm_spec::{Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret};
+use serde_json::value::RawValue;
+
+use super::Daemon;
+use super::guest::Guest as GuestVm;
+use crate::api::{ApiError, ErrorKind};
+use crate::audit::{self, Caller, Log, Part, Record, Way};
+
+/// In place of a secret's value.
+const HIDDEN: &str = "(hidden)";
+
+/// Longest reason that is recorded, in characters.
+const LONGEST_WHY: usize = 500;
+
+/// Room that is set aside for each call, in bytes: without bodies and with them.
+const ROOM: [u64; 2] = [8 << 10, 1 << 20];
+
+/// One client's calls of one server's tools.
+pub(super) struct Watch {
+    pub(super) rules: Rules,
+    server: ServerName,
+    way: Way,
+    place: Place,
+    /// Values that are not written down.
+    secrets: Vec<String>,
+    is_required: bool,
+    log: SharedLog,
+}
+
+pub(super) type SharedLog = Arc<Mutex<Log>>;
+
+/// Where a client's server is at the moment.
+#[derive(Clone, Default)]
+pub(super) struct Place(Arc<Mutex<Option<Seen>>>);
+
+#[derive(Clone)]
+struct Seen {
+    vm: String,
+    image: Option<String>,
+}
+
+/// A call that is being made. Recorded when it is over, and as cancelled when dropped before.
+pub(super) struct Call<'w> {
+    watch: &'w Watch,
+    tool: String,
+    arguments: Body,
+    began: Instant,
+    is_over: bool,
+}
+
+impl Daemon {
+    /// What holds now for the tools of a VM's server, for one client.
+    pub(super) fn watch(
+        &self,
+        name: &ServerName,
+        over: &Overrides,
+        secrets: &Secrets,
+        way: Way,
+    ) -> Result<Watch, ApiError> {
+        // A VM that was set apart has another name than the server that it runs.
+        let own = self.fleet.get(name).and_then(|vm| vm.plan.server.clone());
+        let config = self.config()?;
+        let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
+        let apart = match way {
+            Way::Call => Vec::new(),
+            Way::Run => apart(&server),
+        };
+        let rules = Rules {
+            server: server.name.to_string(),
+            policy: server.tool_policy.clone(),
+            apart: apart.into_iter().collect(),
+            bodies: config.audit.bodies,
+            ..Rules::default()
+        };
+        let secrets = hidden(&server, secrets);
+        let (is_required, log) = (config.audit.required, Arc::clone(&self.audit));
+        let place = Place::default();
+        Ok(Watch { rules, server: server.name, way, place, secrets, is_required, log })
+    }
+}
+
+/// Tools that a session of the server's can't call, and why.
+fn apart(server: &Server) -> Vec<(String, String)> {
+    let needs_own = |tool: &&String| {
+        server.hosts_of(tool).is_some()
+            || (server.isolation_of(tool) == Isolation::Ephemeral
+                && server.isolation != Isolation::Ephemeral)
+    };
+    let why = |tool: &String| {
+        let words = osvm_spec::command::join(&[server.name.to_string(), tool.clone()]);
+        let why = "it has a microVM of its own for each call, which osvm mcp run can't give it";
+        (tool.clone(), format!("{why}; osvm mcp call {words} can"))
+    };
+    server.tools.keys().filter(needs_own).map(why).collect()
+}
+
+/// Values that bodies are kept without: those of secrets, and of variables that look like some.
+fn hidden(server: &Server, secrets: &Secrets) -> Vec<String> {
+    let looks = |(name, value): &(&String, &String)| looks_secret(name) || tells_secret(value);
+    let all = secrets.pairs().chain(server.env.iter().filter(looks)).map(|(_, value)| value);
+    all.filter(|value| !value.is_empty()).cloned().collect()
+}
+
+impl Watch {
+    pub(super) fn guard(&self) -> Guard {
+        Guard::new(self.rules.clone())
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Why no call may be made now, if none that is not recorded may be.
+    pub(super) fn obstacle(&self, open_calls: usize) -> Option<String> {
+        if !self.is_required {
+            return None;
+        }
+        let room = ROOM[usize::from(self.rules.bodies)] * (open_calls as u64 + 1);
+        let error = self.log().reserve(room).err()?;
+        Some(format!("policy refuses calls that can't be recorded: {error}"))
+    }
+
+    /// A call that is about to be made, unless it is refused.
+    pub(super) fn begin(&self, tool: &str, arguments: &RawValue) -> Result<Call<'_>, ApiError> {
+        let call = Call {
+            watch: self,
+            tool: tool.to_owned(),
+            arguments: Body::of(Some(arguments), self.rules.bodies),
+            began: Instant::now(),
+            is_over: false,
+        };
+        if let Some(why) = self.rules.refusal(tool).or_else(|| self.obstacle(0)) {
+            return Err(call.refused(None, why));
+        }
+        if self.rules.wants_confirmation(tool) {
+            let why = self.rules.refusing(tool, &"it is to be confirmed");
+            return Err(call.refused(None, why).hint("--yes confirms it"));
+        }
+        Ok(call)
+    }
+
+    /// Writes a line for a call that is over. The call goes on without one where there is no room for it.
+    pub(super) fn record(&self, ended: Ended, client: Option<&ClientName>) {
+        let record = self.line(ended, client);
+        if let Err(error) = self.log().add(record) {
+            tracing::error!(server = %self.server, "a tool call is not recorded: {error}");
+        }
+    }
+
+    fn line(&self, ended: Ended, client: Option<&ClientName>) -> Record {
+        let seen = self.place.seen();
+        let (outcome, why) = told(ended.outcome);
+        Record {
+            number: 0,
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            caller: Caller {
+                user: rustix::process::getuid().as_raw(),
+                way: self.way,
+                client: client.map(|client| client.name.clone()),
+                version: client.and_then(|client| client.version.clone()),
+            },
+            server: self.server.clone(),
+            tool: ended.tool,
+            image: seen.as_ref().and_then(|seen| seen.image.clone()),
+            vm: seen.map(|seen| seen.vm),
+            arguments: self.part(ended.arguments),
+            result: ended.result.map(|result| self.part(result)),
+            outcome,
+            why: why.map(|why| why.chars().take(LONGEST_WHY).collect()),
+            ms: u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
+            previous: String::new(),
+        }
+    }
+
+    fn part(&self, body: Body) -> Part {
+        let is_cut = body.text.as_ref().is_some_and(|text| (text.len() as u64) < body.bytes);
+        let kept = body.text.map(|text| redacted(text, is_cut, &self.secrets));
+        Part { sha256: body.sha256, bytes: body.bytes, body: kept }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body without secrets' values, as they are and as JSON spells them. Of one that was cut off its end goes, too, which
+/// may be the beginning of a value.
+fn redacted(mut text: String, is_cut: bool, secrets: &[String]) -> String {
+    let spelled = |value: &String| {
+        let json = serde_json::to_string(value).expect("a text is JSON");
+        [value.clone(), json[1..json.len() - 1].to_owned()]
+    };
+    let mut values: Vec<_> = secrets.iter().flat_map(spelled).collect();
+    // One may be part of another.
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    if is_cut {
+        let longest = values.first().map_or(0, String::len);
+        text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest)));
+    }
+    values.iter().fold(text, |text, value| text.replace(value, HIDDEN))
+}
+
+fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
+    match outcome {
+        Outcome::Ok => (audit::Outcome::Ok, None),
+        Outcome::ToolError => (audit::Outcome::ToolError, None),
+        Outcome::Refused(why) => (audit::Outcome::Refused, Some(why)),
+        Outcome::Failed(why) => (audit::Outcome::Failed, Some(why)),
+        Outcome::TimedOut => (audit::Outcome::TimedOut, None),
+        Outcome::Cancelled => (audit::Outcome::Cancelled, None),
+    }
+}
+
+impl Place {
+    pub(super) fn is_in(&self, guest: &GuestVm) {
+        let image = guest.vm.facts().map(|facts| facts.image.to_string());
+        let seen = Seen { vm: guest.vm.id.to_string(), image };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Call<'_> {
+    /// How long it may take, if it is not to take `usual`.
+    pub(super) fn limit(&self, usual: Duration) -> Duration {
+        let own = self.watch.rules.policy.limits_of(&self.tool).timeout;
+        own.map_or(usual, |own| own.min(usual))
+    }
+
+    /// The server has answered: refused if it has said too much.
+    pub(super) fn answered(self, result: &RawValue, is_error: bool) -> Result<(), ApiError> {
+        let bytes = result.get().len() as u64;
+        let limit = self.watch.rules.policy.limits_of(&self.tool).max_result_bytes;
+        if let Some(limit) = limit.filter(|limit| bytes > *limit) {
+            let why = osvm_mcp::too_long(&self.tool, bytes, limit);
+            return Err(self.refused(Some(result), why));
+        }
+        let outcome = if is_error { Outcome::ToolError } else { Outcome::Ok };
+        self.over(Some(result), outcome);
+        Ok(())
+    }
+
+    /// It was not made, or has no answer.
+    pub(super) fn failed(self, error: &ApiError) {
+        let why = error.message.clone();
+        self.over(
+            None,
+            match error.kind {
+                ErrorKind::TimedOut => Outcome::TimedOut,
+                // Arguments that do not fit: the server has not heard of the call.
+                ErrorKind::Refused | ErrorKind::ToolError => Outcome::Refused(why),
+                _ => Outcome::Failed(why),
+            },
+        );
+    }
+
+    fn refused(self, result: Option<&RawValue>, why: String) -> ApiError {
+        let hint = format!("osvm mcp show {}", self.watch.server);
+        self.over(result, Outcome::Refused(why.clone()));
+        ApiError::new(ErrorKind::Refused, why).hint(hint)
+    }
+
+    fn over(mut self, result: Option<&RawValue>, outcome: Outcome) {
+        self.record(result, outcome);
+    }
+
+    fn record(&mut self, result: Option<&RawValue>, outcome: Outcome) {
+        self.is_over = true;
+        let ended = Ended {
+            tool: self.tool.chars().take(256).collect(),
+            arguments: self.arguments.clone(),
+            result: result.map(|result| Body::of(Some(result), self.watch.rules.bodies)),
+            outcome,
+            took: self.began.elapsed(),
+        };
+        self.watch.record(ended, None);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.record(None, Outcome::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_kept_without_secrets_however_json_spells_them() {
+        let secrets = ["hunter2".to_owned(), "hunter2-and-more".to_owned(), "a\"b\n".to_owned()];
+        let hide = |text: &str, is_cut| redacted(text.to_owned(), is_cut, &secrets);
+        let body = r#"{"k":"hunter2","l":"hunter2-and-more","m":"a\"b\n"}"#;
+        assert_eq!(hide(body, false), r#"{"k":"(hidden)","l":"(hidden)","m":"(hidden)"}"#);
+        assert_eq!(hide("it is hunter2-and-mo", true), "it i");
+        assert_eq!(redacted("plain".to_owned(), true, &[]), "plain");
+    }
+}

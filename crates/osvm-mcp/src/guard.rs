@@ -1,0 +1,502 @@
+//! What may pass between a client and its server: which tools are called, and within which limits. No I/O, and no clock
+//! of its own; what it need not understand passes byte for byte.
+//!
+//! ```text
+//! client ── of_client ──> server      a refused call is answered, and goes no further
+//! client <── of_server ── server      lists lose what is not allowed, long results give way to an error
+//!            due                      a call that takes too long is answered, and cancelled
+//! ```
+
+mod call;
+mod confirm;
+mod id;
+mod judge;
+mod list;
+mod rules;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::envelope::{self, Envelope, Kind, fields};
+use crate::received::printable;
+use crate::schemas::Schemas;
+use call::{Asked, Open};
+pub use call::{Body, Ended, Outcome};
+use confirm::{Unconfirmed, Waiting};
+use id::Id;
+use judge::{Fate, each, is_ambiguous};
+pub(crate) use rules::misfit;
+pub use rules::{Rules, too_long};
+
+/// Calls and lists that are open at once. What goes beyond is refused.
+const MOST_OPEN: usize = 4096;
+
+/// Longest text that is shown of what a stranger wrote, in characters.
+const SHOWN: usize = 120;
+
+/// JSON-RPC's own.
+const INVALID_REQUEST: i64 = -32600;
+/// The protocol's, for a tool that is not there as for one that may not be called.
+const INVALID_PARAMS: i64 = -32602;
+const INTERNAL_ERROR: i64 = -32603;
+
+/// Watches one conversation.
+#[derive(Debug, Default)]
+pub struct Guard {
+    rules: Rules,
+    calls: BTreeMap<Id, Open>,
+    /// Calls that the user has not said yes to yet.
+    waiting: Waiting,
+    /// Requests for lists, which are learnt from and filtered.
+    lists: BTreeSet<Id>,
+    /// Requests that were answered in the server's place.
+    answered: BTreeSet<Id>,
+    client: Option<ClientName>,
+    schemas: Schemas,
+    /// Why no tool is called at the moment.
+    shut: Option<String>,
+    ended: Vec<Ended>,
+}
+
+/// Who the client says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientName {
+    pub name: String,
+    pub version: Option<String>,
+}
+
+/// What goes where, as lines with their ends.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Passage<'a> {
+    pub to_server: Cow<'a, [u8]>,
+    pub to_client: Cow<'a, [u8]>,
+}
+
+impl Guard {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// From now on no tool is called, for this reason; or again.
+    pub fn shut(&mut self, why: Option<String>) {
+        self.shut = why;
+    }
+
+    pub fn client(&self) -> Option<&ClientName> {
+        self.client.as_ref()
+    }
+
+    /// Calls that the server has heard, and not answered.
+    pub fn open_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Calls that are over since this was asked last.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// A line of the client's, with its end.
+    pub fn of_client<'a>(&mut self, line: &'a [u8], now: Instant) -> Passage<'a> {
+        if self.is_strict() && is_ambiguous(line) {
+            let why = "policy refuses a line that can be read in more than one way";
+            let to_client = envelope::error(&null(), INVALID_REQUEST, why).into();
+            return Passage { to_client, ..Passage::default() };
+        }
+        let mut answers = Vec::new();
+        let to_server = each(line, &mut |message| self.client_message(message, now, &mut answers));
+        Passage { to_server, to_client: answers.into() }
+    }
+
+    /// A line of the server's, with its end.
+    pub fn of_server<'a>(&mut self, line: &'a [u8], now: Instant) -> Passage<'a> {
+        let mut answers = Vec::new();
+        let to_client = each(line, &mut |message| self.server_message(message, now, &mut answers));
+        Passage { to_client, to_server: answers.into() }
+    }
+
+    /// When [`due`](Self::due) has something to say, unless something passes before.
+    pub fn next_due(&self) -> Option<Instant> {
+        let calls = self.calls.values().filter_map(|call| call.due).min();
+        [calls, self.waiting.next_due()].into_iter().flatten().min()
+    }
+
+    /// What takes too long by now.
+    pub fn due(&mut self, now: Instant) -> Passage<'static> {
+        let is_due = |_: &Id, call: &mut Open| call.due.is_some_and(|due| due <= now);
+        let overdue: Vec<_> = self.calls.extract_if(.., is_due).collect();
+        let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
+        for (id, call) in overdue {
+            let limit = call.due.map(|due| due - call.began).unwrap_or_default().as_secs();
+            let why = format!("tool {} did not answer within {limit} s", shown(&call.tool));
+            to_client.extend(envelope::error(&call.id, INTERNAL_ERROR, &why));
+            to_server.extend(cancelled(&call.id, &why));
+            self.answered_for(id);
+            self.ended.push(call.ended(None, Outcome::TimedOut, now));
+        }
+        for late in self.waiting.due(now) {
+            let why = self.rules.refusing(&late.tool, &"nobody has confirmed it in time");
+            to_client.extend(late.withdrawal(&why));
+            to_client.extend(envelope::error(&late.id, INVALID_PARAMS, &why));
+            self.ended.push(late.ended(Outcome::Refused(why), now));
+        }
+        Passage { to_client: to_client.into(), to_server: to_server.into() }
+    }
+
+    /// The conversation is over; what the server has not answered counts as cancelled.
+    pub fn end(&mut self, now: Instant) {
+        for (_, call) in std::mem::take(&mut self.calls) {
+            self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        }
+        for call in self.waiting.take_all() {
+            self.ended.push(call.ended(Outcome::Cancelled, now));
+        }
+    }
+
+    /// Whether there is anything that it could refuse. Only then is what can't be read refused, too.
+    fn is_strict(&self) -> bool {
+        let Rules { policy, apart, .. } = &self.rules;
+        policy.denies_any() || !policy.limits.is_empty() || !apart.is_empty()
+    }
+
+    fn client_message(
+        &mut self,
+        message: &Envelope<'_>,
+        now: Instant,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        match (message.kind(), message.method.as_deref()) {
+            (Kind::Request, Some("tools/list")) => self.list_asked(message, answers),
+            (Kind::Request | Kind::Notification, Some("tools/call")) => {
+                self.call_asked(message, now, answers)
+            }
+            (Kind::Request, Some(method)) => {
+                if matches!(method, "initialize" | "server/discover") {
+                    self.meet(message);
+                }
+                self.forget(message);
+                Fate::Passes
+            }
+            (Kind::Notification, Some("notifications/cancelled")) => {
+                self.cancelled(message, now);
+                Fate::Passes
+            }
+            (Kind::Response, _) => self.word_given(message, now, answers),
+            _ => Fate::Passes,
+        }
+    }
+
+    /// An id that is used again is no longer that of an earlier request.
+    fn forget(&mut self, message: &Envelope<'_>) {
+        if let Some(id) = message.id.and_then(Id::of) {
+            self.lists.remove(&id);
+            self.answered.remove(&id);
+        }
+    }
+
+    fn list_asked(&mut self, message: &Envelope<'_>, answers: &mut Vec<u8>) -> Fate {
+        self.forget(message);
+        let Some(raw) = message.id else { return Fate::Passes };
+        match Id::of(raw).filter(|_| self.lists.len() < MOST_OPEN) {
+            Some(id) => {
+                self.lists.insert(id);
+                Fate::Passes
+            }
+            None if !self.rules.policy.denies_any() => Fate::Passes,
+            None => {
+                answers.extend(envelope::error(raw, INVALID_REQUEST, TOO_MUCH));
+                Fate::Stays
+            }
+        }
+    }
+
+    fn call_asked(&mut self, message: &Envelope<'_>, now: Instant, answers: &mut Vec<u8>) -> Fate {
+        self.forget(message);
+        let Some(asked) = Asked::read(message) else {
+            if !self.is_strict() {
+                return Fate::Passes;
+            }
+            let why = "policy refuses a call that names no tool, or more than one";
+            return self.refuse(message, None, why, answers);
+        };
+        if let Some(why) = self.objection(&asked) {
+            return self.refuse(message, Some(&asked), &why, answers);
+        }
+        if let Some(why) = self.schemas.violation(&asked.tool, asked.arguments) {
+            return self.misfit(message, &asked, &why, answers);
+        }
+        if self.rules.wants_confirmation(&asked.tool) {
+            return self.ask(message, &asked, now, answers);
+        }
+        let Some(raw) = message.id.filter(|_| message.kind() == Kind::Request) else {
+            // Nobody waits for its answer, which there will be none of.
+            let arguments = Body::of(asked.arguments, self.rules.bodies);
+            self.ended.push(Ended::unasked(&asked.tool, arguments, Outcome::Ok));
+            return Fate::Passes;
+        };
+        match Id::of(raw).filter(|_| self.calls.len() < MOST_OPEN) {
+            Some(id) => {
+                let arguments = Body::of(asked.arguments, self.rules.bodies);
+                self.note_call(id, raw, asked.tool, arguments, now);
+            }
+            None => return self.refuse(message, Some(&asked), TOO_MUCH, answers),
+        }
+        Fate::Passes
+    }
+
+    /// Keeps a call until its user has said yes to it, if there is a way to ask.
+    fn ask(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        now: Instant,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let body = Body::of(asked.arguments, self.rules.bodies);
+        match self.waiting.ask(message, asked, &self.rules.server, body, now) {
+            Ok(question) => {
+                answers.extend(question);
+                Fate::Stays
+            }
+            Err(why) => {
+                let why = self.rules.refusing(&asked.tool, &why);
+                self.refuse(message, Some(asked), &why, answers)
+            }
+        }
+    }
+
+    /// What the client answers: to a server, or to the guard, whose call then goes on in its place.
+    fn word_given(&mut self, message: &Envelope<'_>, now: Instant, answers: &mut Vec<u8>) -> Fate {
+        let Some(question) = message.id.and_then(Id::of).filter(Waiting::is_own) else {
+            return Fate::Passes;
+        };
+        let Some(call) = self.waiting.take(&question) else { return Fate::Stays };
+        let unsaid = || self.rules.refusing(&call.tool, &"its user did not confirm it");
+        let why = match confirm::is_yes(message.result) {
+            false => Some(unsaid()),
+            true => self.shut.clone(),
+        };
+        let id = Id::of(&call.id).filter(|_| self.calls.len() < MOST_OPEN);
+        match (id, why) {
+            (Some(id), None) => {
+                let Unconfirmed { tool, arguments, text, id: raw, .. } = call;
+                self.note_call(id, &raw, tool, arguments, now);
+                Fate::Becomes(text)
+            }
+            (_, why) => {
+                let why = why.unwrap_or_else(|| TOO_MUCH.to_owned());
+                answers.extend(envelope::error(&call.id, INVALID_PARAMS, &why));
+                self.ended.push(call.ended(Outcome::Refused(why), now));
+                Fate::Stays
+            }
+        }
+    }
+
+    /// Arguments that don't fit are an error of the tool's, which a model may make up for.
+    fn misfit(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        why: &str,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let why = misfit(&asked.tool, why);
+        if let Some(id) = message.id.filter(|_| message.kind() == Kind::Request) {
+            answers.extend(envelope::tool_error(id, &why, asked.era));
+        }
+        let arguments = Body::of(asked.arguments, self.rules.bodies);
+        self.ended.push(Ended::unasked(&asked.tool, arguments, Outcome::Refused(why)));
+        Fate::Stays
+    }
+
+    fn note_call(&mut self, id: Id, raw: &RawValue, tool: String, arguments: Body, now: Instant) {
+        let limits = self.rules.policy.limits_of(&tool);
+        let call = Open {
+            tool,
+            arguments,
+            began: now,
+            due: limits.timeout.map(|limit| now + limit),
+            max_result_bytes: limits.max_result_bytes,
+            id: raw.to_owned(),
+        };
+        if let Some(other) = self.calls.insert(id, call) {
+            let why = "its client has used its id again".to_owned();
+            self.ended.push(other.ended(None, Outcome::Failed(why), now));
+        }
+    }
+
+    /// Why a call goes no further, if so.
+    fn objection(&self, asked: &Asked<'_>) -> Option<String> {
+        let limits = self.rules.policy.limits_of(&asked.tool);
+        let is_limited = limits.max_result_bytes.is_some() || limits.timeout.is_some();
+        let task = || self.rules.refusing(&asked.tool, &"its limits can't be held for a task");
+        self.rules
+            .refusal(&asked.tool)
+            .or_else(|| (asked.is_task && is_limited).then(task))
+            .or_else(|| self.shut.clone())
+    }
+
+    fn refuse(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: Option<&Asked<'_>>,
+        why: &str,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        if let Some(id) = message.id.filter(|_| message.kind() == Kind::Request) {
+            answers.extend(envelope::error(id, INVALID_PARAMS, why));
+        }
+        let tool = asked.map_or("", |asked| &asked.tool);
+        let arguments = Body::of(asked.and_then(|asked| asked.arguments), self.rules.bodies);
+        self.ended.push(Ended::unasked(tool, arguments, Outcome::Refused(why.to_owned())));
+        Fate::Stays
+    }
+
+    fn meet(&mut self, message: &Envelope<'_>) {
+        let Some(params) = message.params else { return };
+        let known = fields(params.get(), ["clientInfo", "_meta", "capabilities"]);
+        let Ok([info, meta, capabilities]) = known else { return };
+        if message.method.as_deref() == Some("initialize") {
+            self.waiting.meet(capabilities);
+        }
+        let modern = meta
+            .and_then(|meta| fields(meta.get(), ["io.modelcontextprotocol/clientInfo"]).ok()?[0]);
+        self.client = info.or(modern).and_then(ClientName::read).or(self.client.take());
+    }
+
+    fn cancelled(&mut self, message: &Envelope<'_>, now: Instant) {
+        let Some(params) = message.params else { return };
+        let Ok([Some(id)]) = fields(params.get(), ["requestId"]) else { return };
+        let Some(id) = Id::of(id) else { return };
+        if let Some(call) = self.calls.remove(&id) {
+            self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        }
+        for call in self.waiting.cancelled(&id) {
+            self.ended.push(call.ended(Outcome::Cancelled, now));
+        }
+    }
+
+    fn server_message(
+        &mut self,
+        message: &Envelope<'_>,
+        now: Instant,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        let Some(raw) = message.id else { return Fate::Passes };
+        let Some(id) = Id::of(raw) else { return Fate::Passes };
+        if message.kind() == Kind::Request && Waiting::is_own(&id) {
+            // The client's answer would be taken for one to the guard.
+            answers.extend(envelope::error(raw, INVALID_REQUEST, "this id is not for servers"));
+            return Fate::Stays;
+        }
+        if message.kind() != Kind::Response {
+            return Fate::Passes;
+        }
+        if take(&id, |id| self.answered.remove(id).then_some(())).is_some() {
+            return Fate::Stays;
+        }
+        if take(&id, |id| self.lists.remove(id).then_some(())).is_some() {
+            return self.list_answered(message);
+        }
+        match take(&id, |id| self.calls.remove(id)) {
+            Some(call) => self.call_answered(call, message, now),
+            None => Fate::Passes,
+        }
+    }
+
+    fn list_answered(&mut self, message: &Envelope<'_>) -> Fate {
+        let Some(result) = message.result else { return Fate::Passes };
+        let learnt = list::each_tool(result.get(), &mut |definition| {
+            if let Some((name, schema)) = list::tool(definition) {
+                self.schemas.learn(&name, schema);
+            }
+        });
+        if !self.rules.policy.denies_any() {
+            if learnt.is_err() {
+                tracing::warn!("arguments are not checked: a list of tools can't be read");
+            }
+            return Fate::Passes;
+        }
+        let keeps = |name: &str| self.rules.policy.denial(name).is_none();
+        match list::filtered(message.text(), result, &keeps) {
+            Ok(None) => Fate::Passes,
+            Ok(Some(text)) => Fate::Becomes(text),
+            Err(list::Unreadable) => {
+                let why =
+                    "the server's list of tools can't be read, and policy allows some of them only";
+                Fate::instead(message, why)
+            }
+        }
+    }
+
+    fn call_answered(&mut self, call: Open, message: &Envelope<'_>, now: Instant) -> Fate {
+        let body = message.result.or(message.error);
+        let result = Some(Body::of(body, self.rules.bodies));
+        let length = body.map_or(0, |body| body.get().len() as u64);
+        if let Some(limit) = call.max_result_bytes.filter(|limit| length > *limit) {
+            let why = too_long(&call.tool, length, limit);
+            let fate = Fate::instead(message, &why);
+            self.ended.push(call.ended(result, Outcome::Refused(why), now));
+            return fate;
+        }
+        let outcome = match message.result {
+            Some(result) => call::outcome(result),
+            None => Outcome::Failed(reason(message.error)),
+        };
+        self.ended.push(call.ended(result, outcome, now));
+        Fate::Passes
+    }
+
+    fn answered_for(&mut self, id: Id) {
+        if self.answered.len() < MOST_OPEN {
+            self.answered.insert(id);
+        }
+    }
+}
+
+const TOO_MUCH: &str = "too much is open at once, or the request's id is too long";
+
+impl ClientName {
+    fn read(info: &RawValue) -> Option<Self> {
+        let [name, version] = fields(info.get(), ["name", "version"]).ok()?;
+        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
+        let version = version.and_then(text).map(|version| shown(&version));
+        Some(Self { name: shown(&text(name?)?), version })
+    }
+}
+
+/// What is there under an id, or else under one that is taken for the same.
+fn take<T>(id: &Id, mut remove: impl FnMut(&Id) -> Option<T>) -> Option<T> {
+    remove(id).or_else(|| remove(&id.alike()?))
+}
+
+fn cancelled(id: &RawValue, why: &str) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Params<'a> {
+        request_id: &'a RawValue,
+        reason: &'a str,
+    }
+    let params = to_raw_value(&Params { request_id: id, reason: why }).expect("it is JSON");
+    envelope::notification("notifications/cancelled", Some(&params))
+}
+
+fn reason(error: Option<&RawValue>) -> String {
+    let error = error.and_then(|error| serde_json::from_str::<crate::RpcError>(error.get()).ok());
+    error.map_or_else(|| "an error that can't be read".to_owned(), |error| shown(&error.message))
+}
+
+fn null() -> Box<RawValue> {
+    RawValue::from_string("null".to_owned()).expect("it is JSON")
+}
+
+/// Harmless and short.
+fn shown(text: &str) -> String {
+    printable(text).chars().take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! One call of a tool: as it was asked for, and what became of it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::envelope::{Envelope, fields};
+use crate::era::Era;
+
+/// Longest name that is kept of a tool, in characters; no policy names a longer one.
+const LONGEST_NAME: usize = 256;
+
+/// What a line asks for, in terms of `tools/call`.
+pub(super) struct Asked<'a> {
+    pub(super) tool: String,
+    pub(super) arguments: Option<&'a RawValue>,
+    /// Whether its result is asked for later, as `tasks/result`.
+    pub(super) is_task: bool,
+    pub(super) era: Era,
+}
+
+/// A call that the server has heard.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) tool: String,
+    pub(super) arguments: Body,
+    pub(super) began: Instant,
+    pub(super) due: Option<Instant>,
+    pub(super) max_result_bytes: Option<u64>,
+    /// As the client spelled it.
+    pub(super) id: Box<RawValue>,
+}
+
+/// A call that is over, whether the server has heard it or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub tool: String,
+    pub arguments: Body,
+    /// What the server answered; nothing where it did not.
+    pub result: Option<Body>,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// The tool says that it failed.
+    ToolError,
+    /// It did not reach the server, or its answer did not reach the client.
+    Refused(String),
+    Failed(String),
+    TimedOut,
+    Cancelled,
+}
+
+/// JSON as it was spelled, or what is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    pub bytes: u64,
+    /// In hexadecimal digits.
+    pub sha256: String,
+    /// The beginning of it, where bodies are kept.
+    pub text: Option<String>,
+}
+
+impl<'a> Asked<'a> {
+    /// `None` for what names no tool, or could be read to name two.
+    pub(super) fn read(message: &Envelope<'a>) -> Option<Self> {
+        let params = message.params?.get();
+        let [name, arguments, task, meta] =
+            fields(params, ["name", "arguments", "task", "_meta"]).ok()?;
+        let tool = serde_json::from_str(name?.get()).ok()?;
+        let says_version = |meta: &RawValue| {
+            let version = fields(meta.get(), ["io.modelcontextprotocol/protocolVersion"]);
+            version.is_ok_and(|[version]| version.is_some())
+        };
+        let era = if meta.is_some_and(says_version) { Era::Modern } else { Era::Legacy };
+        Some(Self { tool, arguments, is_task: task.is_some(), era })
+    }
+}
+
+impl Ended {
+    /// One that the server was not asked.
+    pub(super) fn unasked(tool: &str, arguments: Body, outcome: Outcome) -> Self {
+        let tool = short(tool);
+        Self { tool, arguments, result: None, outcome, took: Duration::ZERO }
+    }
+}
+
+impl Open {
+    pub(super) fn ended(self, result: Option<Body>, outcome: Outcome, now: Instant) -> Ended {
+        let took = now.saturating_duration_since(self.began);
+        Ended { tool: short(&self.tool), arguments: self.arguments, result, outcome, took }
+    }
+}
+
+impl Body {
+    /// Most bytes that are kept of one.
+    pub const KEPT: usize = 64 << 10;
+
+    /// Nothing counts as no text at all.
+    pub fn of(json: Option<&RawValue>, keep: bool) -> Self {
+        let text = json.map_or("", RawValue::get);
+        let kept = || text[..text.floor_char_boundary(Self::KEPT)].to_owned();
+        let sha256 = hex(&Sha256::digest(text));
+        Self { bytes: text.len() as u64, sha256, text: keep.then(kept) }
+    }
+}
+
+fn short(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Of a result: what it says of itself.
+pub(super) fn outcome(result: &RawValue) -> Outcome {
+    let said = fields(result.get(), ["isError"]);
+    match said.ok().and_then(|[is_error]| is_error).map(RawValue::get) {
+        Some("true") => Outcome::ToolError,
+        _ => Outcome::Ok,
+    }
+}

@@ -1,0 +1,158 @@
+//! Calls that wait for their user's word: the client is asked by an elicitation, and the call goes on when it accepts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::call::{Asked, Body, Ended, Outcome};
+use super::id::Id;
+use super::{cancelled, shown};
+use crate::envelope::{self, Envelope, Kind, fields};
+use crate::received::printable;
+
+/// With which the guard's ids begin; a server's requests may not have such.
+const PREFIX: &str = "osvm-confirm-";
+
+/// Calls that wait at once, and bytes of each.
+const MOST: usize = 64;
+const LONGEST: usize = 1 << 20;
+
+/// How long the user may take.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Arguments that are shown, in characters.
+const SHOWN_ARGUMENTS: usize = 500;
+
+/// Questions that are open.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    calls: BTreeMap<Id, Unconfirmed>,
+    /// Whether the client takes questions for its user.
+    can_ask: bool,
+    /// Of all questions so far.
+    count: u64,
+}
+
+/// A call that the server has not heard of yet.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    pub(super) tool: String,
+    pub(super) arguments: Body,
+    /// As the client spelled it.
+    pub(super) id: Box<RawValue>,
+    /// The whole message.
+    pub(super) text: String,
+    question: Box<RawValue>,
+    asked: Instant,
+}
+
+impl Waiting {
+    /// Whether an id is of the guard's own.
+    pub(super) fn is_own(id: &Id) -> bool {
+        matches!(id, Id::Text(text) if text.starts_with(PREFIX))
+    }
+
+    /// What a client of the legacy era says that it can do.
+    pub(super) fn meet(&mut self, capabilities: Option<&RawValue>) {
+        let elicitation = capabilities.and_then(|all| fields(all.get(), ["elicitation"]).ok()?[0]);
+        // One that says nothing more means forms.
+        let takes_forms = |modes: &RawValue| {
+            let modes = fields(modes.get(), ["form", "url"]);
+            modes.is_ok_and(|[form, url]| form.is_some() || url.is_none())
+        };
+        self.can_ask = elicitation.is_some_and(takes_forms);
+    }
+
+    /// The question as a line for the client, or why it can't be asked.
+    pub(super) fn ask(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        server: &str,
+        arguments: Body,
+        now: Instant,
+    ) -> Result<Vec<u8>, &'static str> {
+        let id = message.id.filter(|_| message.kind() == Kind::Request);
+        let Some(id) = id.filter(|_| self.can_ask) else {
+            return Err("it is to be confirmed, and this client can't be asked");
+        };
+        if self.calls.len() >= MOST || message.text().len() > LONGEST {
+            return Err(
+                "it is to be confirmed, and too much is waiting for that, or it is too long",
+            );
+        }
+        self.count += 1;
+        let name = format!("{PREFIX}{}", self.count);
+        let question = to_raw_value(&name).expect("a text is JSON");
+        let line = elicitation(&name, &told(asked, server));
+        let call = Unconfirmed {
+            tool: asked.tool.clone(),
+            arguments,
+            id: id.to_owned(),
+            text: message.text().to_owned(),
+            question,
+            asked: now,
+        };
+        self.calls.insert(Id::Text(name), call);
+        Ok(line)
+    }
+
+    pub(super) fn take(&mut self, question: &Id) -> Option<Unconfirmed> {
+        self.calls.remove(question)
+    }
+
+    /// Its client no longer wants it.
+    pub(super) fn cancelled(&mut self, call: &Id) -> Vec<Unconfirmed> {
+        let is_it = |_: &Id, other: &mut Unconfirmed| Id::of(&other.id).as_ref() == Some(call);
+        self.calls.extract_if(.., is_it).map(|(_, call)| call).collect()
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.calls.values().map(|call| call.asked + PATIENCE).min()
+    }
+
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Unconfirmed> {
+        let is_due = |_: &Id, call: &mut Unconfirmed| call.asked + PATIENCE <= now;
+        self.calls.extract_if(.., is_due).map(|(_, call)| call).collect()
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<Unconfirmed> {
+        std::mem::take(&mut self.calls).into_values().collect()
+    }
+}
+
+impl Unconfirmed {
+    pub(super) fn ended(self, outcome: Outcome, now: Instant) -> Ended {
+        let took = now.saturating_duration_since(self.asked);
+        Ended { took, ..Ended::unasked(&self.tool, self.arguments, outcome) }
+    }
+
+    /// Tells the client that its answer is no longer waited for.
+    pub(super) fn withdrawal(&self, why: &str) -> Vec<u8> {
+        cancelled(&self.question, why)
+    }
+}
+
+/// Whether a client's answer to a question is yes.
+pub(super) fn is_yes(result: Option<&RawValue>) -> bool {
+    let action = result.and_then(|result| fields(result.get(), ["action"]).ok()?[0]);
+    action.is_some_and(|action| action.get() == "\"accept\"")
+}
+
+fn told(asked: &Asked<'_>, server: &str) -> String {
+    let arguments = printable(asked.arguments.map_or("{}", RawValue::get));
+    let mut kept: String = arguments.chars().take(SHOWN_ARGUMENTS).collect();
+    if kept.len() < arguments.len() {
+        kept += "...";
+    }
+    format!("osvm: may tool {} of server {server} be called with {kept}?", shown(&asked.tool))
+}
+
+fn elicitation(id: &str, message: &str) -> Vec<u8> {
+    let schema = json!({ "type": "object", "properties": {} });
+    let params = json!({ "message": message, "requestedSchema": schema });
+    let params = to_raw_value(&params).expect("it is JSON");
+    envelope::request_named(id, "elicitation/create", &params)
+}

@@ -1,0 +1,50 @@
+//! What holds for one conversation, and how that is said.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use osvm_spec::ToolPolicy;
+
+use super::shown;
+
+/// What holds for one conversation.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    pub server: String,
+    pub policy: ToolPolicy,
+    /// Tools that this conversation can't give the VM of their own that they need, and what does.
+    pub apart: BTreeMap<String, String>,
+    /// Whether arguments and results are kept for the record.
+    pub bodies: bool,
+    /// Whether the user has said yes to every call.
+    pub confirmed: bool,
+}
+
+impl Rules {
+    /// Why a tool is not called, whatever its user says, if so.
+    pub fn refusal(&self, tool: &str) -> Option<String> {
+        if let Some(denial) = self.policy.denial(tool) {
+            return Some(self.refusing(tool, &denial));
+        }
+        self.apart.get(tool).map(|why| self.refusing(tool, why))
+    }
+
+    /// Whether the user is to be asked first.
+    pub fn wants_confirmation(&self, tool: &str) -> bool {
+        !self.confirmed && self.policy.limits_of(tool).confirm
+    }
+
+    pub fn refusing(&self, tool: &str, why: &dyn Display) -> String {
+        format!("policy refuses tool {} of {}: {why}", shown(tool), self.server)
+    }
+}
+
+/// Why arguments are not passed on.
+pub(crate) fn misfit(tool: &str, why: &str) -> String {
+    format!("the arguments of tool {} do not fit its schema: {why}", shown(tool))
+}
+
+/// Why a result that is too long is not passed on.
+pub fn too_long(tool: &str, bytes: u64, limit: u64) -> String {
+    format!("the result of tool {} has {bytes} bytes, and policy allows {limit}", shown(tool))
+}
