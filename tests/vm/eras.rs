@@ -20,16 +20,64 @@ fn request(id: u64, method: &str, params: &Value) -> String {
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
 }
 
+/// One that ends when it is asked what it does not know.
+const LEGACY: &str = r#"
+while read -r line; do
+    id=${line#*\"id\":}; id=${id%%[,\}]*}
+    case $line in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"legacy","version":"1"}}}' ;;
+    *'"server/discover"'*) exit 9 ;;
+    *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"tools":[{"name":"add","inputSchema":{"type":"object"}},{"name":"exit","inputSchema":{"type":"object"}}]}}' ;;
+    *'"name":"exit"'*) exit 3 ;;
+    *'"tools/call"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"content":[{"type":"text","text":"3"}]}}' ;;
+    esac
+done
+"#;
+
+/// One of both eras, by its first message.
+const BOTH: &str = r#"
+read -r line
+id=${line#*\"id\":}; id=${id%%[,\}]*}
+case $line in
+*'"initialize"'*) era=legacy; echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"both","version":"1"}}}' ;;
+*) era=modern; echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private","own":1}}' ;;
+esac
+while read -r line; do
+    id=${line#*\"id\":}; id=${id%%[,\}]*}
+    case $line in
+    *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete","tools":[{"name":"era","inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"private"}}' ;;
+    *'"tools/call"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete","content":[{"type":"text","text":"'$era'"}]}}' ;;
+    esac
+done
+"#;
+
+#[test]
+fn a_server_of_both_eras_is_spoken_to_in_its_clients() {
+    let osvm = Osvm::new();
+    let rootfs = Rootfs::with_server(BOTH);
+    osvm.ok(&["mcp", "add", "both", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let mut client = osvm.start(&["mcp", "run", "both"]);
+    let mut answer = answers(&mut client);
+    say(&mut client, &modern(1, "server/discover", json!({})));
+    assert_eq!(answer()["result"]["own"], 1);
+    say(&mut client, &modern(2, "tools/call", json!({ "name": "era" })));
+    assert_eq!(answer()["result"]["content"][0]["text"], "modern");
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    assert_eq!(osvm.call("both", "era", &json!({})).trim(), "legacy");
+}
+
 #[test]
 fn a_modern_client_speaks_with_a_legacy_server_and_with_the_one_that_takes_its_place() {
     let osvm = Osvm::new();
-    osvm.ok(&["mcp", "add", "demo"]);
-    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let rootfs = Rootfs::with_server(LEGACY);
+    osvm.ok(&["mcp", "add", "legacy", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let mut client = osvm.start(&["mcp", "run", "legacy"]);
     let mut answer = answers(&mut client);
     say(&mut client, &modern(1, "server/discover", json!({})));
     let found = answer()["result"].take();
     assert_eq!(found["supportedVersions"], json!(["2026-07-28"]), "{found}");
-    assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "osvm-demo");
+    assert_eq!(found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "legacy");
     say(&mut client, &modern(2, "tools/list", json!({})));
     let listed = answer()["result"].take();
     assert_eq!((&listed["resultType"], &listed["ttlMs"]), (&json!("complete"), &json!(0)));
@@ -60,6 +108,7 @@ const ASKING: &str = r#"
 while read -r line; do
     id=${line#*\"id\":}; id=${id%%[,\}]*}
     case $line in
+    *'"server/discover"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"error":{"code":-32601,"message":"Method not found"}}' ;;
     *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"asking","version":"1"}}}' ;;
     *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"tools":[{"name":"ask","inputSchema":{"type":"object"}}]}}' ;;
     *'"tools/call"'*)

@@ -3,6 +3,7 @@
 mod accepted;
 mod answer;
 mod between;
+mod eras;
 mod exec;
 mod greet;
 mod guarded;
@@ -52,6 +53,7 @@ use crate::lock::LockFile;
 use crate::payload;
 use accepted::Accepted;
 use answer::Answer;
+use eras::Eras;
 use greet::McpGreeter;
 use record::Recordings;
 use relay::RelayProcess;
@@ -94,6 +96,7 @@ pub(crate) struct Daemon {
     recordings: Recordings,
     images: Images,
     greeter: McpGreeter,
+    eras: Eras,
     audit: SharedLog,
 }
 
@@ -187,7 +190,8 @@ impl Daemon {
         let images = Images::in_store(store);
         let audit = Arc::new(Mutex::new(Log::at(home.audit())));
         let idle_stop = *idle_stop;
-        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, audit })
+        let eras = Eras::default();
+        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, eras, audit })
     }
 }
 

@@ -65,7 +65,7 @@ impl Greeter for McpGreeter {
     }
 }
 
-fn myself() -> ClientInfo {
+pub(super) fn myself() -> ClientInfo {
     ClientInfo { name: "osvm".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use osvm_fleet::agent::Stdin;
 use osvm_fleet::{Server, Vm};
 use osvm_mcp::lines::LineReader;
-use osvm_mcp::{Fate, Limits, ServerInfo};
+use osvm_mcp::{Era, Fate, Limits, ServerInfo};
 use osvm_spec::ServerName;
 use osvm_wire::message::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf, split};
@@ -55,14 +55,19 @@ impl Wanted {
         Ok(Opened { guest, server })
     }
 
-    /// What the server has said of itself to the greeter, whose conversation is another than the client's.
-    async fn introduced(&self, vm: &Vm<osvm_mcp::Client>) -> Option<ServerInfo> {
+    /// What the server says of itself, in a conversation that is another than the client's: in the client's era where it
+    /// speaks that.
+    async fn introduced(&self, era: Era, vm: &Vm<osvm_mcp::Client>) -> Option<ServerInfo> {
         let greeter = &self.daemon.greeter;
         let met = match vm.current() {
             Some(met) => met,
             None => vm.converse(greeter, Limits::default().handshake).await.ok()?,
         };
-        Some(met.server().clone())
+        let met = met.server();
+        match (era, met.era) {
+            (Era::Modern, Era::Legacy) => self.daemon.eras.modern(vm).await.or(Some(met.clone())),
+            _ => Some(met.clone()),
+        }
     }
 }
 
@@ -158,7 +163,7 @@ impl Client {
     /// Settles how client and server understand each other, as soon as the client's line tells.
     async fn settle(&self, wanted: &Wanted, vm: &Vm<osvm_mcp::Client>, line: &[u8]) {
         let Some(era) = self.between().begins(line) else { return };
-        let server = wanted.introduced(vm).await;
+        let server = wanted.introduced(era, vm).await;
         self.between().settle(era, server.as_ref());
     }
 
