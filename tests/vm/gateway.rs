@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::osvm::{Osvm, eventually, kill, patience, wait};
 
 struct Gateway {
-    process: Child,
+    process: Option<Child>,
     address: String,
     token: String,
 }
@@ -38,7 +38,7 @@ impl Gateway {
             }
         };
         let token = std::fs::read_to_string(osvm.home().join("gateway.token"));
-        Self { process, address, token: token.unwrap_or_default().trim().to_owned() }
+        Self { process: Some(process), address, token: token.unwrap_or_default().trim().to_owned() }
     }
 
     fn post(&self, server: &str, more: &[(&str, &str)], body: &Value) -> Response {
@@ -68,10 +68,21 @@ impl Gateway {
         Response { status, head: head.to_owned(), body: body.to_owned() }
     }
 
-    fn end(self) {
-        let pid = Pid::from_raw(self.process.id().try_into().unwrap()).unwrap();
+    fn end(mut self) {
+        let process = self.process.take().unwrap();
+        let pid = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        wait(self.process).expect(0);
+        wait(process).expect(0);
+    }
+}
+
+/// Of a test that failed.
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -118,6 +129,11 @@ fn a_client_with_the_token_holds_a_session_with_a_server_in_a_vm() {
         );
         answer["error"].is_null() && osvm.vm("demo")["id"] != first
     });
+    // The daemon dies, too, and with it the session; its client begins again.
+    osvm.crash_daemon();
+    eventually("the session is over", || gateway.post("demo", &session, &sum).status == 404);
+    let begun = gateway.post("demo", &[], &initialize).json();
+    assert_eq!(begun["result"]["serverInfo"]["name"], "osvm-demo");
     gateway.end();
 }
 

@@ -20,36 +20,33 @@ pub trait Registry: Send + Sync + 'static {
     /// Servers that are enabled.
     fn names(&self) -> Result<Vec<ServerName>, ApiError>;
 
-    /// What a server process is started with. Its image may have to be made first.
-    fn request(&self, name: &ServerName) -> Result<RunRequest, ApiError>;
+    /// What a server process is started with, and the daemon that starts it: another one, if that has ended. Its image may
+    /// have to be made first.
+    fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError>;
 }
 
 /// Serves until `told_to_end`, and then what is open for a little longer.
 pub async fn serve(
     listener: TcpListener,
     (access, bounds): (Access, Bounds),
-    client: Client,
     registry: impl Registry,
     told_to_end: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let gateway = Gateway::new(Sessions { client, registry: Arc::new(registry) }, access, bounds);
+    let gateway = Gateway::new(Sessions(Arc::new(registry)), access, bounds);
     connections::serve(listener, gateway, told_to_end).await;
     Ok(())
 }
 
-struct Sessions {
-    client: Client,
-    registry: Arc<dyn Registry>,
-}
+struct Sessions(Arc<dyn Registry>);
 
 impl Sessions {
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&dyn Registry) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let registry = Arc::clone(&self.registry);
+        let registry = Arc::clone(&self.0);
         let asked = spawn_blocking(move || question(&*registry)).await;
         asked.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?
     }
@@ -70,9 +67,8 @@ impl Servers for Sessions {
                 name.parse().map_err(|_| unknown(format!("no server is called {name:?}")))?;
             let asked = name.clone();
             let request = self.ask(move |registry| registry.request(&asked)).await;
-            let request = request.map_err(|error| unavailable(&error))?;
-            let opened =
-                self.client.run(&name, &request).await.map_err(|error| unavailable(&error))?;
+            let (client, request) = request.map_err(|error| unavailable(&error))?;
+            let opened = client.run(&name, &request).await.map_err(|error| unavailable(&error))?;
             Ok(Box::new(opened) as Stream)
         })
     }

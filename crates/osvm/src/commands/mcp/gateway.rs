@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use osvm_daemon::api::{ApiError, RunRequest};
+use osvm_daemon::client::Client;
 use osvm_daemon::gateway::{Access, Bounds, Registry, serve};
 use osvm_spec::ServerName;
 
@@ -50,11 +51,11 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     }
     let access = Access { token, hosts: args.allow_host, origins: args.allow_origin };
     daemon::run(async {
-        let client = daemon::connect().await?;
+        daemon::connect().await?;
         let told_to_end = daemon::told_to_end()?;
         output::line(format_args!("listening on http://{address}"))?;
         let limits = (access, Bounds::default());
-        let served = serve(listener, limits, client, Registered, told_to_end).await;
+        let served = serve(listener, limits, Registered, told_to_end).await;
         served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
     })
 }
@@ -69,11 +70,12 @@ impl Registry for Registered {
         Ok(enabled.map(|server| server.id).collect())
     }
 
-    fn request(&self, name: &ServerName) -> Result<RunRequest, ApiError> {
+    fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError> {
         let request = || {
             let overrides = environment::overrides()?;
             images::ensure(name, &overrides)?;
-            Ok::<_, CliError>(RunRequest { overrides, secrets: secrets::of(name, &[])? })
+            let request = RunRequest { overrides, secrets: secrets::of(name, &[])? };
+            Ok::<_, CliError>((daemon::run(daemon::connect())?, request))
         };
         Ok(request()?)
     }
