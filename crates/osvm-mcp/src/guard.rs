@@ -113,6 +113,10 @@ impl Guard {
 
     /// A line of the server's, with its end.
     pub fn of_server<'a>(&mut self, line: &'a [u8], now: Instant) -> Passage<'a> {
+        if self.is_strict() && is_ambiguous(line) {
+            // A client could find in it what it must not be told.
+            return Passage::default();
+        }
         let mut answers = Vec::new();
         let to_client = each(line, &mut |message| self.server_message(message, now, &mut answers));
         Passage { to_client, to_server: answers.into() }
@@ -158,8 +162,9 @@ impl Guard {
 
     /// Whether there is anything that it could refuse. Only then is what can't be read refused, too.
     fn is_strict(&self) -> bool {
-        let Rules { policy, apart, .. } = &self.rules;
-        policy.denies_any() || !policy.limits.is_empty() || !apart.is_empty()
+        let Rules { policy, apart, must_be_recorded, .. } = &self.rules;
+        let is_limited = policy.denies_any() || !policy.limits.is_empty();
+        is_limited || !apart.is_empty() || *must_be_recorded
     }
 
     fn client_message(
@@ -168,6 +173,15 @@ impl Guard {
         now: Instant,
         answers: &mut Vec<u8>,
     ) -> Fate {
+        if let (Kind::Request, Some(raw)) = (message.kind(), message.id)
+            && self.is_strict()
+            && Id::of(raw).is_some_and(|id| self.knows(&id))
+        {
+            // Which of the two a server then answers, nobody could tell.
+            let why = "a request with this id was made before, and is not answered";
+            answers.extend(envelope::error(raw, INVALID_REQUEST, why));
+            return Fate::Stays;
+        }
         match (message.kind(), message.method.as_deref()) {
             (Kind::Request, Some("tools/list")) => self.list_asked(message, answers),
             (Kind::Request | Kind::Notification, Some("tools/call")) => {
@@ -187,6 +201,10 @@ impl Guard {
             (Kind::Response, _) => self.word_given(message, now, answers),
             _ => Fate::Passes,
         }
+    }
+
+    fn knows(&self, id: &Id) -> bool {
+        self.calls.contains_key(id) || self.lists.contains(id) || self.answered.contains(id)
     }
 
     /// An id that is used again is no longer that of an earlier request.
@@ -373,6 +391,8 @@ impl Guard {
         let Some(id) = Id::of(id) else { return };
         if let Some(call) = self.calls.remove(&id) {
             self.ended.push(call.ended(None, Outcome::Cancelled, now));
+            // What the server answers all the same is not held against the call's limits any more.
+            self.answered_for(id.clone());
         }
         for call in self.waiting.cancelled(&id) {
             self.ended.push(call.ended(Outcome::Cancelled, now));
@@ -386,7 +406,10 @@ impl Guard {
         answers: &mut Vec<u8>,
     ) -> Fate {
         let Some(raw) = message.id else { return Fate::Passes };
-        let Some(id) = Id::of(raw) else { return Fate::Passes };
+        let Some(id) = Id::of(raw) else {
+            let is_strange = message.kind() == Kind::Response && raw.get() != "null";
+            return if is_strange && self.is_strict() { Fate::Stays } else { Fate::Passes };
+        };
         if message.kind() == Kind::Request && Waiting::is_own(&id) {
             // The client's answer would be taken for one to the guard.
             answers.extend(envelope::error(raw, INVALID_REQUEST, "this id is not for servers"));
@@ -395,16 +418,19 @@ impl Guard {
         if message.kind() != Kind::Response {
             return Fate::Passes;
         }
-        if take(&id, |id| self.answered.remove(id).then_some(())).is_some() {
-            return Fate::Stays;
+        // What some clients take for the same id, where there is none that is the same.
+        for id in [Some(id.clone()), id.alike()].into_iter().flatten() {
+            if self.answered.remove(&id) {
+                return Fate::Stays;
+            }
+            if self.lists.remove(&id) {
+                return self.list_answered(message);
+            }
+            if let Some(call) = self.calls.remove(&id) {
+                return self.call_answered(call, message, now);
+            }
         }
-        if take(&id, |id| self.lists.remove(id).then_some(())).is_some() {
-            return self.list_answered(message);
-        }
-        match take(&id, |id| self.calls.remove(id)) {
-            Some(call) => self.call_answered(call, message, now),
-            None => Fate::Passes,
-        }
+        Fate::Passes
     }
 
     fn list_answered(&mut self, message: &Envelope<'_>) -> Fate {
@@ -451,9 +477,10 @@ impl Guard {
     }
 
     fn answered_for(&mut self, id: Id) {
-        if self.answered.len() < MOST_OPEN {
-            self.answered.insert(id);
+        if self.answered.len() >= MOST_OPEN {
+            self.answered.pop_first();
         }
+        self.answered.insert(id);
     }
 }
 
@@ -466,11 +493,6 @@ impl ClientName {
         let version = version.and_then(text).map(|version| shown(&version));
         Some(Self { name: shown(&text(name?)?), version })
     }
-}
-
-/// What is there under an id, or else under one that is taken for the same.
-fn take<T>(id: &Id, mut remove: impl FnMut(&Id) -> Option<T>) -> Option<T> {
-    remove(id).or_else(|| remove(&id.alike()?))
 }
 
 fn cancelled(id: &RawValue, why: &str) -> Vec<u8> {

@@ -54,17 +54,18 @@ impl Ledger {
     pub fn of_client(&mut self, line: &[u8]) -> Fate {
         let mut fate = None;
         messages(line, &mut |message| {
-            fate = fate.max(Some(self.client_message(message, line)));
+            fate = fate.max(Some(self.client_message(message)));
         });
         fate.unwrap_or(Fate::Passes)
     }
 
-    fn client_message(&mut self, message: &Envelope<'_>, line: &[u8]) -> Fate {
+    fn client_message(&mut self, message: &Envelope<'_>) -> Fate {
         let id = message.id.map(|id| id.get().to_owned());
         match (message.kind(), id) {
             (Kind::Request, Some(id)) => {
-                if message.method.as_deref() == Some("initialize") && line.len() <= LONGEST_HELLO {
-                    let initialize = line.to_vec();
+                let said = message.text().as_bytes();
+                if message.method.as_deref() == Some("initialize") && said.len() <= LONGEST_HELLO {
+                    let initialize = said.to_vec();
                     self.hello = Some(Hello { id: id.clone(), initialize, initialized: None });
                 }
                 note(&mut self.open, id);
@@ -75,17 +76,18 @@ impl Ledger {
                 if self.outlived.remove(&id) { Fate::Dropped } else { Fate::Passes }
             }
             _ => {
-                self.client_notification(message, line);
+                self.client_notification(message);
                 Fate::Passes
             }
         }
     }
 
-    fn client_notification(&mut self, message: &Envelope<'_>, line: &[u8]) {
+    fn client_notification(&mut self, message: &Envelope<'_>) {
         match message.method.as_deref() {
             Some("notifications/initialized") => {
                 if let Some(hello) = &mut self.hello {
-                    hello.initialized = Some(line.to_vec());
+                    let said = message.text().as_bytes();
+                    hello.initialized = (said.len() <= LONGEST_HELLO).then(|| said.to_vec());
                 }
             }
             // Nobody waits for its answer any more.
@@ -334,6 +336,19 @@ mod tests {
     }
 
     #[test]
+    fn of_a_batch_the_handshake_alone_is_repeated() {
+        let mut ledger = Ledger::default();
+        let batch = |message: &[u8]| [b"[", message, b",", &request("7"), b"]"].concat();
+        ledger.of_client(&batch(HELLO));
+        ledger.of_client(&batch(READY));
+        ledger.of_server(&response("0"));
+        ledger.of_server(&response("7"));
+        ledger.lost("gone");
+        assert_eq!(ledger.replay().as_deref(), Some(HELLO));
+        assert_eq!(ledger.initialized(), Some(READY));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut ledger = Ledger::default();
         (0..2 * MOST_OPEN)
@@ -346,7 +361,8 @@ mod tests {
         ledger.lost("gone");
         ledger.of_server(&request(&long_id));
         assert_eq!((ledger.asked.len(), ledger.outlived.len()), (0, MOST_OPEN));
-        let long = [HELLO, &vec![b' '; LONGEST_HELLO]].concat();
+        let params = format!("{{\"x\":\"{}\"}}", "x".repeat(LONGEST_HELLO));
+        let long = String::from_utf8_lossy(HELLO).replace("{}", &params).into_bytes();
         ledger.of_client(&long);
         ledger.of_client(READY);
         assert_eq!(ledger.replay(), None);

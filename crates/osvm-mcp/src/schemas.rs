@@ -24,11 +24,16 @@ const MOST_BYTES: usize = 8 << 20;
 /// Compiled ones that are kept; they may be much larger than their text.
 const MOST_COMPILED: usize = 64;
 /// Of a pattern, compiled, in bytes.
-const PATTERN_BYTES: usize = 256 << 10;
+const PATTERN_BYTES: usize = 64 << 10;
 /// Steps that checking one call may take, about: a tenth of a second.
 const MOST_STEPS: u64 = 10_000_000;
 /// Text that patterns may be looked for in, once for each of them, in bytes.
-const MOST_TEXT: u64 = 256 << 20;
+const MOST_TEXT: u64 = 8 << 20;
+/// Longest name of a tool, in bytes.
+const LONGEST_NAME: usize = 256;
+/// Steps after which it is no longer told what does not fit, which takes more memory than to find out that something
+/// does not.
+const MOST_TOLD: u64 = 100_000;
 /// Longest text about what does not fit, in characters.
 const LONGEST_TOLD: usize = 300;
 
@@ -50,19 +55,23 @@ impl Schemas {
     /// Notes a tool of a list; a later definition takes the place of an earlier one.
     pub(crate) fn learn(&mut self, tool: &str, schema: Option<&RawValue>) {
         let text = schema.map_or("", RawValue::get);
+        if tool.len() > LONGEST_NAME {
+            tracing::warn!("arguments of a tool are not checked: its name is too long");
+            return;
+        }
         if self.texts.get(tool).map(|known| &**known) == Some(text) {
             return;
         }
         self.compiled.remove(tool);
         if let Some(old) = self.texts.remove(tool) {
-            self.bytes -= old.len();
+            self.bytes -= tool.len() + old.len();
         }
-        let fits = text.len() <= LONGEST && self.bytes + text.len() <= MOST_BYTES;
+        let fits = text.len() <= LONGEST && self.bytes + tool.len() + text.len() <= MOST_BYTES;
         if !fits || self.texts.len() >= MOST_TOOLS {
             tracing::warn!(tool = %printable(tool), "arguments are not checked: too much to remember");
             return;
         }
-        self.bytes += text.len();
+        self.bytes += tool.len() + text.len();
         self.texts.insert(tool.to_owned(), text.into());
     }
 
@@ -115,14 +124,21 @@ fn compile(text: &str) -> Result<Compiled, NotUsed> {
 
 impl Compiled {
     fn violation(&self, text: &str) -> Option<String> {
+        let Cost { steps, passes } = self.cost;
+        let is_long = passes.saturating_mul(text.len() as u64) > MOST_TEXT;
+        let steps = values(text).saturating_mul(steps);
+        if is_long || steps > MOST_STEPS {
+            return Some("they are too many to be checked".to_owned());
+        }
         let arguments: Value = match serde_json::from_str(text) {
             Ok(arguments) => arguments,
             Err(error) => return Some(format!("they can't be checked: {error}")),
         };
-        let Cost { steps, passes } = self.cost;
-        let is_long = passes * text.len() as u64 > MOST_TEXT;
-        if is_long || values(&arguments).saturating_mul(steps) > MOST_STEPS {
-            return Some("they are too many to be checked".to_owned());
+        if self.validator.is_valid(&arguments) {
+            return None;
+        }
+        if steps > MOST_TOLD {
+            return Some("they are too many to tell what of them does not".to_owned());
         }
         let error = self.validator.validate(&arguments).err()?;
         let place = error.instance_path().to_string();
@@ -132,12 +148,19 @@ impl Compiled {
     }
 }
 
-fn values(value: &Value) -> u64 {
-    1 + match value {
-        Value::Array(all) => all.iter().map(values).sum(),
-        Value::Object(all) => all.values().map(values).sum(),
-        _ => 0,
+/// How many values a text holds, at most.
+fn values(json: &str) -> u64 {
+    let (mut count, mut in_text, mut is_escaped) = (1, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
     }
+    count
 }
 
 fn told(error: &dyn fmt::Display) -> String {

@@ -12,7 +12,7 @@ use osvm_mcp::{Bridge, Era, Fate, Ledger, ServerInfo, Step, Terms};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lines for a server that a server may provoke. It is read on when fewer are left.
-const MOST_PROVOKED: usize = 256;
+const MOST_PROVOKED: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Between {
@@ -20,6 +20,8 @@ pub(super) struct Between {
     crossing: Crossing,
     to_client: Vec<Vec<u8>>,
     to_server: VecDeque<Vec<u8>>,
+    /// How many of these servers have provoked, at most.
+    provoked: usize,
 }
 
 #[derive(Default)]
@@ -68,6 +70,7 @@ impl Between {
             _ if !passes => {}
             Crossing::Bridged(bridge) => {
                 let step = bridge.of_server(line.bytes, Instant::now());
+                self.provoked += step.to_server.len();
                 self.take(step);
             }
             Crossing::Undecided | Crossing::None => self.to_client.push(whole(line)),
@@ -120,7 +123,9 @@ impl Between {
 
     /// What is to be written to the server next.
     pub(super) fn for_server(&mut self) -> Option<Vec<u8>> {
-        self.to_server.pop_front()
+        let line = self.to_server.pop_front();
+        self.provoked = self.provoked.saturating_sub(1).min(self.to_server.len());
+        line
     }
 
     /// Lines that are to be written to the server.
@@ -135,7 +140,7 @@ impl Between {
 
     /// Whether a server has provoked so much that it should not be listened to.
     pub(super) fn is_full(&self) -> bool {
-        self.to_server.len() > MOST_PROVOKED
+        self.provoked > MOST_PROVOKED
     }
 
     /// Notes a line that is written to the server now, or can't be.

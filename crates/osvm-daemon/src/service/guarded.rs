@@ -5,6 +5,7 @@
 //! client <──── back ─── guard <── near ═ far <── session
 //! ```
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use osvm_mcp::{Guard, Limits, Passage};
 use tokio::io::{
     AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split,
 };
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
 use super::between::whole;
 use super::tools::Watch;
@@ -24,6 +25,9 @@ pub(super) type Stream = DuplexStream;
 
 /// What waits between the two, in bytes.
 const CAPACITY: usize = 64 << 10;
+
+/// Lines that a session has not read yet.
+const MOST_QUEUED: usize = 16;
 
 /// Carries a client's bytes to a session and back, as far as the guard lets them.
 pub(super) async fn carry<F: Future<Output = ()>>(
@@ -36,11 +40,13 @@ pub(super) async fn carry<F: Future<Output = ()>>(
 }
 
 /// The two ends, and who stands between them.
-struct Gate<C, S> {
+struct Gate<C> {
     watch: Watch,
     guard: Mutex<Guard>,
     to_client: AsyncMutex<WriteHalf<C>>,
-    to_server: AsyncMutex<WriteHalf<S>>,
+    /// A queue, so that nobody but the client waits for a session that does not read. None once the client's input has
+    /// ended.
+    to_server: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
     /// Calls were made, or answered.
     changed: Notify,
 }
@@ -53,28 +59,42 @@ where
 {
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(session);
+    let (queue, queued) = mpsc::channel(MOST_QUEUED);
     let gate = Gate {
         guard: Mutex::new(watch.guard()),
         watch,
         to_client: AsyncMutex::new(to_client),
-        to_server: AsyncMutex::new(to_server),
+        to_server: Mutex::new(Some(queue)),
         changed: Notify::new(),
     };
     tokio::select! {
         () = gate.back(from_server) => {}
         () = gate.forward(from_client) => {}
         () = gate.limit() => {}
+        () = speak(to_server, queued) => {}
     }
     gate.guard().end(Instant::now());
     gate.record();
 }
 
-impl<C: AsyncWrite, S: AsyncWrite> Gate<C, S> {
+/// Writes what is queued, and then that there is no more. What the session says then is still passed on.
+async fn speak(mut to: WriteHalf<impl AsyncWrite>, mut queued: mpsc::Receiver<Vec<u8>>) {
+    while let Some(line) = queued.recv().await {
+        // A session that is over ends by what it has said.
+        if to.write_all(&line).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+    std::future::pending::<()>().await;
+}
+
+impl<C: AsyncWrite> Gate<C> {
     fn guard(&self) -> MutexGuard<'_, Guard> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the client says. Its end is told; what the session says then is still passed on.
+    /// What the client says, until its end.
     async fn forward(&self, from: ReadHalf<impl AsyncRead>) {
         let mut lines = LineReader::new(from, Limits::default().line_bytes);
         while let Ok(Some(line)) = lines.next().await {
@@ -85,11 +105,15 @@ impl<C: AsyncWrite, S: AsyncWrite> Gate<C, S> {
                 guard.shut(obstacle);
                 guard.of_client(&line, Instant::now())
             };
-            if self.deliver(passage).await.is_none() {
+            let to_server = passage.to_server.to_vec();
+            if self.deliver(Passage { to_server: Cow::default(), ..passage }).await.is_none() {
                 return;
             }
+            if let Some(queue) = self.queue().filter(|_| !to_server.is_empty()) {
+                let _ = queue.send(to_server).await;
+            }
         }
-        let _ = self.to_server.lock().await.shutdown().await;
+        self.to_server.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::future::pending::<()>().await;
     }
 
@@ -135,11 +159,15 @@ impl<C: AsyncWrite, S: AsyncWrite> Gate<C, S> {
             client.write_all(&passage.to_client).await.ok()?;
             client.flush().await.ok()?;
         }
-        if !passage.to_server.is_empty() {
-            // A session that is over ends by what it has said.
-            let _ = self.to_server.lock().await.write_all(&passage.to_server).await;
+        if let Some(queue) = self.queue().filter(|_| !passage.to_server.is_empty()) {
+            // A session that does not read is not told.
+            let _ = queue.try_send(passage.to_server.into_owned());
         }
         Some(())
+    }
+
+    fn queue(&self) -> Option<mpsc::Sender<Vec<u8>>> {
+        self.to_server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn record(&self) {

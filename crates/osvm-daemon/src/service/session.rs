@@ -32,6 +32,11 @@ use crate::api::{ApiError, RunRequest};
 /// How long a server whose input has ended may take to finish its output.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
+/// How long a server may take to read a line, once it has been sent more than its pipes hold.
+const READS_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+const ENDED: &str = "the server ended before it could be asked";
+
 /// Which server a client wants, as often as it is lost.
 pub(super) struct Wanted {
     pub(super) daemon: Arc<Daemon>,
@@ -102,6 +107,8 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
             // Its VM is in use no more.
             () = over(&mut seat) => {
                 leave(seat.take()).await;
+                // What was asked while it ended.
+                client.lose(ENDED).await;
                 continue;
             }
         }
@@ -278,13 +285,23 @@ impl Seat {
 
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: &[u8], client: &Client) {
-        // One that does not read any more has ended, or will be found to have.
-        tokio::select! {
-            _ = write(&mut self.stdin, line) => {}
-            _ = &mut self.speaking => {}
-        }
-        if self.is_over() {
-            client.lose("the server ended before it could be asked").await;
+        let wrote = tokio::select! {
+            wrote = timeout(READS_WITHIN, write(&mut self.stdin, line)) => wrote,
+            _ = &mut self.speaking => return client.lose(ENDED).await,
+        };
+        match wrote {
+            Ok(Ok(())) if !self.is_over() => {}
+            Ok(_) => {
+                // One that does not read any more has ended, or is about to.
+                if !self.is_over() && timeout(LAST_WORDS, &mut self.speaking).await.is_err() {
+                    self.speaking.abort();
+                }
+                client.lose(ENDED).await;
+            }
+            Err(_) => {
+                self.speaking.abort();
+                client.lose("the server does not read what it is sent").await;
+            }
         }
     }
 }

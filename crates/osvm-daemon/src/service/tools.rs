@@ -76,6 +76,7 @@ impl Daemon {
             policy: server.tool_policy.clone(),
             apart: apart.into_iter().collect(),
             bodies: config.audit.bodies,
+            must_be_recorded: config.audit.required,
             ..Rules::default()
         };
         let secrets = hidden(&server, secrets);
@@ -156,23 +157,27 @@ impl Watch {
     fn line(&self, ended: Ended, client: Option<&ClientName>) -> Record {
         let seen = self.place.seen();
         let (outcome, why) = told(ended.outcome);
+        // Each may be what a stranger wrote, and have been cut off.
+        let hide = |text: &str| {
+            redacted(text.to_owned(), CUT.contains(&text.chars().count()), &self.secrets)
+        };
         Record {
             number: 0,
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             caller: Caller {
                 user: rustix::process::getuid().as_raw(),
                 way: self.way,
-                client: client.map(|client| client.name.clone()),
-                version: client.and_then(|client| client.version.clone()),
+                client: client.map(|client| hide(&client.name)),
+                version: client.and_then(|client| client.version.as_deref()).map(hide),
             },
             server: self.server.clone(),
-            tool: ended.tool,
+            tool: hide(&ended.tool),
             image: seen.as_ref().and_then(|seen| seen.image.clone()),
             vm: seen.map(|seen| seen.vm),
             arguments: self.part(ended.arguments),
             result: ended.result.map(|result| self.part(result)),
             outcome,
-            why: why.map(|why| why.chars().take(LONGEST_WHY).collect()),
+            why: why.map(|why| hide(&why).chars().take(LONGEST_WHY).collect()),
             ms: u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
             previous: String::new(),
         }
@@ -188,6 +193,9 @@ impl Watch {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Texts of so many characters may have been longer.
+const CUT: [usize; 2] = [120, 256];
 
 /// A body without secrets' values, as they are and as JSON spells them. Of one that was cut off its end goes, too, which
 /// may be the beginning of a value.

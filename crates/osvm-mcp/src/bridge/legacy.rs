@@ -117,8 +117,10 @@ impl LegacyClient {
             ("resources/subscribe", _) => self.subscribe(id.get(), params, step)?,
             ("resources/unsubscribe", _) => {
                 let [uri] = fields(params, ["uri"]).unwrap_or_default();
-                let open = uri.and_then(string).and_then(|uri| self.watching.forget(&uri));
+                let uri = uri.and_then(string).unwrap_or_default();
+                let [open, waiting] = self.watching.forget(&uri);
                 step.to_server.extend(open.map(|id| messages::cancelled(&id, "unsubscribed")));
+                step.to_client.extend(waiting.map(|id| messages::result(&id, "{}")));
                 step.to_client.push(messages::result(id.get(), "{}"));
             }
             _ if GONE.contains(&method) => {

@@ -12,6 +12,8 @@ use crate::envelope::{Envelope, each_element};
 const MOST_OPEN: usize = 64;
 const MOST_RESOURCES: usize = 1024;
 const LONGEST_URI: usize = 8 << 10;
+/// Longest notification that is told to all of them, in bytes.
+const LONGEST_TOLD: usize = 64 << 10;
 
 /// By the ids of the requests that opened them.
 #[derive(Debug, Default)]
@@ -96,6 +98,9 @@ impl Listening {
             },
             _ => return None,
         };
+        if text.len() > LONGEST_TOLD {
+            return Some(Vec::new());
+        }
         let all = self.0.values().filter(|wanted| wants(wanted));
         Some(all.filter_map(|wanted| wanted.labelled(message, text)).collect())
     }

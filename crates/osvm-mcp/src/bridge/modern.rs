@@ -358,6 +358,7 @@ impl ModernClient {
             self.fail(why, &mut step);
         }
         self.level = None;
+        self.unask();
         for id in self.listening.clear() {
             step.to_client.push(Refusal::new(INTERNAL_ERROR, why).answers(&id));
         }

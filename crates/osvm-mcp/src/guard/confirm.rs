@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     can_ask: bool,
     /// Of all questions so far.
     count: u64,
+    /// So that no server guesses the id of one.
+    nonce: u64,
 }
 
 /// A call that the server has not heard of yet.
@@ -83,8 +85,13 @@ impl Waiting {
                 "it is to be confirmed, and too much is waiting for that, or it is too long",
             );
         }
+        if self.count == 0 {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes).map_err(|_| "there is no randomness for its question")?;
+            self.nonce = u64::from_ne_bytes(bytes);
+        }
         self.count += 1;
-        let name = format!("{PREFIX}{}", self.count);
+        let name = format!("{PREFIX}{:016x}-{}", self.nonce, self.count);
         let question = to_raw_value(&name).expect("a text is JSON");
         let line = elicitation(&name, &told(asked, server));
         let call = Unconfirmed {

@@ -40,7 +40,8 @@ impl Id {
 
 fn normal(number: &str) -> String {
     match number.parse::<f64>() {
-        Ok(value) => whole(value).unwrap_or_else(|| number.to_owned()),
+        // As JavaScript has it, to which large numbers are one where they are no longer exact.
+        Ok(value) => format!("{}", value + 0.0),
         Err(_) => number.to_owned(),
     }
 }
@@ -52,7 +53,7 @@ fn whole(value: f64) -> Option<String> {
 
 /// As its `Number(text)` does.
 fn as_javascript(text: &str) -> Option<String> {
-    let text = text.trim();
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let digits = |base| u64::from_str_radix(text.get(2..)?, base).ok().map(|n| n.to_string());
     match text.as_bytes() {
         [] => Some("0".to_owned()),
@@ -78,13 +79,15 @@ mod tests {
         }
         assert_eq!(id(r#""\u0061""#), id(r#""a""#));
         assert_eq!(id("-0"), id("0"));
-        assert_ne!(id("9007199254740993"), id("9007199254740992"));
+        assert_eq!(id("1.50"), id("1.5"));
+        assert_eq!(id("9007199254740992.0"), id("9007199254740992"));
+        assert_ne!(id("9007199254740991"), id("9007199254740992"));
         assert_ne!(id("1.5"), id("1"));
     }
 
     #[test]
     fn texts_that_some_take_for_a_number_are_like_it() {
-        for text in [r#""1""#, r#"" 1 ""#, r#""0x1""#, r#""1.0""#, r#""0b1""#] {
+        for text in [r#""1""#, r#"" 1 ""#, r#""0x1""#, r#""1.0""#, r#""0b1""#, "\"\u{feff}1\""] {
             assert_eq!(id(text).alike(), Some(id("1")), "{text}");
         }
         assert_eq!(id(r#""""#).alike(), Some(id("0")));

@@ -16,6 +16,8 @@ pub struct Rules {
     pub apart: BTreeMap<String, String>,
     /// Whether arguments and results are kept for the record.
     pub bodies: bool,
+    /// Whether a call that can't be recorded is not made.
+    pub must_be_recorded: bool,
     /// Whether the user has said yes to every call.
     pub confirmed: bool,
 }

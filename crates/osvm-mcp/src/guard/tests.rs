@@ -357,6 +357,48 @@ fn what_is_remembered_is_bounded() {
     assert_eq!(guard.answered.len(), MOST_OPEN);
 }
 
+fn open_call(guard: &mut Guard, id: &str) {
+    let line =
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"cat"}}}}"#);
+    assert!(guard.of_client(line.as_bytes(), now()).to_client.is_empty());
+}
+
+#[test]
+fn no_second_use_of_an_id_and_no_cancelled_call_gets_past_the_limits() {
+    let limits = ToolLimits { max_result_bytes: Some(1), ..ToolLimits::default() };
+    let mut guard = guard(policy(&[], &[("cat", limits)]));
+    open_call(&mut guard, "1");
+    for again in ["1", "1.0", "1e0"] {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{again},"method":"ping"}}"#);
+        let passage = guard.of_client(line.as_bytes(), now());
+        assert!(passage.to_server.is_empty() && !passage.to_client.is_empty(), "{again}");
+    }
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    assert!(!guard.of_client(cancel.as_bytes(), now()).to_server.is_empty());
+    let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"content":"much"}}"#;
+    assert!(guard.of_server(answer.as_bytes(), now()).to_client.is_empty());
+}
+
+#[test]
+fn answers_in_spellings_of_a_servers_own_do_not_get_past_the_limits() {
+    let limits = ToolLimits { max_result_bytes: Some(1), ..ToolLimits::default() };
+    let long = format!("1.{}", "0".repeat(2000));
+    for id in [r#"1,"id":1"#, &long, "\"\u{feff}1\"", r#""1""#] {
+        let mut guard = guard(policy(&[], &[("cat", limits.clone())]));
+        open_call(&mut guard, "1");
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"much"}}}}"#);
+        let passage = guard.of_server(answer.as_bytes(), now());
+        assert!(!String::from_utf8_lossy(&passage.to_client).contains("much"), "{id}");
+    }
+    // Of two that are alike, the one that is the same.
+    let mut guard = guard(policy(&[], &[("cat", limits)]));
+    open_call(&mut guard, "1");
+    open_call(&mut guard, r#""1""#);
+    let answer = r#"{"jsonrpc":"2.0","id":"1","result":1}"#;
+    assert!(!guard.of_server(answer.as_bytes(), now()).to_client.is_empty());
+    assert_eq!(guard.open_calls(), 1);
+}
+
 /// JSON in spellings that a round trip through a parser would lose.
 fn spelled() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -382,7 +424,7 @@ proptest! {
         let from_client = [
             format!(r#"{{"id": {id},"X":{extra},"method":"{method}", "jsonrpc":"2.0","params":{json}}}{tail}"#),
             format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{json} }}{tail}"#),
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"params":{{"name":"ls","arguments":{json}}},"method":"tools/call"}}{tail}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":{id}0,"params":{{"name":"ls","arguments":{json}}},"method":"tools/call"}}{tail}"#),
         ];
         for line in from_client {
             let passage = guard.of_client(line.as_bytes(), now());
@@ -393,7 +435,6 @@ proptest! {
         let from_server = [
             format!(r#"{{"id": "a{id}","result":{json}, "Y":{extra},"jsonrpc":"2.0"}}{tail}"#),
             format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{json}}}{tail}"#),
-            format!("{json}{tail}"),
         ];
         for line in from_server {
             let passage = unasked.of_server(line.as_bytes(), now());

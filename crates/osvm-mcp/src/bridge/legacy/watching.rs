@@ -40,14 +40,17 @@ impl Watching {
         self.lists = (!flags.is_empty()).then(|| format!("{{{}}}", flags.join(",")));
     }
 
-    /// Wants to hear of a resource no more; the subscription that is to be cancelled.
-    pub(super) fn forget(&mut self, uri: &str) -> Option<String> {
+    /// Wants to hear of a resource no more; the subscription that is to be cancelled, and the client's id of a request for
+    /// it that is not answered.
+    pub(super) fn forget(&mut self, uri: &str) -> [Option<String>; 2] {
         self.resources.remove(uri);
-        self.waiting.remove(uri);
+        let waiting = self.waiting.remove(uri);
         let open = self.open.iter().find(|(_, of)| of.as_deref() == Some(uri));
-        let id = open.map(|(id, _)| id.clone())?;
-        self.open.remove(&id);
-        Some(id)
+        let id = open.map(|(id, _)| id.clone());
+        if let Some(id) = &id {
+            self.open.remove(id);
+        }
+        [id, waiting]
     }
 
     /// No subscription is open any more; the client's ids of requests that are not answered.

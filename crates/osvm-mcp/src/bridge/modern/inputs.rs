@@ -8,7 +8,7 @@
 //!
 //! A server's request does not say which call it belongs to. It is taken for part of the call whose progress token it
 //! carries, else of the one that was opened first of those that the client waits for, else of the first that is open at
-//! all. A wrong guess shows the user the question with another of their calls, and loses nothing: what the user says is
+//! all; calls whose client can be asked so come first. A wrong guess shows the user the question with another of their calls, and loses nothing: what the user says is
 //! the answer to that question, and each call gets its own result.
 
 use std::collections::VecDeque;
@@ -59,6 +59,12 @@ struct Asked {
     params: Option<String>,
 }
 
+impl Asked {
+    fn size(&self) -> usize {
+        self.params.as_ref().map_or(2, String::len) + self.id.len()
+    }
+}
+
 impl Inputs {
     /// For the requests that may be answered by asking back.
     pub(super) fn of(method: &str, params: &str) -> Option<Self> {
@@ -94,7 +100,7 @@ impl ModernClient {
         step: &mut Step,
     ) -> Result<(), Refusal> {
         let said = params.unwrap_or("{}");
-        let number = self.asked_of(said).ok_or_else(|| {
+        let number = self.asked_of(method, said).ok_or_else(|| {
             let open = MAY_ASK.join(", ");
             let why = format!("{method} can be answered only while one of {open} is open");
             Refusal::new(INVALID_REQUEST, why)
@@ -127,7 +133,7 @@ impl ModernClient {
     }
 
     /// The call that a server's question is taken for a part of.
-    fn asked_of(&self, params: &str) -> Option<u64> {
+    fn asked_of(&self, method: &str, params: &str) -> Option<u64> {
         let token = field(params, "_meta").and_then(|meta| field(meta, "progressToken"));
         let may_ask = |call: &Call<Asking>| call.about.inputs.is_some() && call.server().is_some();
         let mut first = None;
@@ -135,10 +141,12 @@ impl ModernClient {
             if token.is_some() && call.about.token.as_deref() == token {
                 return Some(number);
             }
-            let rank = (call.client().is_none(), number);
-            first = Some(first.map_or(rank, |first: (bool, u64)| first.min(rank)));
+            // One whose client can't be asked so is taken last, and refuses it.
+            let is_allowed = call.about.offers.allow(method, params).is_ok();
+            let rank = (!is_allowed, call.client().is_none(), number);
+            first = Some(first.map_or(rank, |first: (bool, bool, u64)| first.min(rank)));
         }
-        first.map(|(_, number)| number)
+        first.map(|(_, _, number)| number)
     }
 
     /// Answers a call with what the server asks.
@@ -217,7 +225,7 @@ impl ModernClient {
         inputs.asked.retain(|asked| {
             let Some(response) = field(responses, &asked.name) else { return true };
             step.to_server.push(messages::result(&asked.id, response));
-            let size = asked.params.as_ref().map_or(2, String::len) + asked.id.len();
+            let size = asked.size();
             inputs.size -= size;
             self.kept -= size;
             false
@@ -228,8 +236,13 @@ impl ModernClient {
         let inputs = self.calls.get(number).and_then(|call| call.about.inputs.as_mut());
         let Some(inputs) = inputs else { return };
         if let Some(outcome) = inputs.outcome.take() {
-            let call = self.close(number);
-            if let (Some(call), Ok(message)) = (call, Envelope::parse(&outcome)) {
+            let Some(mut call) = self.close(number) else { return };
+            let asked = call.inputs.take().map(|inputs| inputs.asked).unwrap_or_default();
+            for asked in asked {
+                let why = "the client did not say what it was asked";
+                step.to_server.push(Refusal::new(INTERNAL_ERROR, why).answers(&asked.id));
+            }
+            if let Ok(message) = Envelope::parse(&outcome) {
                 step.to_client.push(call.answered(&message, &outcome));
             }
         } else if !inputs.asked.is_empty() {
@@ -237,13 +250,12 @@ impl ModernClient {
         }
     }
 
-    /// Keeps the answer to a call whose client is to retry first. The server waits for nothing any more.
+    /// Keeps the answer to a call whose client is to retry first. What it was asked may be another call's, so the server
+    /// may wait for that yet.
     pub(super) fn keep(&mut self, number: u64, text: &str) {
         self.calls.set_server(number, None);
         let Some(call) = self.calls.get(number) else { return };
         let Asking { id, inputs: Some(inputs), .. } = &mut call.about else { return };
-        inputs.asked.clear();
-        self.kept -= inputs.size;
         let outcome = match self.kept + text.len() <= MOST_KEPT {
             true => text.to_owned(),
             false => {
@@ -252,9 +264,21 @@ impl ModernClient {
                 String::from_utf8_lossy(&answer).into_owned()
             }
         };
-        inputs.size = outcome.len();
-        self.kept += inputs.size;
+        inputs.size += outcome.len();
+        self.kept += outcome.len();
         inputs.outcome = Some(outcome);
+    }
+
+    /// The server that has asked is gone.
+    pub(super) fn unask(&mut self) {
+        for number in self.calls.iter().map(|(number, _)| number).collect::<Vec<_>>() {
+            let inputs = self.calls.get(number).and_then(|call| call.about.inputs.as_mut());
+            let Some(inputs) = inputs else { continue };
+            let asked = inputs.asked.drain(..);
+            let size: usize = asked.map(|asked| asked.size()).sum();
+            inputs.size -= size;
+            self.kept -= size;
+        }
     }
 
     /// Forgets a call that is answered.

@@ -179,8 +179,25 @@ fn a_server_that_does_not_wait_for_the_answer_is_heard_with_the_retry() {
     let passed = talk.client(&call(1, name())).at_server();
     let told = talk.server(&question("q")).at_client();
     talk.server(&answer(&passed, &json!({ "content": [] }))).nothing();
-    let done = talk.client(&retry(2, name(), &told, json!({ "input-1": {} }))).at_client();
+    let heard = talk.client(&retry(2, name(), &told, json!({ "input-1": {} })));
+    let done = &heard.client[0];
     assert_eq!((&done["id"], &done["result"]["resultType"]), (&json!(2), &json!("complete")));
+    // It may wait for it yet.
+    assert_eq!(heard.server, [json!({ "jsonrpc": "2.0", "id": "q", "result": {} })]);
+}
+
+#[test]
+fn a_question_that_was_another_calls_is_answered_though_this_one_is_over() {
+    let mut talk = met();
+    let first = talk.client(&call(1, name())).at_server();
+    let second = talk.client(&call(2, name())).at_server();
+    // Of the second, and shown with the first.
+    let told = talk.server(&question("q")).at_client();
+    assert_eq!(told["id"], 1);
+    talk.server(&answer(&first, &json!({ "content": [] }))).nothing();
+    let heard = talk.client(&retry(3, name(), &told, json!({ "input-1": {} })));
+    assert_eq!((&heard.client[0]["id"], &heard.server[0]["id"]), (&json!(3), &json!("q")));
+    assert_eq!(talk.server(&answer(&second, &json!({}))).at_client()["id"], 2);
 }
 
 #[test]
@@ -212,8 +229,10 @@ fn what_is_kept_for_a_retry_is_bounded() {
     assert_eq!(talk.server(&question("more")).at_server()["error"]["code"], -32603);
     let large = "x".repeat(5 << 20);
     talk.server(&answer(&passed, &json!({ "content": large }))).nothing();
-    let done = talk.client(&retry(2, name(), &told, json!({}))).at_client();
-    assert_eq!(done["error"]["code"], -32603);
+    let heard = talk.client(&retry(2, name(), &told, json!({})));
+    assert_eq!(heard.client[0]["error"]["code"], -32603);
+    // What the client did not say is not waited for.
+    assert_eq!(heard.server.len(), 16);
     talk.client(&call(3, name())).at_server();
     let long = request("long", "elicitation/create", json!({ "message": large }));
     assert_eq!(talk.server(&long).at_server()["error"]["code"], -32603);

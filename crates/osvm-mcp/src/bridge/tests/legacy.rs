@@ -174,6 +174,10 @@ fn a_resource_is_subscribed_to_once_the_server_says_so() {
     let listen = talk.client(&request(4, "resources/subscribe", uri("file:///c"))).at_server();
     let told = talk.server(&refusal(&listen, -32601, "no such method")).at_client();
     assert_eq!((&told["id"], &told["error"]["message"]), (&json!(4), &json!("no such method")));
+    // One that is wanted no more before the server has said so is answered, too.
+    talk.client(&request(5, "resources/subscribe", uri("file:///d"))).at_server();
+    let ended = talk.client(&request(6, "resources/unsubscribe", uri("file:///d"))).client;
+    assert_eq!((&ended[0]["id"], &ended[1]["id"]), (&json!(5), &json!(6)));
 }
 
 #[test]

@@ -197,6 +197,8 @@ fn a_subscription_is_what_the_server_can_do_of_it() {
         told.client.iter().map(|line| &line["params"]["_meta"][SUBSCRIPTION]).collect();
     assert_eq!(ids, [&json!("x"), &json!(5)]);
     talk.server(&notification("notifications/prompts/list_changed", json!({}))).nothing();
+    let large = json!({ "x": "x".repeat(65 << 10) });
+    talk.server(&notification("notifications/tools/list_changed", large)).nothing();
 
     let cancel = notification("notifications/cancelled", json!({ "requestId": 5 }));
     let last = talk.client(&cancel).at_server();
