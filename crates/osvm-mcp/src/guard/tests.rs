@@ -384,7 +384,7 @@ fn answers_in_spellings_of_a_servers_own_do_not_get_past_the_limits() {
     let limits = ToolLimits { max_result_bytes: Some(1), ..ToolLimits::default() };
     let long = format!("1.{}", "0".repeat(2000));
     for id in [r#"1,"id":1"#, &long, "\"\u{feff}1\"", r#""1""#] {
-        let mut guard = guard(policy(&[], &[("cat", limits.clone())]));
+        let mut guard = guard(policy(&[], &[("cat", limits)]));
         open_call(&mut guard, "1");
         let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":"much"}}}}"#);
         let passage = guard.of_server(answer.as_bytes(), now());
