@@ -199,7 +199,7 @@ fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawVal
     RawValue::from_string(envelope::with(item.get(), &[(piece, &name)])).ok()
 }
 
-async fn pages(
+pub(super) async fn pages(
     conversation: &Arc<Conversation>,
     (method, field): (&str, &'static str),
     meta: Option<&RawValue>,

@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Stream;
 use super::fields::{self, pick};
 use super::outlet::Outlet;
+use super::params::{self, Params};
 use super::refusal::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal};
 use crate::envelope::{self, Envelope, Kind, each_element};
 use crate::limits::Limits;
@@ -93,6 +94,8 @@ struct State {
     outlets: u64,
     /// Requests of the gateway's own.
     own: u64,
+    /// Once the server has listed its tools, and until they change.
+    params: Option<Params>,
     is_over: bool,
 }
 
@@ -102,6 +105,8 @@ struct Open {
     told: String,
     /// As the server knows it.
     progress: Option<String>,
+    /// It asks for tools.
+    is_list: bool,
     guise: Option<Guise>,
 }
 
@@ -138,6 +143,11 @@ impl Conversation {
         let speaking = tokio::spawn(Arc::clone(&shared).speak(to_server, queued));
         let [listening, speaking] = [listening, speaking].map(AbortOnDropHandle::new);
         Self { shared, listening, speaking }
+    }
+
+    /// Which arguments of a tool are said in headers, too; `None` before the server has listed its tools.
+    pub(super) fn params_of(&self, tool: &str) -> Option<Vec<params::Place>> {
+        self.shared.lock().params.as_ref().map(|params| params.of(tool))
     }
 
     /// One that no request of its client has had.
@@ -216,7 +226,10 @@ impl Conversation {
         if state.open.contains_key(&key) {
             return refuse(INVALID_REQUEST, "a request with this id is open");
         }
-        state.open.insert(key, Open { outlet: Arc::clone(&outlet), told, progress, guise });
+        let is_list = request.method.as_deref() == Some("tools/list");
+        state
+            .open
+            .insert(key, Open { outlet: Arc::clone(&outlet), told, progress, is_list, guise });
         Ok((line, outlet))
     }
 
@@ -342,6 +355,9 @@ impl Shared {
         let Some(open) = message.id.and_then(|id| self.lock().open.remove(&key(id))) else {
             return;
         };
+        if let (true, Place::Shared, Some(result)) = (open.is_list, &self.place, message.result) {
+            self.lock().params.get_or_insert_default().learn(result);
+        }
         match open.guise {
             None => open.outlet.answer(&message.with(&[])),
             Some(guise) => {
@@ -354,7 +370,7 @@ impl Shared {
     }
 
     fn notified(&self, message: &Envelope<'_>) {
-        let state = self.lock();
+        let mut state = self.lock();
         if let Some(token) = fields::one(message.params, "progressToken") {
             let wanted = key(token);
             let by_token = |open: &&Open| open.progress.as_ref() == Some(&wanted);
@@ -368,6 +384,9 @@ impl Shared {
         {
             let own: Vec<_> = open.guise.iter().map(|guise| (id, guise.id.get())).collect();
             return open.outlet.put(&message.with(&own));
+        }
+        if message.method.as_deref() == Some("notifications/tools/list_changed") {
+            state.params = None;
         }
         // What a server says while it works is about that, but for what it says of itself.
         let of_itself = message.method.as_deref().is_some_and(|method| {

@@ -23,7 +23,7 @@ const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 
 /// Codes of the revision 2026-07-28.
-const HEADER_MISMATCH: i64 = -32020;
+pub(super) const HEADER_MISMATCH: i64 = -32020;
 const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// A message goes to the gateway as JSON, and the answer may be a stream.
@@ -171,7 +171,7 @@ fn named_by(method: &str) -> Option<&'static str> {
 }
 
 /// A value that no header can hold is written as `=?base64?...?=`.
-fn decoded(value: &str) -> Option<String> {
+pub(super) fn decoded(value: &str) -> Option<String> {
     let Some(coded) = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="))
     else {
         return Some(value.to_owned());

@@ -1,7 +1,7 @@
 //! Servers for clients that speak HTTP: Streamable HTTP of both eras.
 //!
 //! - `access`: whose requests are looked at.
-//! - `headers`: what they must say.
+//! - `headers`, `params`: what they must say.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
 //! - `all`, `hub`, `party`: all servers as one.
@@ -20,6 +20,7 @@ mod hub;
 mod legacy;
 mod modern;
 mod outlet;
+mod params;
 mod party;
 mod refusal;
 mod sessions;

@@ -9,21 +9,25 @@ use axum::response::{IntoResponse, Response};
 use futures::future::FutureExt;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Gateway;
 use super::all::{self, Asked};
 use super::answer;
 use super::conversation::{Conversation, Place, Waiting};
-use super::fields;
-use super::headers::{self, Meta};
-use super::refusal::{Refusal, json, status_of};
+use super::fields::{self, pick};
+use super::headers::{self, HEADER_MISMATCH, Meta};
+use super::params;
+use super::refusal::{INVALID_PARAMS, Refusal, json, status_of};
 use crate::envelope::{Envelope, Kind};
 
 /// Longest statement of capabilities.
 const LONGEST_CAPABILITIES: usize = 16 << 10;
 /// Server processes that are shared, at a time.
 const MOST_SHARES: usize = 256;
+
+/// How long a server may take to list its tools before a call of one of them.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// To one server, or to all.
 pub(super) async fn say(
@@ -38,12 +42,16 @@ pub(super) async fn say(
         return Ok(StatusCode::ACCEPTED.into_response());
     }
     match server {
-        Some(server) => ask(gateway, server, message).await,
-        None => ask_all(gateway, message).await,
+        Some(server) => ask(gateway, server, headers, message).await,
+        None => ask_all(gateway, headers, message).await,
     }
 }
 
-async fn ask_all(gateway: &Gateway, message: &Envelope<'_>) -> Result<Response, Refusal> {
+async fn ask_all(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    message: &Envelope<'_>,
+) -> Result<Response, Refusal> {
     if message.method.as_deref() == Some("server/discover") {
         return Ok(json(StatusCode::OK, all::answer(message.id, &all::Discovered::default())));
     }
@@ -58,16 +66,52 @@ async fn ask_all(gateway: &Gateway, message: &Envelope<'_>) -> Result<Response, 
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;
-            ask(gateway, &server, &super::parse(&line)?).await
+            ask(gateway, &server, headers, &super::parse(&line)?).await
         }
     }
 }
 
-async fn ask(gateway: &Gateway, server: &str, message: &Envelope<'_>) -> Result<Response, Refusal> {
+async fn ask(
+    gateway: &Gateway,
+    server: &str,
+    headers: &HeaderMap,
+    message: &Envelope<'_>,
+) -> Result<Response, Refusal> {
     let conversation = conversation(gateway, server, message).await?;
+    if message.method.as_deref() == Some("tools/call") {
+        check_params(gateway, &conversation, headers, message).await?;
+    }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
     Ok(answer::of(&outlet, waiting, status).await.0)
+}
+
+/// Holds what headers say of a call's arguments against these. Of tools that nobody has listed yet, they are listed if a
+/// header says anything.
+async fn check_params(
+    gateway: &Gateway,
+    conversation: &Arc<Conversation>,
+    headers: &HeaderMap,
+    message: &Envelope<'_>,
+) -> Result<(), Refusal> {
+    let [name, arguments, meta] = match message.params {
+        Some(params) => pick(params, ["name", "arguments", "_meta"])
+            .map_err(|error| Refusal::rpc(message.id, INVALID_PARAMS, error.to_string()))?,
+        None => [None; 3],
+    };
+    let name = name.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
+    let name = name.unwrap_or_default();
+    if conversation.params_of(&name).is_none() && params::has_any(headers) {
+        let list = ("tools/list", "tools");
+        let listed = all::pages(conversation, list, meta, &gateway.bounds.of_servers);
+        // A server that does not list its tools has none that ask for this.
+        let _ = timeout(LISTED_WITHIN, listed).await;
+    }
+    let places = conversation.params_of(&name).unwrap_or_default();
+    match params::misfit(headers, arguments, &places) {
+        None => Ok(()),
+        Some(why) => Err(Refusal::rpc(message.id, HEADER_MISMATCH, why)),
+    }
 }
 
 /// The one that requests of this kind go to.

@@ -604,3 +604,36 @@ async fn a_page_that_may_ask_is_told_so_before_it_shows_its_token() {
     assert_eq!(denied.status(), 403);
     assert!(denied.headers().get("access-control-allow-origin").is_none());
 }
+
+#[tokio::test]
+async fn what_headers_say_of_arguments_is_held_against_these() {
+    let mut world = World::new();
+    let ask = |world: &World, header: &str, region: &str| {
+        let arguments = json!({ "region": region });
+        let mut request = modern_of(
+            "one",
+            &json!(1),
+            "tools/call",
+            json!({ "name": "t", "arguments": arguments }),
+        );
+        request.headers_mut().insert("mcp-param-region", header.parse().unwrap());
+        tokio::spawn(world.send(request))
+    };
+    // Nobody has listed the server's tools yet.
+    let right = ask(&world, "us", "us");
+    let mut server = world.server().await;
+    let listed = server.hears().await;
+    assert_eq!(listed["method"], "tools/list");
+    let schema =
+        json!({ "properties": { "region": { "type": "string", "x-mcp-header": "Region" } } });
+    server.answers(&listed, &json!({ "tools": [{ "name": "t", "inputSchema": schema }] }));
+    let heard = server.hears().await;
+    assert_eq!(heard["params"]["arguments"]["region"], "us");
+    server.answers(&heard, &json!({}));
+    assert_eq!(right.await.unwrap().status(), 200);
+    let wrong = ask(&world, "eu", "us").await.unwrap();
+    assert_eq!(value(wrong).await["error"]["code"], -32020);
+    let arguments = json!({ "name": "t", "arguments": { "region": "us" } });
+    let missing = world.send(modern_of("one", &json!(1), "tools/call", arguments)).await;
+    assert_eq!(missing.status(), 400);
+}
