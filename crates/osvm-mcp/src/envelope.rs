@@ -265,6 +265,12 @@ pub(crate) fn fields<'a, const N: usize>(
     Ok(fields)
 }
 
+/// One field of an object, if it is one and says it once.
+pub(crate) fn field<'a>(object: Option<&'a RawValue>, name: &str) -> Option<&'a RawValue> {
+    let [value] = fields(object?.get(), [name]).ok()?;
+    value
+}
+
 struct Known<'n, const N: usize>([&'n str; N]);
 
 impl<'de, const N: usize> Visitor<'de> for Known<'_, N> {
@@ -292,7 +298,7 @@ impl<'de, const N: usize> Visitor<'de> for Known<'_, N> {
 }
 
 /// Compares as Go's parser does, to which a long s is an s.
-pub(crate) fn same_but_for_case(name: &str, key: &str) -> bool {
+fn same_but_for_case(name: &str, key: &str) -> bool {
     name.chars().flat_map(char::to_uppercase).eq(key.chars().flat_map(char::to_uppercase))
 }
 
@@ -421,6 +427,20 @@ mod tests {
             r#"[{"jsonrpc":"2.0","method":"ping"}]"#,
         ] {
             assert!(matches!(parse(text), Err(EnvelopeError::Json(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_that_another_parser_would_find_elsewhere_are_refused() {
+        let found = |text: &str| {
+            let found = fields(text, ["a", "b"]);
+            found.map(|values| values.map(|value| value.map(ToString::to_string)))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(found(r#"{"x":{"a":2},"b":1.0 ,"x":3}"#).unwrap(), [None, text("1.0")]);
+        assert_eq!(found(r#"{"\u0061":[ ]}"#).unwrap(), [text("[ ]"), None]);
+        for twice in [r#"{"a":1,"a":1}"#, r#"{"a":1,"A":1}"#, r#"{"\u0061":1,"a":1}"#, "[1]", "7"] {
+            assert!(found(twice).is_err(), "{twice}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod call;
+mod client;
 mod confirm;
 mod id;
 mod judge;
@@ -25,6 +26,7 @@ use crate::received::printable;
 use crate::schemas::Schemas;
 use call::{Asked, Open};
 pub use call::{Body, Ended, Outcome};
+pub use client::ClientName;
 use confirm::{Unconfirmed, Waiting};
 use id::Id;
 use judge::{Fate, each, is_ambiguous};
@@ -59,13 +61,6 @@ pub struct Guard {
     /// Why no tool is called at the moment.
     shut: Option<String>,
     ended: Vec<Ended>,
-}
-
-/// Who the client says it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientName {
-    pub name: String,
-    pub version: Option<String>,
 }
 
 /// What goes where, as lines with their ends.
@@ -470,7 +465,7 @@ impl Guard {
         }
         let outcome = match message.result {
             Some(result) => call::outcome(result),
-            None => Outcome::Failed(reason(message.error)),
+            None => Outcome::Failed(call::reason(message.error)),
         };
         self.ended.push(call.ended(result, outcome, now));
         Fate::Passes
@@ -486,15 +481,6 @@ impl Guard {
 
 const TOO_MUCH: &str = "too much is open at once, or the request's id is too long";
 
-impl ClientName {
-    fn read(info: &RawValue) -> Option<Self> {
-        let [name, version] = fields(info.get(), ["name", "version"]).ok()?;
-        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
-        let version = version.and_then(text).map(|version| shown(&version));
-        Some(Self { name: shown(&text(name?)?), version })
-    }
-}
-
 fn cancelled(id: &RawValue, why: &str) -> Vec<u8> {
     #[derive(serde::Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -504,11 +490,6 @@ fn cancelled(id: &RawValue, why: &str) -> Vec<u8> {
     }
     let params = to_raw_value(&Params { request_id: id, reason: why }).expect("it is JSON");
     envelope::notification("notifications/cancelled", Some(&params))
-}
-
-fn reason(error: Option<&RawValue>) -> String {
-    let error = error.and_then(|error| serde_json::from_str::<crate::RpcError>(error.get()).ok());
-    error.map_or_else(|| "an error that can't be read".to_owned(), |error| shown(&error.message))
 }
 
 fn null() -> Box<RawValue> {

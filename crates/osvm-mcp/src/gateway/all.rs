@@ -13,9 +13,8 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::conversation::{Conversation, Waiting};
-use super::fields::{self, pick};
 use super::refusal::{INVALID_PARAMS, METHOD_NOT_FOUND, Refusal};
-use crate::envelope::{self, Envelope, each_element};
+use crate::envelope::{self, Envelope, each_element, field, fields};
 use crate::era::MODERN;
 use crate::limits::Limits;
 
@@ -119,7 +118,7 @@ pub(super) fn for_one(
     names: &[String],
     message: &Envelope<'_>,
 ) -> Result<(String, String), Refusal> {
-    let piece = fields::one(message.params, "name");
+    let piece = field(message.params, "name");
     let name = piece.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
     let (Some(piece), Some(name)) = (piece, name) else {
         return Err(Refusal::rpc(
@@ -188,7 +187,7 @@ async fn list_one(
 
 /// An item under its name for all; none if that is another server's.
 fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
-    let piece = fields::one(Some(item), "name")?;
+    let piece = field(Some(item), "name")?;
     let own: String = serde_json::from_str(piece.get()).ok()?;
     let name = format!("{server}__{own}");
     if split(names, &name).is_none_or(|(taken, _)| taken != server) {
@@ -220,7 +219,7 @@ pub(super) async fn pages(
         let Some(result) = answer.result else {
             return Err(broken(answer.error.map_or("", RawValue::get).to_owned()));
         };
-        let [listed, next] = pick(result, [field, "nextCursor"]).map_err(unreadable)?;
+        let [listed, next] = fields(result.get(), [field, "nextCursor"]).map_err(unreadable)?;
         bytes += result.get().len();
         let all = each_element(listed.map_or("[]", RawValue::get), &mut |item| {
             items.push(item.to_owned());

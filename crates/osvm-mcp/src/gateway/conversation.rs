@@ -22,11 +22,10 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Stream;
-use super::fields::{self, pick};
 use super::outlet::Outlet;
 use super::params::{self, Params};
 use super::refusal::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal};
-use crate::envelope::{self, Envelope, Kind, each_element};
+use crate::envelope::{self, Envelope, Kind, each_element, field, fields};
 use crate::limits::Limits;
 use crate::lines::{self, LineReader};
 
@@ -237,7 +236,7 @@ impl Conversation {
     pub(super) fn tell(&self, message: &Envelope<'_>) {
         self.shared.say(&message.with(&[]));
         if message.method.as_deref() == Some("notifications/cancelled")
-            && let Some(id) = fields::one(message.params, "requestId")
+            && let Some(id) = field(message.params, "requestId")
         {
             // It is not answered any more.
             let open = self.shared.lock().open.remove(&key(id));
@@ -371,7 +370,7 @@ impl Shared {
 
     fn notified(&self, message: &Envelope<'_>) {
         let mut state = self.lock();
-        if let Some(token) = fields::one(message.params, "progressToken") {
+        if let Some(token) = field(message.params, "progressToken") {
             let wanted = key(token);
             let by_token = |open: &&Open| open.progress.as_ref() == Some(&wanted);
             let Some(open) = state.open.values().find(by_token) else { return };
@@ -445,8 +444,8 @@ fn key_of(id: &str) -> String {
 
 fn progress_token<'a>(request: &Envelope<'a>) -> Result<Option<&'a RawValue>, serde_json::Error> {
     let Some(params) = request.params else { return Ok(None) };
-    let [Some(meta)] = pick(params, ["_meta"])? else { return Ok(None) };
-    let [token] = pick(meta, ["progressToken"])?;
+    let [Some(meta)] = fields(params.get(), ["_meta"])? else { return Ok(None) };
+    let [token] = fields(meta.get(), ["progressToken"])?;
     Ok(token)
 }
 
@@ -464,7 +463,7 @@ pub(super) fn unmarked(id: &RawValue) -> Option<(String, String)> {
 
 /// Which subscription a message belongs to.
 fn subscription(object: Option<&RawValue>) -> Option<&RawValue> {
-    fields::one(fields::one(object, "_meta"), SUBSCRIPTION)
+    field(field(object, "_meta"), SUBSCRIPTION)
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::access::one;
-use super::fields::pick;
 use super::refusal::{INVALID_PARAMS, Refusal};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, fields};
 use crate::era::{LEGACY, MODERN};
 
 pub(super) const SESSION: &str = "mcp-session-id";
@@ -95,8 +94,8 @@ pub(super) struct Meta<'a> {
 impl<'a> Meta<'a> {
     pub(super) fn of(message: &Envelope<'a>) -> Result<Self, serde_json::Error> {
         let Some(params) = message.params else { return Ok(Self::default()) };
-        let [Some(meta)] = pick(params, ["_meta"])? else { return Ok(Self::default()) };
-        let [version, capabilities] = pick(meta, [PROTOCOL, CAPABILITIES])?;
+        let [Some(meta)] = fields(params.get(), ["_meta"])? else { return Ok(Self::default()) };
+        let [version, capabilities] = fields(meta.get(), [PROTOCOL, CAPABILITIES])?;
         Ok(Self { version, capabilities })
     }
 
@@ -149,7 +148,7 @@ pub(super) fn of_modern(headers: &HeaderMap, message: &Envelope<'_>) -> Result<(
         }
     }
     let Some(key) = named_by(method) else { return Ok(()) };
-    let name = match message.params.map(|params| pick(params, [key])).transpose() {
+    let name = match message.params.map(|params| fields(params.get(), [key])).transpose() {
         Ok(name) => name.and_then(|[name]| serde_json::from_str::<String>(name?.get()).ok()),
         Err(error) => return refuse(INVALID_PARAMS, format!("params: {error}")),
     };

@@ -14,10 +14,9 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::all::{self, Asked, Capabilities, MYSELF, Nothing};
 use super::conversation::{Conversation, Numbers, Place, unmarked};
-use super::fields;
 use super::outlet::Outlet;
 use super::refusal::Refusal;
-use crate::envelope::{Envelope, Kind};
+use crate::envelope::{Envelope, Kind, field};
 use crate::era::LEGACY;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -82,7 +81,7 @@ impl Hub {
             capabilities: Capabilities,
             server_info: all::Myself,
         }
-        let asked = fields::one(message.params, "protocolVersion");
+        let asked = field(message.params, "protocolVersion");
         let asked: Option<String> = asked.and_then(|asked| serde_json::from_str(asked.get()).ok());
         let known = asked.as_deref().filter(|asked| LEGACY.contains(asked));
         let greeting = Greeting {

@@ -14,7 +14,6 @@ mod access;
 mod all;
 mod answer;
 mod conversation;
-mod fields;
 mod headers;
 mod hub;
 mod legacy;

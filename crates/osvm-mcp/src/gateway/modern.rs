@@ -15,11 +15,10 @@ use super::Gateway;
 use super::all::{self, Asked};
 use super::answer;
 use super::conversation::{Conversation, Place, Waiting};
-use super::fields::{self, pick};
 use super::headers::{self, HEADER_MISMATCH, Meta};
 use super::params;
 use super::refusal::{INVALID_PARAMS, Refusal, json, status_of};
-use crate::envelope::{Envelope, Kind};
+use crate::envelope::{Envelope, Kind, field, fields};
 
 /// Longest statement of capabilities.
 const LONGEST_CAPABILITIES: usize = 16 << 10;
@@ -57,12 +56,12 @@ async fn ask_all(
     }
     let names = gateway.names().await?;
     match Asked::of(message)? {
-        Asked::List(field) => {
+        Asked::List(listed) => {
             let method = message.method.as_deref().unwrap_or_default();
-            let meta = (fields::one(message.params, "_meta"), &gateway.bounds.of_servers);
+            let meta = (field(message.params, "_meta"), &gateway.bounds.of_servers);
             let share = |server| conversation(gateway, server, message).boxed();
-            let items = all::list(&names, (method, field), meta, share).await;
-            Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(field, items))))
+            let items = all::list(&names, (method, listed), meta, share).await;
+            Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;
@@ -95,7 +94,7 @@ async fn check_params(
     message: &Envelope<'_>,
 ) -> Result<(), Refusal> {
     let [name, arguments, meta] = match message.params {
-        Some(params) => pick(params, ["name", "arguments", "_meta"])
+        Some(params) => fields(params.get(), ["name", "arguments", "_meta"])
             .map_err(|error| Refusal::rpc(message.id, INVALID_PARAMS, error.to_string()))?,
         None => [None; 3],
     };

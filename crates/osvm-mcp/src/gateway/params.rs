@@ -7,9 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::access::one;
-use super::fields::{self, pick};
 use super::headers::decoded;
-use crate::envelope::each_element;
+use crate::envelope::{each_element, field, fields};
 
 /// With which the names of such headers begin.
 const PREFIX: &str = "mcp-param-";
@@ -37,7 +36,7 @@ impl Params {
         if !result.get().contains(ASKS) {
             return;
         }
-        let tools = fields::one(Some(result), "tools").map_or("[]", RawValue::get);
+        let tools = field(Some(result), "tools").map_or("[]", RawValue::get);
         let _ = each_element(tools, &mut |tool| {
             if let Some((name, places)) = places_of(tool) {
                 self.0.insert(name, places);
@@ -52,7 +51,7 @@ impl Params {
 }
 
 fn places_of(tool: &RawValue) -> Option<(String, Vec<Place>)> {
-    let [name, schema] = pick(tool, ["name", "inputSchema"]).ok()?;
+    let [name, schema] = fields(tool.get(), ["name", "inputSchema"]).ok()?;
     let schema = schema.filter(|schema| schema.get().len() <= LONGEST)?;
     let schema: Value = serde_json::from_str(schema.get()).ok()?;
     let mut places = Vec::new();
@@ -91,7 +90,7 @@ pub(super) fn misfit(
         for name in path {
             value = value.and_then(|object| {
                 let object: &RawValue = serde_json::from_str(object).ok()?;
-                field(object, name)
+                within(object, name)
             });
         }
         let expected = value.and_then(spelled);
@@ -102,9 +101,9 @@ pub(super) fn misfit(
     })
 }
 
-fn field<'a>(object: &'a RawValue, name: &str) -> Option<&'a str> {
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(object.get()).ok()?;
-    fields.get(name).map(|value| value.get())
+fn within<'a>(object: &'a RawValue, name: &str) -> Option<&'a str> {
+    let values: BTreeMap<String, &RawValue> = serde_json::from_str(object.get()).ok()?;
+    values.get(name).map(|value| value.get())
 }
 
 /// As a header has it: texts, numbers and truths.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::shown;
 use crate::envelope::{Envelope, fields};
 use crate::era::Era;
 
@@ -125,4 +126,10 @@ pub(super) fn outcome(result: &RawValue) -> Outcome {
         Some("true") => Outcome::ToolError,
         _ => Outcome::Ok,
     }
+}
+
+/// What an error says, harmless and short.
+pub(super) fn reason(error: Option<&RawValue>) -> String {
+    let error = error.and_then(|error| serde_json::from_str::<crate::RpcError>(error.get()).ok());
+    error.map_or_else(|| "an error that can't be read".to_owned(), |error| shown(&error.message))
 }
