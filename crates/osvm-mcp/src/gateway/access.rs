@@ -25,26 +25,29 @@ pub(super) struct Denied {
 }
 
 impl Access {
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        let denied = |status, why: String| Err(Denied { status, why });
+    /// Whether a request may come from there, whoever sends it.
+    pub(super) fn place(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let denied = |why: String| Err(Denied { status: StatusCode::FORBIDDEN, why });
         let host = one(headers, header::HOST.as_str());
         if !host.is_some_and(|host| self.knows_host(host)) {
-            let why = format!("host {:?} is not served here", host.unwrap_or_default());
-            return denied(StatusCode::FORBIDDEN, why);
+            return denied(format!("host {:?} is not served here", host.unwrap_or_default()));
         }
         match one(headers, header::ORIGIN.as_str()) {
             None if headers.contains_key(header::ORIGIN) => {
-                return denied(StatusCode::FORBIDDEN, "the origin can't be read".to_owned());
+                denied("the origin can't be read".to_owned())
             }
             Some(origin) if !self.knows_origin(origin) => {
-                let why = format!("pages of {origin:?} are not served here");
-                return denied(StatusCode::FORBIDDEN, why);
+                denied(format!("pages of {origin:?} are not served here"))
             }
-            _ => {}
+            _ => Ok(()),
         }
+    }
+
+    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<(), Denied> {
         match &self.token {
             Some(token) if !bearer(headers).is_some_and(|shown| same(shown, token)) => {
-                denied(StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned())
+                let why = "a bearer token is needed".to_owned();
+                Err(Denied { status: StatusCode::UNAUTHORIZED, why })
             }
             _ => Ok(()),
         }
@@ -111,7 +114,9 @@ mod tests {
     }
 
     fn check(access: &Access, pairs: &[(&'static str, &str)]) -> u16 {
-        access.check(&headers(pairs)).map_or_else(|denied| denied.status.as_u16(), |()| 200)
+        let headers = headers(pairs);
+        let checked = access.place(&headers).and_then(|()| access.sender(&headers));
+        checked.map_or_else(|denied| denied.status.as_u16(), |()| 200)
     }
 
     #[test]

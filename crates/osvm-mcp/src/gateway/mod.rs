@@ -187,23 +187,21 @@ async fn forget(gateway: Weak<Gateway>) {
 }
 
 async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = match gateway.access.check(request.headers()) {
+    let headers = request.headers();
+    if let Err(denied) = gateway.access.place(headers) {
+        return Refusal::http(denied.status, denied.why).into_response();
+    }
+    let origin = headers.get(header::ORIGIN).cloned();
+    let mut response = match gateway.access.sender(headers) {
         // A page's browser asks first, and can't show the token with that.
-        Ok(()) if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        Err(denied)
-            if denied.status == StatusCode::UNAUTHORIZED && request.method() == Method::OPTIONS =>
-        {
-            StatusCode::NO_CONTENT.into_response()
-        }
+        _ if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,
-        Err(denied) if denied.status == StatusCode::UNAUTHORIZED => {
+        Err(denied) => {
             let mut response = Refusal::http(denied.status, denied.why).into_response();
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
             response
         }
-        Err(denied) => return Refusal::http(denied.status, denied.why).into_response(),
     };
     if let Some(origin) = origin {
         admit_page(&mut response, origin);
