@@ -454,11 +454,11 @@ fn marked(server: &str, id: &RawValue) -> String {
     Value::String(format!("{server}/{}", id.get())).to_string()
 }
 
-/// The server and its id.
-pub(super) fn unmarked(id: &RawValue) -> Option<(String, String)> {
+/// The server and its id; nothing where a client has made that up.
+pub(super) fn unmarked(id: &RawValue) -> Option<(String, Box<RawValue>)> {
     let id: String = serde_json::from_str(id.get()).ok()?;
     let (server, id) = id.split_once('/')?;
-    Some((server.to_owned(), id.to_owned()))
+    Some((server.to_owned(), RawValue::from_string(id.to_owned()).ok()?))
 }
 
 /// Which subscription a message belongs to.
@@ -481,6 +481,16 @@ mod tests {
             [("1", r#""1""#), ("1", "2"), ("1", "1.5"), ("9007199254740993", "9007199254740992")]
         {
             assert_ne!(key_of(one), key_of(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_makes_up_is_no_servers_id() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let (server, id) = unmarked(&raw(&marked("one", &raw(r#""a\/b""#)))).unwrap();
+        assert_eq!((server.as_str(), id.get()), ("one", r#""a\/b""#));
+        for made_up in [r#""one/1,\"method\":\"x\"""#, r#""one/""#, r#""one""#, "1"] {
+            assert!(unmarked(&raw(made_up)).is_none(), "{made_up}");
         }
     }
 }

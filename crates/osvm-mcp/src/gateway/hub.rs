@@ -48,10 +48,7 @@ impl Hub {
         let own = |result: String| Outlet::answered(self.numbers.next(), &result);
         match message.method.as_deref() {
             Some("initialize") => return Ok(own(self.greeting(message))),
-            // What a client wants to be told of servers that it has not used yet is theirs.
-            Some("ping" | "logging/setLevel") => {
-                return Ok(own(all::answer(message.id, &Nothing::default())));
-            }
+            Some("ping") => return Ok(own(all::answer(message.id, &Nothing::default()))),
             _ => {}
         }
         let names = gateway.names().await?;
@@ -98,7 +95,7 @@ impl Hub {
         if let Some(id) = message.id.filter(|_| answers) {
             let Some((server, own)) = unmarked(id) else { return };
             if let Some(conversation) = self.spoken_to().remove(&server) {
-                conversation.say(&message.with(&[(id, &own)]));
+                conversation.say(&message.with(&[(id, own.get())]));
             }
             return;
         }

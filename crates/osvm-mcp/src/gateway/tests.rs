@@ -476,6 +476,9 @@ async fn a_session_with_all_servers_lists_and_calls_each_and_one_that_is_broken_
     two.answers(&heard, &json!({ "done": true }));
     let event = String::from_utf8(stream.next().await.unwrap().unwrap().to_vec()).unwrap();
     assert_eq!(events(&event)[0].1["result"]["done"], true);
+    let level = r#"{"jsonrpc":"2.0","id":3,"method":"logging/setLevel","params":{"level":"info"}}"#;
+    let refused = world.send(post(ALL, &own, level)).await;
+    assert_eq!(value(refused).await["error"]["code"], -32601);
     for (name, code) in [("three__t", -32602), ("t", -32602)] {
         let call = json!({ "jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": { "name": name } });
         let refused = world.send(post(ALL, &own, call.to_string())).await;
