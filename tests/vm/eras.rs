@@ -103,6 +103,19 @@ fn a_modern_client_speaks_with_a_legacy_server_and_with_the_one_that_takes_its_p
     assert_eq!(wait(client).code, Some(0));
 }
 
+#[test]
+fn a_client_that_has_said_all_at_once_is_answered() {
+    let osvm = Osvm::new();
+    let rootfs = Rootfs::with_server(LEGACY);
+    osvm.ok(&["mcp", "add", "legacy", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let asked = [modern(1, "server/discover", json!({})), modern(2, "tools/list", json!({}))];
+    let ended = osvm.run_with(&["mcp", "run", "legacy"], asked.join("\n").as_bytes()).expect(0);
+    let answers = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let answers: Vec<_> = answers.collect();
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    assert!(answers.iter().all(|answer| answer["result"].is_object()), "{answers:?}");
+}
+
 /// A server that asks, in the middle of a call, for a name, which is its result.
 const ASKING: &str = r#"
 while read -r line; do

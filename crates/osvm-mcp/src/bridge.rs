@@ -119,6 +119,11 @@ impl Bridge {
         }
     }
 
+    /// Whether requests of the client's wait for a handshake that is the bridge's own.
+    pub fn is_meeting(&self) -> bool {
+        matches!(&self.0, Sides::Modern(client) if client.is_meeting())
+    }
+
     /// When [`expire`](Self::expire) has something to do.
     pub fn expires(&self) -> Option<Instant> {
         match &self.0 {

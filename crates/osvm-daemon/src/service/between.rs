@@ -133,6 +133,12 @@ impl Between {
         self.to_server.len()
     }
 
+    /// Whether there is more for a server to be told than was written to it, though the client says no more.
+    pub(super) fn is_unsaid(&self) -> bool {
+        let is_meeting = matches!(&self.crossing, Crossing::Bridged(bridge) if bridge.is_meeting());
+        is_meeting || !self.to_server.is_empty()
+    }
+
     /// Whether what a server says may be for the server to be answered.
     pub(super) fn is_bridged(&self) -> bool {
         matches!(self.crossing, Crossing::Bridged(_))

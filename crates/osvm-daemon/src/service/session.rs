@@ -92,16 +92,19 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
     let mut lines = LineReader::new(from_client, longest);
     let vm = Arc::clone(&first.guest.vm);
     let mut seat = Some(Seat::take(&wanted, first, &client));
-    loop {
+    // Once the client says no more: until when what it has said may take to be passed on.
+    let mut last: Option<Instant> = None;
+    while last.is_none_or(|last| client.between().is_unsaid() && Instant::now() < last) {
         let expires = client.between().expires();
         tokio::select! {
-            line = lines.next() => match line {
+            line = lines.next(), if last.is_none() => match line {
                 Ok(Some(line)) => {
                     client.settle(&wanted, &vm, line.bytes).await;
                     client.between().of_client(line);
                 }
-                _ => break,
+                _ => last = Some(Instant::now() + LAST_WORDS),
             },
+            () = at(last.map(Instant::into_std)) => break,
             () = client.provoked.notified() => {}
             () = at(expires) => client.between().expire(),
             // Its VM is in use no more.

@@ -95,6 +95,10 @@ impl ModernClient {
         }
     }
 
+    pub(super) fn is_meeting(&self) -> bool {
+        matches!(self.server, Server::Meeting { .. })
+    }
+
     pub(super) fn of_client(&mut self, message: &Envelope<'_>, text: &str, now: Instant) -> Step {
         self.now = now;
         let mut step = Step::default();
