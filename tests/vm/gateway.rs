@@ -65,7 +65,9 @@ impl Gateway {
         stream.read_to_string(&mut response).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Response { status, head: head.to_owned(), body: body.to_owned() }
+        let body =
+            if head.contains("transfer-encoding: chunked") { whole(body) } else { body.to_owned() };
+        Response { status, head: head.to_owned(), body }
     }
 
     fn end(mut self) {
@@ -90,13 +92,27 @@ impl Response {
     #[track_caller]
     fn json(&self) -> Value {
         assert_eq!(self.status, 200, "{}\n{}", self.head, self.body);
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+        // An answer that takes long is the last event of a stream.
+        let mut events = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let answer = events.next_back().unwrap_or(&self.body);
+        serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(own, _)| *own == name).map(|(_, value)| value)
     }
+}
+
+/// A body that came in chunks, each behind its length.
+fn whole(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        body += &rest[..length];
+        chunks = &rest[length + 2..];
+    }
+    body
 }
 
 fn call(id: u64, tool: &str, arguments: &Value) -> Value {
