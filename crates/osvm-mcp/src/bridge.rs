@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use crate::envelope::{Envelope, Kind};
 use crate::era::Era;
 use crate::lines;
+use crate::protocol::VERSION;
 use legacy::LegacyClient;
 use modern::ModernClient;
 
@@ -148,7 +149,7 @@ impl Era {
         let message =
             Envelope::parse(&text).ok().filter(|message| message.kind() == Kind::Request)?;
         let meta = message.params.and_then(|params| splice::field(params.get(), "_meta"));
-        let version = meta.and_then(|meta| splice::field(meta, meta::VERSION));
+        let version = meta.and_then(|meta| splice::field(meta, VERSION));
         match message.method.as_deref() {
             Some("initialize") => Some(Self::Legacy),
             Some("server/discover") => Some(Self::Modern),

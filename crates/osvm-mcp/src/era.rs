@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::client::ClientInfo;
+use crate::protocol::{CAPABILITIES, CLIENT_INFO, VERSION};
 
 /// How a server is spoken to, from the first message on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
@@ -43,9 +44,9 @@ pub(crate) fn with_meta(
     let mut meta = Fields::parse(params.get("_meta"))?;
     let [version, capabilities] = [to_raw_value(MODERN)?, RawValue::from_string("{}".to_owned())?];
     let info = to_raw_value(client)?;
-    meta.set("io.modelcontextprotocol/protocolVersion", &version);
-    meta.set("io.modelcontextprotocol/clientInfo", &info);
-    meta.set("io.modelcontextprotocol/clientCapabilities", &capabilities);
+    meta.set(VERSION, &version);
+    meta.set(CLIENT_INFO, &info);
+    meta.set(CAPABILITIES, &capabilities);
     let meta = to_raw_value(&meta)?;
     params.set("_meta", &meta);
     to_raw_value(&params)

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::protocol;
 use crate::received::{Received, printable};
 
 /// Why a server did not do what it was asked. Each variant calls for another reaction (exit code,
@@ -56,7 +57,7 @@ pub struct RpcError {
 
 impl RpcError {
     /// JSON-RPC's own: nothing by that name.
-    pub const METHOD_NOT_FOUND: i64 = -32601;
+    pub const METHOD_NOT_FOUND: i64 = protocol::METHOD_NOT_FOUND;
 
     /// The protocol versions that the server names in its refusal, if it does.
     pub(crate) fn supported_versions(&self) -> Vec<String> {

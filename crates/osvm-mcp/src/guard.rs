@@ -22,6 +22,7 @@ use std::time::Instant;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::envelope::{self, Envelope, Kind, fields};
+use crate::protocol::{CLIENT_INFO, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST};
 use crate::received::printable;
 use crate::schemas::Schemas;
 use call::{Asked, Open};
@@ -38,12 +39,6 @@ const MOST_OPEN: usize = 4096;
 
 /// Longest text that is shown of what a stranger wrote, in characters.
 const SHOWN: usize = 120;
-
-/// JSON-RPC's own.
-const INVALID_REQUEST: i64 = -32600;
-/// The protocol's, for a tool that is not there as for one that may not be called.
-const INVALID_PARAMS: i64 = -32602;
-const INTERNAL_ERROR: i64 = -32603;
 
 /// Watches one conversation.
 #[derive(Debug, Default)]
@@ -375,8 +370,7 @@ impl Guard {
         if message.method.as_deref() == Some("initialize") {
             self.waiting.meet(capabilities);
         }
-        let modern = meta
-            .and_then(|meta| fields(meta.get(), ["io.modelcontextprotocol/clientInfo"]).ok()?[0]);
+        let modern = meta.and_then(|meta| fields(meta.get(), [CLIENT_INFO]).ok()?[0]);
         self.client = info.or(modern).and_then(ClientName::read).or(self.client.take());
     }
 

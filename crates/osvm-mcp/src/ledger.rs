@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::envelope::{self, Envelope, Kind, each_element};
 use crate::lines;
+use crate::protocol::INTERNAL_ERROR;
 
 /// Requests of one direction that are remembered at once. What goes beyond gets no answer from osvm.
 const MOST_OPEN: usize = 4096;
@@ -147,9 +148,6 @@ impl Ledger {
         self.hello.as_ref()?.initialized.as_deref()
     }
 }
-
-/// JSON-RPC's own: it is not the client's fault.
-const INTERNAL_ERROR: i64 = -32603;
 
 fn note(ids: &mut BTreeSet<String>, id: String) {
     if ids.len() < MOST_OPEN && id.len() <= LONGEST_ID {

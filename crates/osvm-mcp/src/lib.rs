@@ -24,6 +24,7 @@ mod guard;
 mod ledger;
 mod limits;
 pub mod lines;
+mod protocol;
 mod received;
 mod schemas;
 

@@ -12,15 +12,17 @@ mod watching;
 
 use super::calls::Calls;
 use super::capabilities::{Abilities, LEVELS, Offers};
-use super::messages::{
-    self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal, key,
-};
-use super::meta::{self, CAPABILITIES, INFO, LEVEL, LONGEST_CLIENT, VERSION};
+use super::messages::{self, Refusal, key};
+use super::meta::{self, LONGEST_CLIENT};
 use super::seal::Seal;
 use super::splice::{Edit, edited, field, fields, quoted, string};
 use super::{Ids, Step, Terms};
 use crate::envelope::{Envelope, Kind};
 use crate::era::{LEGACY, MODERN};
+use crate::protocol::{
+    CAPABILITIES, CLIENT_INFO, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, LEVEL,
+    METHOD_NOT_FOUND, VERSION,
+};
 use questions::{Asking, Questions};
 use watching::Watching;
 
@@ -161,7 +163,9 @@ impl LegacyClient {
     /// What a request of the bridge's own says.
     fn meta(&self) -> String {
         let (version, Said { info, capabilities, .. }) = (quoted(MODERN), &self.said);
-        format!(r#"{{"{VERSION}":{version},"{INFO}":{info},"{CAPABILITIES}":{capabilities}}}"#)
+        format!(
+            r#"{{"{VERSION}":{version},"{CLIENT_INFO}":{info},"{CAPABILITIES}":{capabilities}}}"#
+        )
     }
 
     fn set_level(&mut self, id: &str, params: &str, step: &mut Step) -> Result<(), Refusal> {
@@ -194,7 +198,7 @@ impl LegacyClient {
         let version = quoted(MODERN);
         let mut says = vec![
             (VERSION, version.as_str()),
-            (INFO, &self.said.info),
+            (CLIENT_INFO, &self.said.info),
             (CAPABILITIES, &self.said.capabilities),
         ];
         says.extend(self.level.as_ref().map(|level| (LEVEL, level.as_str())));

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::capabilities::Abilities;
-use super::messages::{INTERNAL_ERROR, INVALID_PARAMS, Refusal, notification};
+use super::messages::{Refusal, notification};
 use super::splice::{Edit, edited, fields, quoted, set, string};
 use crate::envelope::{Envelope, each_element};
+use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS, SUBSCRIPTION};
 
 /// Subscriptions at once, resources in all of them together, and bytes of the name of one.
 const MOST_OPEN: usize = 64;
@@ -171,9 +172,6 @@ impl Wanted {
         Some(edited(text, edits).into_bytes())
     }
 }
-
-/// Which subscription a notification is for.
-pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// What comes first of a subscription.
 pub(super) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";

@@ -5,15 +5,8 @@ use serde_json::value::RawValue;
 use super::splice::quoted;
 use crate::envelope::{Envelope, each_element};
 use crate::lines;
+use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
 
-/// The codes of JSON-RPC and of the specification's.
-pub(super) const PARSE_ERROR: i64 = -32700;
-pub(super) const INVALID_REQUEST: i64 = -32600;
-pub(super) const METHOD_NOT_FOUND: i64 = -32601;
-pub(super) const INVALID_PARAMS: i64 = -32602;
-pub(super) const INTERNAL_ERROR: i64 = -32603;
-/// Of the modern era.
-pub(super) const UNSUPPORTED_VERSION: i64 = -32022;
 /// Of the legacy era, and of `resources/read` alone; the modern one has [`INVALID_PARAMS`] in its place.
 pub(super) const RESOURCE_NOT_FOUND: &str = "-32002";
 /// Of 2025-11-25 alone: the user has to open an address first. The modern era asks for that before it fails.

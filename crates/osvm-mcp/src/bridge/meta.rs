@@ -3,15 +3,13 @@
 use serde_json::value::RawValue;
 
 use super::capabilities::LEVELS;
-use super::messages::{INVALID_PARAMS, Refusal, UNSUPPORTED_VERSION};
+use super::messages::Refusal;
 use super::splice::{Edit, field, fields, quoted, set, string, without};
 use crate::envelope::Envelope;
 use crate::era::MODERN;
-
-pub(super) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-pub(super) const INFO: &str = "io.modelcontextprotocol/clientInfo";
-pub(super) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-pub(super) const LEVEL: &str = "io.modelcontextprotocol/logLevel";
+use crate::protocol::{
+    CAPABILITIES, CLIENT_INFO, INVALID_PARAMS, LEVEL, UNSUPPORTED_VERSION, VERSION,
+};
 
 /// Longest of what is remembered of a client: its name and capabilities together, in bytes.
 pub(super) const LONGEST_CLIENT: usize = 64 << 10;
@@ -35,7 +33,7 @@ impl<'a> Meta<'a> {
         };
         let [meta] = fields(params, ["_meta"]).unwrap_or_default();
         let meta = meta.and_then(|meta| {
-            fields(meta.get(), [VERSION, CAPABILITIES, INFO, LEVEL, "progressToken"])
+            fields(meta.get(), [VERSION, CAPABILITIES, CLIENT_INFO, LEVEL, "progressToken"])
         });
         let [version, capabilities, info, level, token] = meta.ok_or_else(|| missing(VERSION))?;
         let version = version.and_then(string).ok_or_else(|| missing(VERSION))?;
@@ -57,7 +55,7 @@ impl<'a> Meta<'a> {
 /// request for another era's than the handshake has settled.
 pub(super) fn unstated(params: &str) -> Option<Edit<'_>> {
     let meta = field(params, "_meta")?;
-    let with = without(meta, &[VERSION, INFO, CAPABILITIES, LEVEL])?;
+    let with = without(meta, &[VERSION, CLIENT_INFO, CAPABILITIES, LEVEL])?;
     Some(Edit { part: meta, with })
 }
 

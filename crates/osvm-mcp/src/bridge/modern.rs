@@ -14,16 +14,14 @@ use std::time::{Duration, Instant};
 use super::calls::{Call, Calls};
 use super::capabilities::Offers;
 use super::listening::Listening;
-use super::messages::{
-    self, ADDRESS_REQUIRED, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND,
-    RESOURCE_NOT_FOUND, Refusal, key,
-};
+use super::messages::{self, ADDRESS_REQUIRED, RESOURCE_NOT_FOUND, Refusal, key};
 use super::meta::{Meta, unstated, unsupported};
 use super::seal::Seal;
 use super::splice::{Edit, edited, field, fields, missing, quoted};
 use super::{Ids, Step, Terms};
 use crate::envelope::{Envelope, Kind};
 use crate::era::MODERN;
+use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND};
 use handshake::Server;
 use inputs::Inputs;
 

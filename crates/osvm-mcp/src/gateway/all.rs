@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::conversation::{Conversation, Waiting};
-use super::refusal::{INVALID_PARAMS, METHOD_NOT_FOUND, Refusal};
+use super::refusal::Refusal;
 use crate::envelope::{self, Envelope, each_element, field, fields};
 use crate::era::MODERN;
 use crate::limits::Limits;
+use crate::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND};
 
 /// How long one server may take for its list.
 const LIST_WITHIN: Duration = Duration::from_secs(60);

@@ -24,10 +24,13 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Stream;
 use super::outlet::Outlet;
 use super::params::{self, Params};
-use super::refusal::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal};
+use super::refusal::Refusal;
 use crate::envelope::{self, Envelope, Kind, each_element, field, fields};
 use crate::limits::Limits;
 use crate::lines::{self, LineReader};
+use crate::protocol::{
+    INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, SUBSCRIPTION,
+};
 
 /// Requests of one conversation that are open at once.
 const MOST_OPEN: usize = 256;
@@ -37,8 +40,6 @@ const MOST_UNREAD: usize = 512;
 const READ_WITHIN: Duration = Duration::from_secs(60);
 /// Longest id of a request, in bytes.
 const LONGEST_ID: usize = 1 << 10;
-
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 pub(super) struct Conversation {
     shared: Arc<Shared>,

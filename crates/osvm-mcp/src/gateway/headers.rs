@@ -6,9 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::access::one;
-use super::refusal::{INVALID_PARAMS, Refusal};
+use super::refusal::Refusal;
 use crate::envelope::{Envelope, fields};
 use crate::era::{LEGACY, MODERN};
+use crate::protocol::{self, HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION};
 
 pub(super) const SESSION: &str = "mcp-session-id";
 pub(super) const VERSION: &str = "mcp-protocol-version";
@@ -20,10 +21,6 @@ pub(super) const OF_CLIENTS: &str = "authorization, content-type, last-event-id,
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
-
-/// Codes of the revision 2026-07-28.
-pub(super) const HEADER_MISMATCH: i64 = -32020;
-const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// A message goes to the gateway as JSON, and the answer may be a stream.
 pub(super) fn of_message(headers: &HeaderMap) -> Result<(), Refusal> {
@@ -81,9 +78,6 @@ pub(super) fn is_modern(headers: &HeaderMap, message: &Envelope<'_>) -> bool {
         || Meta::of(message).is_ok_and(|meta| meta.version.is_some())
 }
 
-const PROTOCOL: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-
 /// What a modern request says of itself.
 #[derive(Default)]
 pub(super) struct Meta<'a> {
@@ -95,7 +89,8 @@ impl<'a> Meta<'a> {
     pub(super) fn of(message: &Envelope<'a>) -> Result<Self, serde_json::Error> {
         let Some(params) = message.params else { return Ok(Self::default()) };
         let [Some(meta)] = fields(params.get(), ["_meta"])? else { return Ok(Self::default()) };
-        let [version, capabilities] = fields(meta.get(), [PROTOCOL, CAPABILITIES])?;
+        let [version, capabilities] =
+            fields(meta.get(), [protocol::VERSION, protocol::CAPABILITIES])?;
         Ok(Self { version, capabilities })
     }
 
@@ -106,9 +101,9 @@ impl<'a> Meta<'a> {
     /// What a request must say, and does not.
     fn missing(&self) -> Option<&'static str> {
         match (self.version(), self.capabilities) {
-            (None, _) => Some(PROTOCOL),
+            (None, _) => Some(protocol::VERSION),
             (_, Some(object)) if object.get().starts_with('{') => None,
-            _ => Some(CAPABILITIES),
+            _ => Some(protocol::CAPABILITIES),
         }
     }
 }

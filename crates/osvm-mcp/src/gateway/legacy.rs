@@ -11,10 +11,11 @@ use super::answer;
 use super::headers::{self, LAST_EVENT, SESSION};
 use super::outlet::Outlet;
 use super::party::Party;
-use super::refusal::{INVALID_REQUEST, Refusal};
+use super::refusal::Refusal;
 use super::sessions::Session;
 use super::{Gateway, parse};
 use crate::envelope::{Envelope, Kind, each_element};
+use crate::protocol::INVALID_REQUEST;
 
 /// Messages of one batch.
 const MOST_TOGETHER: usize = 64;

@@ -45,10 +45,11 @@ pub use self::access::Access;
 use self::access::one;
 use self::headers::is_modern;
 use self::modern::Shares;
-use self::refusal::{INVALID_REQUEST, Refusal};
+use self::refusal::Refusal;
 use self::sessions::Sessions;
 use crate::envelope::Envelope;
 use crate::limits::Limits;
+use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
 
 /// A conversation with a server, in lines.
 pub type Stream = Box<dyn Duplex>;
@@ -250,8 +251,6 @@ async fn say(
 fn one_of(name: &Option<Path<String>>) -> Option<&str> {
     name.as_ref().map(|Path(name)| name.as_str())
 }
-
-const PARSE_ERROR: i64 = -32700;
 
 fn parse(text: &str) -> Result<Envelope<'_>, Refusal> {
     let message = Envelope::parse(text).map_err(|error| {

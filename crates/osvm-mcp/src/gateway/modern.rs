@@ -15,10 +15,11 @@ use super::Gateway;
 use super::all::{self, Asked};
 use super::answer;
 use super::conversation::{Conversation, Place, Waiting};
-use super::headers::{self, HEADER_MISMATCH, Meta};
+use super::headers::{self, Meta};
 use super::params;
-use super::refusal::{INVALID_PARAMS, Refusal, json, status_of};
+use super::refusal::{Refusal, json, status_of};
 use crate::envelope::{Envelope, Kind, field, fields};
+use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 
 /// Longest statement of capabilities.
 const LONGEST_CAPABILITIES: usize = 16 << 10;
@@ -138,7 +139,7 @@ fn key(server: &str, message: &Envelope<'_>) -> Result<String, Refusal> {
     let capabilities = meta.capabilities.map_or("{}", RawValue::get);
     if capabilities.len() > LONGEST_CAPABILITIES {
         let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
-        return Err(Refusal::rpc(message.id, super::INVALID_REQUEST, why));
+        return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
     }
     Ok(format!("{server} {capabilities}"))
 }

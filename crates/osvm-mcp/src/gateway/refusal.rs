@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::protocol::{INTERNAL_ERROR, INVALID_REQUEST};
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,11 +24,6 @@ struct Fault {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
 }
-
-pub(super) const METHOD_NOT_FOUND: i64 = -32601;
-pub(super) const INVALID_PARAMS: i64 = -32602;
-pub(super) const INVALID_REQUEST: i64 = -32600;
-pub(super) const INTERNAL_ERROR: i64 = -32603;
 
 impl Refusal {
     /// Of what is no message yet, or of no message in particular.

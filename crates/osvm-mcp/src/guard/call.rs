@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::shown;
 use crate::envelope::{Envelope, fields};
 use crate::era::Era;
+use crate::protocol::VERSION;
 
 /// Longest name that is kept of a tool, in characters; no policy names a longer one.
 const LONGEST_NAME: usize = 256;
@@ -75,7 +76,7 @@ impl<'a> Asked<'a> {
             fields(params, ["name", "arguments", "task", "_meta"]).ok()?;
         let tool = serde_json::from_str(name?.get()).ok()?;
         let says_version = |meta: &RawValue| {
-            let version = fields(meta.get(), ["io.modelcontextprotocol/protocolVersion"]);
+            let version = fields(meta.get(), [VERSION]);
             version.is_ok_and(|[version]| version.is_some())
         };
         let era = if meta.is_some_and(says_version) { Era::Modern } else { Era::Legacy };

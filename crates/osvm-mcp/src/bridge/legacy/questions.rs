@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::super::messages::{self, INTERNAL_ERROR, Refusal};
+use super::super::messages::{self, Refusal};
 use super::super::splice::{Edit, each_field, edited, field, fields, missing, quoted, set};
 use super::super::{MAY_ASK, Step};
 use super::{LegacyClient, unquoted};
 use crate::envelope::Envelope;
+use crate::protocol::INTERNAL_ERROR;
 
 /// Bytes of requests that may be made again, and of what clients have answered for them, of all calls together.
 const MOST_KEPT: usize = 16 << 20;

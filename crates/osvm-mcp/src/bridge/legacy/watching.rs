@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Step;
 use super::super::capabilities::Abilities;
-use super::super::listening::{ACKNOWLEDGED, SUBSCRIPTION};
-use super::super::messages::{
-    self, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Refusal, key,
-};
+use super::super::listening::ACKNOWLEDGED;
+use super::super::messages::{self, Refusal, key};
 use super::super::splice::{field, fields, quoted, string};
 use super::LegacyClient;
 use crate::envelope::{Envelope, each_element};
+use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, SUBSCRIPTION};
 
 /// Resources at once, and bytes of the name of one.
 const MOST_RESOURCES: usize = 256;

@@ -2,12 +2,13 @@
 
 use super::super::Step;
 use super::super::capabilities::Abilities;
-use super::super::messages::{self, INTERNAL_ERROR, INVALID_PARAMS, Refusal};
+use super::super::messages::{self, Refusal};
 use super::super::meta::{LONGEST_CLIENT, Meta};
 use super::super::splice::{field, fields, quoted};
 use super::ModernClient;
 use crate::envelope::Envelope;
 use crate::era::MODERN;
+use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS};
 
 /// What waits for the handshake: messages, and their bytes once there is one.
 const MOST_WAITING: usize = 256;

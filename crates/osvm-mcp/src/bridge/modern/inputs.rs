@@ -15,15 +15,14 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::super::calls::Call;
-use super::super::messages::{
-    self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Refusal, key,
-};
+use super::super::messages::{self, Refusal, key};
 use super::super::meta::Meta;
 use super::super::seal::Subject;
 use super::super::splice::{field, fields, quoted, string};
 use super::super::{MAY_ASK, Step};
 use super::{Asking, ModernClient, Offers, token};
 use crate::envelope::Envelope;
+use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND};
 
 /// Questions of one call that are not answered.
 const MOST_ASKED: usize = 16;
