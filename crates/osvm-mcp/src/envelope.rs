@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use thiserror::Error;
 
 use crate::era::Era;
@@ -91,21 +91,21 @@ impl<'a> Envelope<'a> {
 
     /// The same message, byte for byte, but for some pieces of it, in any order, none within another.
     pub(crate) fn with(&self, pieces: &[(&RawValue, &str)]) -> String {
-        with(self.text, pieces)
+        with(self.text, pieces.iter().map(|(old, new)| (old.get(), *new)))
     }
 }
 
 /// A text, byte for byte, but for some pieces of it, in any order, none within another.
-pub(crate) fn with(text: &str, pieces: &[(&RawValue, &str)]) -> String {
-    let start = text.as_ptr().addr();
-    let place = |old: &RawValue| old.get().as_ptr().addr() - start;
-    let mut pieces: Vec<_> = pieces.iter().map(|(old, new)| (place(old), old, new)).collect();
-    pieces.sort_unstable_by_key(|(place, ..)| *place);
-    let (mut whole, mut copied) = (String::with_capacity(text.len()), 0);
-    for (place, old, new) in pieces {
+pub(crate) fn with<'p>(text: &str, pieces: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    let place = |piece: &str| piece.as_ptr().addr() - text.as_ptr().addr();
+    let mut pieces: Vec<_> = pieces.map(|(old, new)| (place(old), old.len(), new)).collect();
+    pieces.sort_by_key(|(place, ..)| *place);
+    let grown: usize = pieces.iter().map(|(.., new)| new.len()).sum();
+    let (mut whole, mut copied) = (String::with_capacity(text.len() + grown), 0);
+    for (place, length, new) in pieces {
         whole += &text[copied..place];
         whole += new;
-        copied = place + old.get().len();
+        copied = place + length;
     }
     whole + &text[copied..]
 }
@@ -145,6 +145,19 @@ pub fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {
         params: Option<&'a RawValue>,
     }
     line(&Notification { jsonrpc: "2.0", method, params })
+}
+
+/// The notification that a request is wanted no more, as a line to write.
+pub(crate) fn cancelled(id: &impl Serialize, reason: &str) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Params<'a, I> {
+        request_id: &'a I,
+        reason: &'a str,
+    }
+    let params = to_raw_value(&Params { request_id: id, reason });
+    let params = params.expect("ids and texts serialize");
+    notification("notifications/cancelled", Some(&params))
 }
 
 /// The answer that says nothing but yes, as a line to write.

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use crate::envelope::{self, Envelope, Kind, fields};
 use crate::protocol::{CLIENT_INFO, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST};
@@ -127,7 +127,7 @@ impl Guard {
             let limit = call.due.map(|due| due - call.began).unwrap_or_default().as_secs();
             let why = format!("tool {} did not answer within {limit} s", shown(&call.tool));
             to_client.extend(envelope::error(&call.id, INTERNAL_ERROR, &why));
-            to_server.extend(cancelled(&call.id, &why));
+            to_server.extend(envelope::cancelled(&call.id, &why));
             self.answered_for(id);
             self.ended.push(call.ended(None, Outcome::TimedOut, now));
         }
@@ -474,17 +474,6 @@ impl Guard {
 }
 
 const TOO_MUCH: &str = "too much is open at once, or the request's id is too long";
-
-fn cancelled(id: &RawValue, why: &str) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Params<'a> {
-        request_id: &'a RawValue,
-        reason: &'a str,
-    }
-    let params = to_raw_value(&Params { request_id: id, reason: why }).expect("it is JSON");
-    envelope::notification("notifications/cancelled", Some(&params))
-}
 
 fn null() -> Box<RawValue> {
     RawValue::from_string("null".to_owned()).expect("it is JSON")

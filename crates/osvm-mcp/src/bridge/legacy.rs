@@ -230,15 +230,11 @@ impl LegacyClient {
     }
 
     fn client_cancels(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
-        let Some([Some(id)]) =
-            message.params.and_then(|params| fields(params.get(), ["requestId"]))
-        else {
-            return;
-        };
+        let Some(id) = messages::cancels(message) else { return };
         let Some(number) = self.calls.of_client(&key(id)) else { return };
         if let Some(server) = self.calls.get(number).and_then(|call| call.server()) {
             let edit = Edit { part: id.get(), with: server.to_owned() };
-            step.to_server.push(edited(text, vec![edit]).into_bytes());
+            step.to_server.push(edited(text, [edit]).into_bytes());
         }
         self.forget(number, "the request was cancelled", step);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::splice::quoted;
+use super::splice::{fields, quoted};
 use crate::envelope::{Envelope, each_element};
 use crate::lines;
 use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
@@ -35,6 +35,12 @@ pub(super) fn result(id: &str, result: &str) -> Vec<u8> {
 pub(super) fn cancelled(id: &str, why: &str) -> Vec<u8> {
     let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, quoted(why));
     notification("notifications/cancelled", &params)
+}
+
+/// Which request a notification of that kind is about.
+pub(super) fn cancels<'a>(message: &Envelope<'a>) -> Option<&'a RawValue> {
+    let [id] = fields(message.params?.get(), ["requestId"])?;
+    id
 }
 
 /// Why a request is refused.

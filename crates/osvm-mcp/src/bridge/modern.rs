@@ -17,7 +17,7 @@ use super::listening::Listening;
 use super::messages::{self, ADDRESS_REQUIRED, RESOURCE_NOT_FOUND, Refusal, key};
 use super::meta::{Meta, unstated, unsupported};
 use super::seal::Seal;
-use super::splice::{Edit, edited, field, fields, missing, quoted};
+use super::splice::{Edit, edited, field, missing, quoted};
 use super::{Ids, Step, Terms};
 use crate::envelope::{Envelope, Kind};
 use crate::era::MODERN;
@@ -223,7 +223,7 @@ impl ModernClient {
         let own = self.calls.of_server(&client).map(|_| self.ids.next());
         let other = own.as_ref().map(|own| Edit { part: id.get(), with: own.clone() });
         let edits = unstated(params).into_iter().chain(other);
-        step.to_server.push(edited(text, edits.collect()).into_bytes());
+        step.to_server.push(edited(text, edits).into_bytes());
         self.calls.open(client.clone(), own.unwrap_or(client), asking);
         Ok(())
     }
@@ -252,11 +252,7 @@ impl ModernClient {
     }
 
     fn client_cancels(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
-        let Some([Some(id)]) =
-            message.params.and_then(|params| fields(params.get(), ["requestId"]))
-        else {
-            return;
-        };
+        let Some(id) = messages::cancels(message) else { return };
         let client = key(id);
         for uri in self.listening.close(&client) {
             self.subscription("resources/unsubscribe", &uri, step);
@@ -264,7 +260,7 @@ impl ModernClient {
         let Some(number) = self.calls.of_client(&client) else { return };
         if let Some(server) = self.calls.get(number).and_then(|call| call.server()) {
             let edit = Edit { part: id.get(), with: server.to_owned() };
-            step.to_server.push(edited(text, vec![edit]).into_bytes());
+            step.to_server.push(edited(text, [edit]).into_bytes());
         }
         self.forget(number, "the request was cancelled", step);
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::envelope;
+
 /// The values of some fields of an object. Nothing where the text is no object, and where one of those fields occurs
 /// twice: others might read another one of the two.
 pub(super) fn fields<'a, const N: usize>(
@@ -62,17 +64,9 @@ pub(super) struct Edit<'a> {
 }
 
 /// The text with its edits, no two of which touch the same part.
-pub(super) fn edited(text: &str, mut edits: Vec<Edit<'_>>) -> String {
-    edits.sort_by_key(|edit| edit.part.as_ptr().addr());
-    let grown: usize = edits.iter().map(|edit| edit.with.len()).sum();
-    let (mut result, mut done) = (String::with_capacity(text.len() + grown), 0);
-    for Edit { part, with } in edits {
-        let start = part.as_ptr().addr() - text.as_ptr().addr();
-        result.push_str(&text[done..start]);
-        result.push_str(&with);
-        done = start + part.len();
-    }
-    result + &text[done..]
+pub(super) fn edited<'a>(text: &str, edits: impl IntoIterator<Item = Edit<'a>>) -> String {
+    let edits: Vec<_> = edits.into_iter().collect();
+    envelope::with(text, edits.iter().map(|edit| (edit.part, edit.with.as_str())))
 }
 
 /// What sets some fields of an object: where they are, those that it has, and else in front. Nothing where the text is
@@ -177,9 +171,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_added_and_leaves_what_is_there() {
-        let add = |object| {
-            missing(object, [("a", "1"), ("b", "2")]).map(|edit| edited(object, vec![edit]))
-        };
+        let add =
+            |object| missing(object, [("a", "1"), ("b", "2")]).map(|edit| edited(object, [edit]));
         assert_eq!(add(r#"{"a":0,"a":9}"#).unwrap(), r#"{"b":2,"a":0,"a":9}"#);
         assert_eq!(add(r#"{"b":0,"a":9}"#), None);
         assert_eq!(add("[1]"), None);

@@ -104,9 +104,7 @@ impl Drop for OpenRequest<'_> {
         let unanswered = self.shared.open.close(self.id).is_some();
         // The one request that the protocol does not let a client cancel.
         if unanswered && self.method != "initialize" {
-            let params = format!(r#"{{"requestId":{},"reason":"no longer wanted"}}"#, self.id);
-            let params = RawValue::from_string(params).expect("a number makes it JSON");
-            let line = envelope::notification("notifications/cancelled", Some(&params));
+            let line = envelope::cancelled(&self.id, "no longer wanted");
             self.shared.outbox.send(line, Some(Arc::clone(&self.place)));
         }
     }

@@ -196,7 +196,8 @@ fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawVal
         return None;
     }
     let name = serde_json::Value::from(name).to_string();
-    RawValue::from_string(envelope::with(item.get(), &[(piece, &name)])).ok()
+    RawValue::from_string(envelope::with(item.get(), [(piece.get(), name.as_str())].into_iter()))
+        .ok()
 }
 
 pub(super) async fn pages(

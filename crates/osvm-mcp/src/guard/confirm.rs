@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::call::{Asked, Body, Ended, Outcome};
 use super::id::Id;
-use super::{cancelled, shown};
+use super::shown;
 use crate::envelope::{self, Envelope, Kind, fields};
 use crate::received::printable;
 
@@ -138,7 +138,7 @@ impl Unconfirmed {
 
     /// Tells the client that its answer is no longer waited for.
     pub(super) fn withdrawal(&self, why: &str) -> Vec<u8> {
-        cancelled(&self.question, why)
+        envelope::cancelled(&self.question, why)
     }
 }
 

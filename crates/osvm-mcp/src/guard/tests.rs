@@ -242,7 +242,10 @@ fn a_question_is_bounded_in_number_size_and_time() {
     let line = call("65", "rm");
     let refused = read(&guard.of_client(&line, begin).to_client);
     assert!(refused["error"]["message"].as_str().unwrap().contains("too much is waiting"));
-    guard.of_client(&cancelled(&RawValue::from_string("1".to_owned()).unwrap(), ""), begin);
+    guard.of_client(
+        &envelope::cancelled(&RawValue::from_string("1".to_owned()).unwrap(), ""),
+        begin,
+    );
     let due = guard.next_due().unwrap();
     assert_eq!(due, begin + Duration::from_secs(600));
     let passage = guard.due(due);
@@ -294,7 +297,7 @@ fn what_becomes_of_each_call_is_told_once() {
     guard.of_server(&answer("2", &json!({ "isError": true })), end);
     let error = br#"{"jsonrpc":"2.0","id":3,"error":{"code":-32603,"message":"lost"}}"#;
     guard.of_server(error, end);
-    let cancel = cancelled(&RawValue::from_string("4".to_owned()).unwrap(), "");
+    let cancel = envelope::cancelled(&RawValue::from_string("4".to_owned()).unwrap(), "");
     guard.of_client(&cancel, end);
     guard.end(end);
     guard.end(end);

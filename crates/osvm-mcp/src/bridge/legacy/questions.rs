@@ -97,7 +97,7 @@ impl LegacyClient {
         }
         let (Some(asking), Some(id)) = (self.close(number), message.id) else { return };
         let edit = Edit { part: id.get(), with: asking.id };
-        step.to_client.push(edited(text, vec![edit]).into_bytes());
+        step.to_client.push(edited(text, [edit]).into_bytes());
     }
 
     /// Asks the client all that the server wants to know, or makes the request again if that is nothing.
@@ -173,7 +173,7 @@ impl LegacyClient {
         // Which the modern era has no more, and the legacy one wants.
         let is_address = field(params, "mode").is_some_and(|mode| mode == r#""url""#);
         let named = is_address.then(|| missing(params, [("elicitationId", id.as_str())])).flatten();
-        let params = edited(params, named.into_iter().collect());
+        let params = edited(params, named);
         let line = messages::request(&id, &method, &params);
         Ok((line, Asked { id, name: name.to_owned(), method, answer: None }))
     }

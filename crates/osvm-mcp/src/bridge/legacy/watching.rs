@@ -137,8 +137,7 @@ impl LegacyClient {
         match message.method.as_deref() {
             Some(ACKNOWLEDGED) => self.acknowledged(message, step),
             Some("notifications/cancelled") => {
-                let id = message.params.and_then(|params| fields(params.get(), ["requestId"]));
-                if let Some([Some(id)]) = id {
+                if let Some(id) = messages::cancels(message) {
                     self.unwatched(&key(id), "the server ended the subscription", step);
                 }
             }

@@ -297,8 +297,7 @@ impl ModernClient {
 
     /// A question that the server takes back.
     pub(super) fn server_cancels(&mut self, message: &Envelope<'_>) {
-        let id = message.params.and_then(|params| fields(params.get(), ["requestId"]));
-        let Some([Some(id)]) = id else { return };
+        let Some(id) = messages::cancels(message) else { return };
         let id = key(id);
         let is_it = |asked: &Asked| {
             serde_json::from_str(&asked.id)
