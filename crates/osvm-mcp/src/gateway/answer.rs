@@ -22,23 +22,36 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What a stream holds on to for as long as it is read.
 pub(super) type Held = Box<dyn Send>;
 
-/// The answer alone where nothing comes before it, and otherwise a stream that ends with it; the second says which.
-pub(super) async fn of(
-    outlet: &Arc<Outlet>,
-    held: Held,
-    status: impl Fn(&str) -> StatusCode,
-) -> (Response, bool) {
-    let mut reader = outlet.read();
-    match timeout(ALONE_WITHIN, reader.next()).await {
-        Ok(Some(event)) if event.is_answer => {
-            (json(status(&event.text), event.text.to_string()), false)
+/// How a request is answered.
+pub(super) enum Answer {
+    /// By a message that nothing came before.
+    Alone(Arc<str>),
+    /// By a stream that ends with its answer.
+    Stream(Response),
+    /// Not at all: its client has cancelled it.
+    None,
+}
+
+impl Answer {
+    pub(super) async fn of(outlet: &Arc<Outlet>, held: Held) -> Self {
+        let mut reader = outlet.read();
+        match timeout(ALONE_WITHIN, reader.next()).await {
+            Ok(Some(event)) if event.is_answer => Self::Alone(event.text),
+            Ok(Some(event)) => Self::Stream(stream(Some(event), reader, held)),
+            Ok(None) => Self::None,
+            Err(_) => Self::Stream(stream(None, reader, held)),
         }
-        Ok(Some(event)) => (stream(Some(event), reader, held), true),
-        Ok(None) => {
-            let why = "the request was cancelled";
-            (Refusal::http(StatusCode::OK, why).into_response(), false)
+    }
+
+    /// With that status, where it is not known before all of it is there.
+    pub(super) fn with(self, status: impl FnOnce(&str) -> StatusCode) -> Response {
+        match self {
+            Self::Alone(text) => json(status(&text), text.to_string()),
+            Self::Stream(response) => response,
+            Self::None => {
+                Refusal::http(StatusCode::OK, "the request was cancelled").into_response()
+            }
         }
-        Err(_) => (stream(None, reader, held), true),
     }
 }
 

@@ -9,6 +9,7 @@
 //! Clients that share a conversation have ids and progress tokens of their own choice, so their requests go by a
 //! [`Guise`]: the server sees other ones.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,7 +103,7 @@ struct State {
 struct Open {
     outlet: Arc<Outlet>,
     /// The id as the server was told it.
-    told: String,
+    told: Box<RawValue>,
     /// As the server knows it.
     progress: Option<String>,
     /// It asks for tools.
@@ -184,7 +185,7 @@ impl Conversation {
     }
 
     /// The request as the server is to see it.
-    fn note(&self, request: &Envelope<'_>) -> Result<(String, Arc<Outlet>), Refusal> {
+    fn note<'a>(&self, request: &Envelope<'a>) -> Result<(Cow<'a, str>, Arc<Outlet>), Refusal> {
         let refuse = |code, why: &str| Err(Refusal::rpc(request.id, code, why));
         let Some(id) = request.id else { return refuse(INVALID_REQUEST, "a request needs an id") };
         if id.get().len() > LONGEST_ID {
@@ -207,22 +208,20 @@ impl Conversation {
             }
         };
         let outlet = Outlet::new(number);
-        let (told, guise) = match self.shared.place.standalone() {
-            Some(_) => (id.get().to_owned(), None),
+        let (told, line, guise) = match self.shared.place.standalone() {
+            Some(_) => (id.to_owned(), request.text().into(), None),
             None => {
+                let own = number.to_string();
+                let pieces = [Some(id), token].into_iter().flatten();
+                let pieces: Vec<_> = pieces.map(|piece| (piece, own.as_str())).collect();
+                let line = request.with(&pieces).into();
+                let told = RawValue::from_string(own).expect("it is a number");
                 let progress = token.map(ToOwned::to_owned);
-                (number.to_string(), Some(Guise { id: id.to_owned(), progress }))
+                (told, line, Some(Guise { id: id.to_owned(), progress }))
             }
         };
-        let line = match &guise {
-            None => request.with(&[]),
-            Some(_) => {
-                let own = [Some(id), token].into_iter().flatten();
-                request.with(&own.map(|piece| (piece, told.as_str())).collect::<Vec<_>>())
-            }
-        };
-        let progress = token.map(|token| if guise.is_some() { key_of(&told) } else { key(token) });
-        let key = key_of(&told);
+        let progress = token.map(|token| key(if guise.is_some() { &told } else { token }));
+        let key = key(&told);
         if state.open.contains_key(&key) {
             return refuse(INVALID_REQUEST, "a request with this id is open");
         }
@@ -235,7 +234,7 @@ impl Conversation {
 
     /// Sends what needs no answer. A server that does not read is not told.
     pub(super) fn tell(&self, message: &Envelope<'_>) {
-        self.shared.say(&message.with(&[]));
+        self.shared.say(message.text());
         if message.method.as_deref() == Some("notifications/cancelled")
             && let Some(id) = field(message.params, "requestId")
         {
@@ -260,9 +259,7 @@ impl Conversation {
             found.and_then(|key| state.open.remove(&key)).map(|open| open.told)
         };
         let Some(told) = told else { return };
-        self.shared.say(&format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{told},"reason":"the client has gone"}}}}"#
-        ));
+        self.shared.queue(envelope::cancelled(&told, "the client has gone"));
     }
 }
 
@@ -275,6 +272,10 @@ impl Shared {
     fn say(&self, text: &str) -> bool {
         let mut line = text.replace(['\n', '\r'], " ").into_bytes();
         line.push(b'\n');
+        self.queue(line)
+    }
+
+    fn queue(&self, line: Vec<u8>) -> bool {
         self.to_server.try_send(line).is_ok()
     }
 
@@ -318,9 +319,7 @@ impl Shared {
             std::mem::take(&mut state.open)
         };
         for open in open.into_values() {
-            let id =
-                open.guise.map_or_else(|| RawValue::from_string(open.told), |guise| Ok(guise.id));
-            let Ok(id) = id else { continue };
+            let id = open.guise.map_or(open.told, |guise| guise.id);
             let error = envelope::error(&id, INTERNAL_ERROR, "the server is gone");
             open.outlet.answer(String::from_utf8_lossy(&error).trim_end());
         }
@@ -341,7 +340,11 @@ impl Shared {
     }
 
     fn hear(&self, text: &str) {
-        let text = text.replace(['\n', '\r'], " ");
+        // In an event, a carriage return is the end of a line.
+        let text = match text.contains('\r') {
+            true => Cow::Owned(text.replace('\r', " ")),
+            false => Cow::Borrowed(text),
+        };
         // What programs print beside their messages is nobody's.
         let Ok(message) = Envelope::parse(&text) else { return };
         match message.kind() {
@@ -359,7 +362,7 @@ impl Shared {
             self.lock().params.get_or_insert_default().learn(result);
         }
         match open.guise {
-            None => open.outlet.answer(&message.with(&[])),
+            None => open.outlet.answer(message.text()),
             Some(guise) => {
                 let subscription = subscription(message.result);
                 let id = guise.id.get();
@@ -392,7 +395,7 @@ impl Shared {
         let of_itself = message.method.as_deref().is_some_and(|method| {
             method.ends_with("/list_changed") || method == "notifications/resources/updated"
         });
-        self.put(&state, of_itself, &message.with(&[]));
+        self.put(&state, of_itself, message.text());
     }
 
     /// Hands on what does not say which request it is about.
@@ -413,12 +416,11 @@ impl Shared {
         let text = match (&self.place, message.id) {
             (Place::Shared, Some(id)) => {
                 let why = "clients that share a server can't be asked";
-                let error = envelope::error(id, METHOD_NOT_FOUND, why);
-                self.say(String::from_utf8_lossy(&error).trim_end());
+                self.queue(envelope::error(id, METHOD_NOT_FOUND, why));
                 return;
             }
-            (Place::Among(name, _), Some(id)) => message.with(&[(id, &marked(name, id))]),
-            _ => message.with(&[]),
+            (Place::Among(name, _), Some(id)) => message.with(&[(id, &marked(name, id))]).into(),
+            _ => Cow::Borrowed(message.text()),
         };
         self.put(&self.lock(), false, &text);
     }
@@ -426,11 +428,7 @@ impl Shared {
 
 /// The same of all spellings of an id or token.
 fn key(id: &RawValue) -> String {
-    key_of(id.get())
-}
-
-fn key_of(id: &str) -> String {
-    match serde_json::from_str(id) {
+    match serde_json::from_str(id.get()) {
         Ok(Value::String(text)) => format!("\"{text}"),
         Ok(Value::Number(number)) => match number.as_f64() {
             // Up to there every whole number has a value of its own.
@@ -439,7 +437,7 @@ fn key_of(id: &str) -> String {
             }
             _ => number.to_string(),
         },
-        _ => id.to_owned(),
+        _ => id.get().to_owned(),
     }
 }
 
@@ -473,6 +471,7 @@ mod tests {
 
     #[test]
     fn an_id_is_the_same_in_every_spelling_and_a_text_is_no_number() {
+        let key_of = |id: &str| key(&RawValue::from_string(id.to_owned()).unwrap());
         for (one, other) in
             [(r#""a\/b""#, r#""a/b""#), ("1", "1.0"), ("100", "1e2"), (r#""\u003c""#, r#""<""#)]
         {

@@ -73,9 +73,9 @@ pub(super) fn of_session(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Whether a request says of itself what earlier revisions say once.
-pub(super) fn is_modern(headers: &HeaderMap, message: &Envelope<'_>) -> bool {
+pub(super) fn is_modern(headers: &HeaderMap, meta: &Result<Meta<'_>, serde_json::Error>) -> bool {
     one(headers, VERSION).is_some_and(|version| !LEGACY.contains(&version))
-        || Meta::of(message).is_ok_and(|meta| meta.version.is_some())
+        || meta.as_ref().is_ok_and(|meta| meta.version.is_some())
 }
 
 /// What a modern request says of itself.
@@ -109,14 +109,18 @@ impl<'a> Meta<'a> {
 }
 
 /// Headers tell those on the way what the body says, so they must agree.
-pub(super) fn of_modern(headers: &HeaderMap, message: &Envelope<'_>) -> Result<(), Refusal> {
+pub(super) fn of_modern<'a>(
+    headers: &HeaderMap,
+    meta: Result<Meta<'a>, serde_json::Error>,
+    message: &Envelope<'a>,
+) -> Result<Meta<'a>, Refusal> {
     let refuse = |code, why: String| Err(Refusal::rpc(message.id, code, why));
     let mismatch = |why: String| refuse(HEADER_MISMATCH, why);
     let method = message.method.as_deref().unwrap_or_default();
     let Some(header) = one(headers, VERSION) else {
         return mismatch(format!("header {VERSION} is missing, or there are several"));
     };
-    let meta = match Meta::of(message) {
+    let meta = match meta {
         Ok(meta) => meta,
         Err(error) => return refuse(INVALID_PARAMS, format!("params: {error}")),
     };
@@ -142,14 +146,14 @@ pub(super) fn of_modern(headers: &HeaderMap, message: &Envelope<'_>) -> Result<(
             return mismatch(format!("header mcp-method says {said:?}, the message {method:?}"));
         }
     }
-    let Some(key) = named_by(method) else { return Ok(()) };
+    let Some(key) = named_by(method) else { return Ok(meta) };
     let name = match message.params.map(|params| fields(params.get(), [key])).transpose() {
         Ok(name) => name.and_then(|[name]| serde_json::from_str::<String>(name?.get()).ok()),
         Err(error) => return refuse(INVALID_PARAMS, format!("params: {error}")),
     };
     let said = one(headers, "mcp-name").and_then(decoded);
     match name == said {
-        true => Ok(()),
+        true => Ok(meta),
         false => mismatch(format!("header mcp-name says {said:?}, the message {name:?}")),
     }
 }
@@ -182,7 +186,8 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
         }
-        of_modern(&headers, &Envelope::parse(message).unwrap())
+        let message = Envelope::parse(message).unwrap();
+        of_modern(&headers, Meta::of(&message), &message).map(drop)
     }
 
     fn code(result: Result<(), Refusal>) -> i64 {

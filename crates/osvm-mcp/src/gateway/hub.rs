@@ -33,7 +33,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(initialize: &Envelope<'_>) -> Self {
         let numbers = Numbers { standalone: Outlet::new(0), last: Arc::new(AtomicU64::new(0)) };
-        Self { hello: initialize.with(&[]), numbers, servers: Mutex::default() }
+        Self { hello: initialize.text().to_owned(), numbers, servers: Mutex::default() }
     }
 
     pub(super) fn standalone(&self) -> &Arc<Outlet> {

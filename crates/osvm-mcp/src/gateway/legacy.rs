@@ -1,13 +1,12 @@
 //! Clients of the legacy era: sessions.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::access::one;
-use super::answer;
+use super::answer::{self, Answer};
 use super::headers::{self, LAST_EVENT, SESSION};
 use super::outlet::Outlet;
 use super::party::Party;
@@ -34,7 +33,7 @@ pub(super) async fn say(
         Kind::Request => {
             let asked = session.party.ask(gateway, message).await;
             let outlet = asked.map_err(|refusal| refusal.within_session(message.id))?;
-            Ok(answer(&session, &outlet, |_| StatusCode::OK).await)
+            Ok(answer(&session, &outlet).await.with(|_| StatusCode::OK))
         }
         Kind::Notification | Kind::Response => {
             session.party.tell(message);
@@ -44,17 +43,13 @@ pub(super) async fn say(
 }
 
 /// What streams can be had again, also while they are waited for.
-async fn answer(
-    session: &Arc<Session>,
-    outlet: &Arc<Outlet>,
-    status: impl Fn(&str) -> StatusCode,
-) -> Response {
+async fn answer(session: &Arc<Session>, outlet: &Arc<Outlet>) -> Answer {
     session.keep(outlet);
-    let (response, is_stream) = answer::of(outlet, Box::new(Arc::clone(session)), status).await;
-    if !is_stream {
+    let answer = Answer::of(outlet, Box::new(Arc::clone(session))).await;
+    if !matches!(answer, Answer::Stream(_)) {
         session.drop_stream(outlet);
     }
-    response
+    answer
 }
 
 /// A new session, if the server agrees to it.
@@ -76,13 +71,10 @@ async fn begin(
     let outlet = session.party.ask(gateway, message).await?;
     let id = new_id();
     gateway.sessions.add(id.clone(), Arc::clone(&session));
-    let refused = AtomicBool::new(false);
-    let look = |answer: &str| {
-        refused.store(is_error(answer), Ordering::Relaxed);
-        StatusCode::OK
-    };
-    let mut response = answer(&session, &outlet, look).await;
-    if refused.into_inner() {
+    let answer = answer(&session, &outlet).await;
+    let is_refused = matches!(&answer, Answer::Alone(text) if is_error(text));
+    let mut response = answer.with(|_| StatusCode::OK);
+    if is_refused {
         gateway.sessions.remove(&id);
         return Ok(response);
     }

@@ -43,7 +43,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::access::Access;
 use self::access::one;
-use self::headers::is_modern;
+use self::headers::{Meta, is_modern};
 use self::modern::Shares;
 use self::refusal::Refusal;
 use self::sessions::Sessions;
@@ -241,8 +241,9 @@ async fn say(
         return legacy::batch(&gateway, name, &headers, text).await;
     }
     let message = parse(text)?;
-    match is_modern(&headers, &message) {
-        true => modern::say(&gateway, name, &headers, &message).await,
+    let meta = Meta::of(&message);
+    match is_modern(&headers, &meta) {
+        true => modern::say(&gateway, name, (&headers, meta), &message).await,
         false => legacy::say(&gateway, name, &headers, &message).await,
     }
 }

@@ -1,7 +1,7 @@
 //! Requests of the modern era: each says it all, so those of one kind of client share a server process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
@@ -13,11 +13,12 @@ use tokio::time::{Instant, timeout};
 
 use super::Gateway;
 use super::all::{self, Asked};
-use super::answer;
+use super::answer::Answer;
 use super::conversation::{Conversation, Place, Waiting};
 use super::headers::{self, Meta};
 use super::params;
 use super::refusal::{Refusal, json, status_of};
+use super::sessions::lock;
 use crate::envelope::{Envelope, Kind, field, fields};
 use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 
@@ -33,23 +34,23 @@ const LISTED_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn say(
     gateway: &Gateway,
     server: Option<&str>,
-    headers: &HeaderMap,
+    (headers, meta): (&HeaderMap, Result<Meta<'_>, serde_json::Error>),
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
-    headers::of_modern(headers, message)?;
+    let meta = headers::of_modern(headers, meta, message)?;
     if message.kind() != Kind::Request {
         // Whoever ends a request ends its stream; nothing else is said without being asked.
         return Ok(StatusCode::ACCEPTED.into_response());
     }
     match server {
-        Some(server) => ask(gateway, server, headers, message).await,
-        None => ask_all(gateway, headers, message).await,
+        Some(server) => ask(gateway, server, (headers, &meta), message).await,
+        None => ask_all(gateway, (headers, &meta), message).await,
     }
 }
 
 async fn ask_all(
     gateway: &Gateway,
-    headers: &HeaderMap,
+    (headers, meta): (&HeaderMap, &Meta<'_>),
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     if message.method.as_deref() == Some("server/discover") {
@@ -59,14 +60,14 @@ async fn ask_all(
     match Asked::of(message)? {
         Asked::List(listed) => {
             let method = message.method.as_deref().unwrap_or_default();
-            let meta = (field(message.params, "_meta"), &gateway.bounds.of_servers);
-            let share = |server| conversation(gateway, server, message).boxed();
-            let items = all::list(&names, (method, listed), meta, share).await;
+            let said = (field(message.params, "_meta"), &gateway.bounds.of_servers);
+            let share = |server| conversation(gateway, server, message.id, meta).boxed();
+            let items = all::list(&names, (method, listed), said, share).await;
             Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;
-            ask(gateway, &server, headers, &super::parse(&line)?).await
+            ask(gateway, &server, (headers, meta), &super::parse(&line)?).await
         }
     }
 }
@@ -74,16 +75,16 @@ async fn ask_all(
 async fn ask(
     gateway: &Gateway,
     server: &str,
-    headers: &HeaderMap,
+    (headers, meta): (&HeaderMap, &Meta<'_>),
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
-    let conversation = conversation(gateway, server, message).await?;
+    let conversation = conversation(gateway, server, message.id, meta).await?;
     if message.method.as_deref() == Some("tools/call") {
         check_params(gateway, &conversation, headers, message).await?;
     }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
-    Ok(answer::of(&outlet, waiting, status).await.0)
+    Ok(Answer::of(&outlet, waiting).await.with(status))
 }
 
 /// Holds what headers say of a call's arguments against these. Of tools that nobody has listed yet, they are listed if a
@@ -115,12 +116,13 @@ async fn check_params(
 }
 
 /// The one that requests of this kind go to.
-pub(super) async fn conversation(
+async fn conversation(
     gateway: &Gateway,
     server: &str,
-    message: &Envelope<'_>,
+    id: Option<&RawValue>,
+    meta: &Meta<'_>,
 ) -> Result<Arc<Conversation>, Refusal> {
-    let share = gateway.shares.get(key(server, message)?)?;
+    let share = gateway.shares.get(key(server, id, meta)?)?;
     let opened = share.conversation.get_or_try_init(async || {
         let stream = gateway.open(server).await?;
         let limits = &gateway.bounds.of_servers;
@@ -134,12 +136,11 @@ pub(super) async fn conversation(
 }
 
 /// Whose requests a server process is for: a server may answer by what its client is capable of.
-fn key(server: &str, message: &Envelope<'_>) -> Result<String, Refusal> {
-    let meta = Meta::of(message).unwrap_or_default();
+fn key(server: &str, id: Option<&RawValue>, meta: &Meta<'_>) -> Result<String, Refusal> {
     let capabilities = meta.capabilities.map_or("{}", RawValue::get);
     if capabilities.len() > LONGEST_CAPABILITIES {
         let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
-        return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
+        return Err(Refusal::rpc(id, INVALID_REQUEST, why));
     }
     Ok(format!("{server} {capabilities}"))
 }
@@ -206,8 +207,4 @@ impl Shares {
             !share.is_over() && !unused
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
