@@ -53,8 +53,8 @@ fn from_environment(variable: &str) -> Result<String, CliError> {
     value.into_string().map_err(|_| CliError::failed(format!("variable {variable} is no UTF-8")))
 }
 
-/// Without its last newline, which editors add.
-fn from_file(path: &Path) -> Result<String, CliError> {
+/// What a file of the user's alone holds, without its last newline, which editors add.
+pub(crate) fn from_file(path: &Path) -> Result<String, CliError> {
     let shown = path.display();
     let failed = |error: io::Error| CliError::failed(format!("can't read {shown}: {error}"));
     let file = File::open(path).map_err(failed)?;
