@@ -6,6 +6,13 @@ use crate::osvm::{Osvm, wait};
 use crate::rootfs::Rootfs;
 use crate::run::{READY, answers, say};
 
+/// A server that is this script.
+fn registered(name: &str, script: &str) -> (Osvm, Rootfs) {
+    let (osvm, rootfs) = (Osvm::new(), Rootfs::with_server(script));
+    osvm.ok(&["mcp", "add", name, "--image", rootfs.text(), "--command", "/bin/server"]);
+    (osvm, rootfs)
+}
+
 /// A request of the modern era.
 fn modern(id: u64, method: &str, mut params: Value) -> String {
     params["_meta"] = json!({
@@ -53,9 +60,7 @@ done
 
 #[test]
 fn a_server_of_both_eras_is_spoken_to_in_its_clients() {
-    let osvm = Osvm::new();
-    let rootfs = Rootfs::with_server(BOTH);
-    osvm.ok(&["mcp", "add", "both", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let (osvm, _rootfs) = registered("both", BOTH);
     let mut client = osvm.start(&["mcp", "run", "both"]);
     let mut answer = answers(&mut client);
     say(&mut client, &modern(1, "server/discover", json!({})));
@@ -69,9 +74,7 @@ fn a_server_of_both_eras_is_spoken_to_in_its_clients() {
 
 #[test]
 fn a_modern_client_speaks_with_a_legacy_server_and_with_the_one_that_takes_its_place() {
-    let osvm = Osvm::new();
-    let rootfs = Rootfs::with_server(LEGACY);
-    osvm.ok(&["mcp", "add", "legacy", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let (osvm, _rootfs) = registered("legacy", LEGACY);
     let mut client = osvm.start(&["mcp", "run", "legacy"]);
     let mut answer = answers(&mut client);
     say(&mut client, &modern(1, "server/discover", json!({})));
@@ -105,9 +108,7 @@ fn a_modern_client_speaks_with_a_legacy_server_and_with_the_one_that_takes_its_p
 
 #[test]
 fn a_client_that_has_said_all_at_once_is_answered() {
-    let osvm = Osvm::new();
-    let rootfs = Rootfs::with_server(LEGACY);
-    osvm.ok(&["mcp", "add", "legacy", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let (osvm, _rootfs) = registered("legacy", LEGACY);
     let asked = [modern(1, "server/discover", json!({})), modern(2, "tools/list", json!({}))];
     let ended = osvm.run_with(&["mcp", "run", "legacy"], asked.join("\n").as_bytes()).expect(0);
     let answers = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -134,9 +135,7 @@ done
 
 #[test]
 fn what_a_legacy_server_asks_is_a_modern_clients_result_and_its_retry_the_answer() {
-    let osvm = Osvm::new();
-    let rootfs = Rootfs::with_server(ASKING);
-    osvm.ok(&["mcp", "add", "asking", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let (osvm, _rootfs) = registered("asking", ASKING);
     let mut client = osvm.start(&["mcp", "run", "asking"]);
     let mut answer = answers(&mut client);
     say(&mut client, &modern(1, "tools/call", json!({ "name": "ask", "arguments": {} })));
@@ -183,9 +182,7 @@ done
 
 #[test]
 fn a_legacy_client_speaks_with_a_modern_server_and_is_asked_what_it_wants_to_know() {
-    let osvm = Osvm::new();
-    let rootfs = Rootfs::with_server(MODERN);
-    osvm.ok(&["mcp", "add", "modern", "--image", rootfs.text(), "--command", "/bin/server"]);
+    let (osvm, _rootfs) = registered("modern", MODERN);
     let mut client = osvm.start(&["mcp", "run", "modern"]);
     let mut answer = answers(&mut client);
     let hello = json!({

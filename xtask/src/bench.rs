@@ -88,11 +88,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn build() -> Result<PathBuf> {
-    let built = Command::new("cargo").args(["build", "--release", "--package", "osvm"]).status()?;
-    ensure!(built.success(), "build the release");
+    built(&["--package", "osvm"], "osvm")
+}
+
+/// A program of the release, where cargo has put it.
+fn built(what: &[&str], program: &str) -> Result<PathBuf> {
+    let built = Command::new("cargo").args(["build", "--release"]).args(what).status()?;
+    ensure!(built.success(), "build {program}");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    Ok(target.join("release/osvm"))
+    Ok(target.join("release").join(program))
 }
 
 /// `launch` to the first MCP reply, against a bare VMM with the same kernel and initramfs to its

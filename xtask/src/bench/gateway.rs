@@ -4,14 +4,14 @@
 mod client;
 mod peers;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use super::built;
 use super::table::{Figure, median};
 use client::{Client, Pipe};
 use peers::Serving;
@@ -76,14 +76,6 @@ pub(super) fn figures() -> Result<Vec<Figure>> {
     figures
         .push(Figure::kib("memory of the gateway for an idle session", session).at_most(SESSION));
     Ok(figures)
-}
-
-fn built(what: &[&str], program: &str) -> Result<PathBuf> {
-    let built = Command::new("cargo").args(["build", "--release"]).args(what).status()?;
-    ensure!(built.success(), "build {program}");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    fs::canonicalize(target.join("release").join(program)).with_context(|| program.to_owned())
 }
 
 fn alone(server: &Path) -> Result<Duration> {
