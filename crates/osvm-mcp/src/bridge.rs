@@ -87,10 +87,10 @@ impl Bridge {
     /// What becomes of a line of the client's.
     pub fn of_client(&mut self, line: &[u8], now: Instant) -> Step {
         let mut step = Step::default();
-        let heard = messages::each(line, &mut |message, text| {
+        let heard = messages::each(line, &mut |message| {
             step.and(match &mut self.0 {
-                Sides::Modern(client) => client.of_client(message, text, now),
-                Sides::Legacy(client) => client.of_client(message, text),
+                Sides::Modern(client) => client.of_client(message, now),
+                Sides::Legacy(client) => client.of_client(message),
             });
         });
         if let Err(refusal) = heard {
@@ -102,10 +102,10 @@ impl Bridge {
     /// What becomes of a line of the server's. What is no message is nothing that a client could use.
     pub fn of_server(&mut self, line: &[u8], now: Instant) -> Step {
         let mut step = Step::default();
-        let _ = messages::each(line, &mut |message, text| {
+        let _ = messages::each(line, &mut |message| {
             step.and(match &mut self.0 {
-                Sides::Modern(client) => client.of_server(message, text, now),
-                Sides::Legacy(client) => client.of_server(message, text),
+                Sides::Modern(client) => client.of_server(message, now),
+                Sides::Legacy(client) => client.of_server(message),
             });
         });
         step

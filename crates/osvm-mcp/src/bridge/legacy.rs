@@ -84,26 +84,21 @@ impl LegacyClient {
         }
     }
 
-    pub(super) fn of_client(&mut self, message: &Envelope<'_>, text: &str) -> Step {
+    pub(super) fn of_client(&mut self, message: &Envelope<'_>) -> Step {
         let mut step = Step::default();
         match (message.kind(), message.id) {
             (Kind::Request, Some(id)) => {
-                if let Err(refusal) = self.client_request(message, text, &mut step) {
+                if let Err(refusal) = self.client_request(message, &mut step) {
                     step.to_client.push(refusal.answers(id.get()));
                 }
             }
             (Kind::Response, Some(id)) => self.client_answers(&key(id), message, &mut step),
-            _ => self.client_notification(message, text, &mut step),
+            _ => self.client_notification(message, &mut step),
         }
         step
     }
 
-    fn client_request(
-        &mut self,
-        message: &Envelope<'_>,
-        text: &str,
-        step: &mut Step,
-    ) -> Result<(), Refusal> {
+    fn client_request(&mut self, message: &Envelope<'_>, step: &mut Step) -> Result<(), Refusal> {
         let (Some(id), Some(method)) = (message.id, message.method.as_deref()) else {
             return Ok(());
         };
@@ -129,7 +124,7 @@ impl LegacyClient {
                 let why = format!("Method not found: {method}, of a server that speaks {MODERN}");
                 return Err(Refusal::new(METHOD_NOT_FOUND, why));
             }
-            _ => self.open(message, text, step)?,
+            _ => self.open(message, step)?,
         }
         Ok(())
     }
@@ -183,7 +178,7 @@ impl LegacyClient {
     }
 
     /// Passes a request on, with what the modern era wants to be said in it.
-    fn open(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) -> Result<(), Refusal> {
+    fn open(&mut self, message: &Envelope<'_>, step: &mut Step) -> Result<(), Refusal> {
         let (Some(id), Some(method)) = (message.id, message.method.as_deref()) else {
             return Ok(());
         };
@@ -202,11 +197,11 @@ impl LegacyClient {
             (CAPABILITIES, &self.said.capabilities),
         ];
         says.extend(self.level.as_ref().map(|level| (LEVEL, level.as_str())));
-        let edits = meta::stated(message, text, &says).ok_or_else(|| {
+        let edits = meta::stated(message, &says).ok_or_else(|| {
             let why = "the parameters, or their _meta, are no object, or say something twice";
             Refusal::new(INVALID_PARAMS, why)
         })?;
-        let text = edited(text, edits);
+        let text = edited(message.text(), edits);
         self.watch(step);
         let asking = self.questions.asking(id.get(), method, &text);
         step.to_server.push(text.into_bytes());
@@ -214,7 +209,7 @@ impl LegacyClient {
         Ok(())
     }
 
-    fn client_notification(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn client_notification(&mut self, message: &Envelope<'_>, step: &mut Step) {
         match message.method.as_deref().unwrap_or_default() {
             "notifications/initialized" if matches!(self.stage, Stage::Met) => {
                 self.watching.want_lists(&self.abilities);
@@ -224,40 +219,40 @@ impl LegacyClient {
             "notifications/initialized"
             | "notifications/roots/list_changed"
             | "notifications/progress" => {}
-            "notifications/cancelled" => self.client_cancels(message, text, step),
-            _ => step.to_server.push(text.as_bytes().to_vec()),
+            "notifications/cancelled" => self.client_cancels(message, step),
+            _ => step.to_server.push(message.text().as_bytes().to_vec()),
         }
     }
 
-    fn client_cancels(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn client_cancels(&mut self, message: &Envelope<'_>, step: &mut Step) {
         let Some(id) = messages::cancels(message) else { return };
         let Some(number) = self.calls.of_client(&key(id)) else { return };
         if let Some(server) = self.calls.get(number).and_then(|call| call.server()) {
             let edit = Edit { part: id.get(), with: server.to_owned() };
-            step.to_server.push(edited(text, [edit]).into_bytes());
+            step.to_server.push(edited(message.text(), [edit]).into_bytes());
         }
         self.forget(number, "the request was cancelled", step);
     }
 
-    pub(super) fn of_server(&mut self, message: &Envelope<'_>, text: &str) -> Step {
+    pub(super) fn of_server(&mut self, message: &Envelope<'_>) -> Step {
         let mut step = Step::default();
         match (message.kind(), message.id) {
-            (Kind::Response, Some(id)) => self.server_response(message, text, &key(id), &mut step),
-            (Kind::Notification, _) => self.server_notification(message, text, &mut step),
+            (Kind::Response, Some(id)) => self.server_response(message, &key(id), &mut step),
+            (Kind::Notification, _) => self.server_notification(message, &mut step),
             // A modern server asks nothing of its own accord, and is to be given no answer.
             _ => {}
         }
         step
     }
 
-    fn server_response(&mut self, message: &Envelope<'_>, text: &str, id: &str, step: &mut Step) {
+    fn server_response(&mut self, message: &Envelope<'_>, id: &str, step: &mut Step) {
         if let Stage::Meeting { discover, .. } = &self.stage
             && discover == id
         {
             return self.met(message, step);
         }
         if let Some(number) = self.calls.of_server(id) {
-            return self.answered(number, message, text, step);
+            return self.answered(number, message, step);
         }
         let why = message.error.and_then(|error| field(error.get(), "message")).and_then(unquoted);
         let why = why.unwrap_or_else(|| "the server ended the subscription".to_owned());

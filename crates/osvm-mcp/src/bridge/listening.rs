@@ -83,7 +83,7 @@ impl Listening {
 
     /// A server's notification for each subscription that wants it. Nothing where it is none of those that are
     /// subscribed to.
-    pub(super) fn told(&self, message: &Envelope<'_>, text: &str) -> Option<Vec<Vec<u8>>> {
+    pub(super) fn told(&self, message: &Envelope<'_>) -> Option<Vec<Vec<u8>>> {
         let method = message.method.as_deref()?;
         let updated = message.params.and_then(|params| {
             let [uri] = fields(params.get(), ["uri"])?;
@@ -99,11 +99,11 @@ impl Listening {
             },
             _ => return None,
         };
-        if text.len() > LONGEST_TOLD {
+        if message.text().len() > LONGEST_TOLD {
             return Some(Vec::new());
         }
         let all = self.0.values().filter(|wanted| wants(wanted));
-        Some(all.filter_map(|wanted| wanted.labelled(message, text)).collect())
+        Some(all.filter_map(|wanted| wanted.labelled(message)).collect())
     }
 }
 
@@ -158,18 +158,18 @@ impl Wanted {
     }
 
     /// The notification with what says which subscription it is for.
-    fn labelled(&self, message: &Envelope<'_>, text: &str) -> Option<Vec<u8>> {
+    fn labelled(&self, message: &Envelope<'_>) -> Option<Vec<u8>> {
         let id = [(SUBSCRIPTION, self.id.as_str())];
         let alone = format!(r#"{{{}:{}}}"#, quoted(SUBSCRIPTION), self.id);
         let edits = match message.params.map(serde_json::value::RawValue::get) {
-            None => set(text, &[("params", &format!(r#"{{"_meta":{alone}}}"#))])?,
+            None => set(message.text(), &[("params", &format!(r#"{{"_meta":{alone}}}"#))])?,
             Some(params) => match fields(params, ["_meta"])? {
                 [Some(meta)] if meta.get().starts_with('{') => set(meta.get(), &id)?,
                 [Some(meta)] => vec![Edit { part: meta.get(), with: alone }],
                 [None] => set(params, &[("_meta", &alone)])?,
             },
         };
-        Some(edited(text, edits).into_bytes())
+        Some(edited(message.text(), edits).into_bytes())
     }
 }
 

@@ -82,9 +82,8 @@ pub(super) fn key(id: &RawValue) -> String {
     }
 }
 
-/// Visits the message of a line, or each of a batch, with its text. Says why, where there is something else; an empty
-/// line is nothing.
-pub(super) fn each(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>, &str)) -> Result<(), Refusal> {
+/// Visits the message of a line, or each of a batch. Says why, where there is something else; an empty line is nothing.
+pub(super) fn each(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>)) -> Result<(), Refusal> {
     let text = lines::text(line);
     let unreadable = |error: &dyn std::fmt::Display| {
         Refusal::new(PARSE_ERROR, format!("the message can't be read: {error}"))
@@ -94,7 +93,7 @@ pub(super) fn each(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>, &str)) -> R
     }
     if !text.starts_with('[') {
         let message = Envelope::parse(&text).map_err(|error| unreadable(&error))?;
-        return visited(&message, &text, visit);
+        return visited(&message, visit);
     }
     let (mut count, mut fault) = (0, Ok(()));
     let all = each_element(&text, &mut |_| {
@@ -108,7 +107,7 @@ pub(super) fn each(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>, &str)) -> R
     all.map_err(|error| unreadable(&error))?;
     let _ = each_element(&text, &mut |element| {
         let message = Envelope::parse(element.get()).map_err(|error| unreadable(&error));
-        let heard = message.and_then(|message| visited(&message, element.get(), visit));
+        let heard = message.and_then(|message| visited(&message, visit));
         if heard.is_err() {
             fault = heard;
         }
@@ -117,15 +116,11 @@ pub(super) fn each(line: &[u8], visit: &mut dyn FnMut(&Envelope<'_>, &str)) -> R
     fault
 }
 
-fn visited(
-    message: &Envelope<'_>,
-    text: &str,
-    visit: &mut dyn FnMut(&Envelope<'_>, &str),
-) -> Result<(), Refusal> {
+fn visited(message: &Envelope<'_>, visit: &mut dyn FnMut(&Envelope<'_>)) -> Result<(), Refusal> {
     if message.id.is_some_and(|id| id.get().len() > LONGEST_ID) {
         let why = format!("a message's id is longer than {LONGEST_ID} bytes");
         return Err(Refusal::new(INVALID_REQUEST, why));
     }
-    visit(message, text);
+    visit(message);
     Ok(())
 }

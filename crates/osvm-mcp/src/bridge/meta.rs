@@ -71,16 +71,12 @@ pub(super) fn unknown_level(level: &str) -> Refusal {
 }
 
 /// What has a legacy client's request say all that a modern one does. Nothing where its parameters are no object.
-pub(super) fn stated<'a>(
-    message: &Envelope<'a>,
-    text: &'a str,
-    says: &[(&str, &str)],
-) -> Option<Vec<Edit<'a>>> {
+pub(super) fn stated<'a>(message: &Envelope<'a>, says: &[(&str, &str)]) -> Option<Vec<Edit<'a>>> {
     let all: Vec<_> =
         says.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
     let alone = format!("{{{}}}", all.join(","));
     let Some(params) = message.params else {
-        return set(text, &[("params", &format!(r#"{{"_meta":{alone}}}"#))]);
+        return set(message.text(), &[("params", &format!(r#"{{"_meta":{alone}}}"#))]);
     };
     let [meta] = fields(params.get(), ["_meta"])?;
     match meta {

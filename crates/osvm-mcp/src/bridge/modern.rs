@@ -97,32 +97,27 @@ impl ModernClient {
         matches!(self.server, Server::Meeting { .. })
     }
 
-    pub(super) fn of_client(&mut self, message: &Envelope<'_>, text: &str, now: Instant) -> Step {
+    pub(super) fn of_client(&mut self, message: &Envelope<'_>, now: Instant) -> Step {
         self.now = now;
         let mut step = Step::default();
-        self.client_message(message, text, &mut step);
+        self.client_message(message, &mut step);
         step
     }
 
-    fn client_message(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn client_message(&mut self, message: &Envelope<'_>, step: &mut Step) {
         match (message.kind(), message.id) {
             (Kind::Request, Some(id)) => {
-                if let Err(refusal) = self.client_request(message, text, step) {
+                if let Err(refusal) = self.client_request(message, step) {
                     step.to_client.push(refusal.answers(id.get()));
                 }
             }
-            (Kind::Notification, _) => self.client_notification(message, text, step),
+            (Kind::Notification, _) => self.client_notification(message, step),
             // Nobody has asked it anything.
             _ => {}
         }
     }
 
-    fn client_request(
-        &mut self,
-        message: &Envelope<'_>,
-        text: &str,
-        step: &mut Step,
-    ) -> Result<(), Refusal> {
+    fn client_request(&mut self, message: &Envelope<'_>, step: &mut Step) -> Result<(), Refusal> {
         let method = message.method.as_deref().unwrap_or_default();
         let params = message.params.map_or("{}", |params| params.get());
         if method == "initialize" {
@@ -135,11 +130,11 @@ impl ModernClient {
             return Err(Refusal::new(METHOD_NOT_FOUND, why));
         }
         match self.server {
-            Server::Met(_) => self.ask(message, text, &meta, step),
-            Server::Meeting { .. } => self.wait(text),
+            Server::Met(_) => self.ask(message, &meta, step),
+            Server::Meeting { .. } => self.wait(message.text()),
             Server::Unmet => {
                 self.meet(&meta, step)?;
-                self.wait(text)
+                self.wait(message.text())
             }
         }
     }
@@ -147,7 +142,6 @@ impl ModernClient {
     fn ask(
         &mut self,
         message: &Envelope<'_>,
-        text: &str,
         meta: &Meta<'_>,
         step: &mut Step,
     ) -> Result<(), Refusal> {
@@ -166,7 +160,7 @@ impl ModernClient {
             }
             "subscriptions/listen" => self.listen(client, id.get(), params, step)?,
             _ if self.is_retry(method, params) => self.retry(message, client, meta, step)?,
-            _ => self.open(message, client, text, meta, step)?,
+            _ => self.open(message, client, meta, step)?,
         }
         Ok(())
     }
@@ -197,7 +191,6 @@ impl ModernClient {
         &mut self,
         message: &Envelope<'_>,
         client: String,
-        text: &str,
         meta: &Meta<'_>,
         step: &mut Step,
     ) -> Result<(), Refusal> {
@@ -223,7 +216,7 @@ impl ModernClient {
         let own = self.calls.of_server(&client).map(|_| self.ids.next());
         let other = own.as_ref().map(|own| Edit { part: id.get(), with: own.clone() });
         let edits = unstated(params).into_iter().chain(other);
-        step.to_server.push(edited(text, edits).into_bytes());
+        step.to_server.push(edited(message.text(), edits).into_bytes());
         self.calls.open(client.clone(), own.unwrap_or(client), asking);
         Ok(())
     }
@@ -239,19 +232,19 @@ impl ModernClient {
         step.to_server.push(messages::request(&self.ids.next(), "logging/setLevel", &params));
     }
 
-    fn client_notification(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn client_notification(&mut self, message: &Envelope<'_>, step: &mut Step) {
         match message.method.as_deref().unwrap_or_default() {
             // Gone with the handshake, and with roots that are told of without being asked for.
             "notifications/initialized" | "notifications/roots/list_changed" => {}
             // Whether it is too much to keep is nothing that one could answer.
-            _ if matches!(self.server, Server::Meeting { .. }) => drop(self.wait(text)),
-            "notifications/cancelled" => self.client_cancels(message, text, step),
+            _ if matches!(self.server, Server::Meeting { .. }) => drop(self.wait(message.text())),
+            "notifications/cancelled" => self.client_cancels(message, step),
             _ if matches!(self.server, Server::Unmet) => {}
-            _ => step.to_server.push(text.as_bytes().to_vec()),
+            _ => step.to_server.push(message.text().as_bytes().to_vec()),
         }
     }
 
-    fn client_cancels(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn client_cancels(&mut self, message: &Envelope<'_>, step: &mut Step) {
         let Some(id) = messages::cancels(message) else { return };
         let client = key(id);
         for uri in self.listening.close(&client) {
@@ -260,12 +253,12 @@ impl ModernClient {
         let Some(number) = self.calls.of_client(&client) else { return };
         if let Some(server) = self.calls.get(number).and_then(|call| call.server()) {
             let edit = Edit { part: id.get(), with: server.to_owned() };
-            step.to_server.push(edited(text, [edit]).into_bytes());
+            step.to_server.push(edited(message.text(), [edit]).into_bytes());
         }
         self.forget(number, "the request was cancelled", step);
     }
 
-    pub(super) fn of_server(&mut self, message: &Envelope<'_>, text: &str, now: Instant) -> Step {
+    pub(super) fn of_server(&mut self, message: &Envelope<'_>, now: Instant) -> Step {
         self.now = now;
         let mut step = Step::default();
         match (message.kind(), message.id) {
@@ -274,8 +267,8 @@ impl ModernClient {
                     step.to_server.push(refusal.answers(id.get()));
                 }
             }
-            (Kind::Response, Some(id)) => self.server_response(message, text, &key(id), &mut step),
-            _ => self.server_notification(message, text, &mut step),
+            (Kind::Response, Some(id)) => self.server_response(message, &key(id), &mut step),
+            _ => self.server_notification(message, &mut step),
         }
         step
     }
@@ -302,7 +295,7 @@ impl ModernClient {
         Ok(())
     }
 
-    fn server_response(&mut self, message: &Envelope<'_>, text: &str, id: &str, step: &mut Step) {
+    fn server_response(&mut self, message: &Envelope<'_>, id: &str, step: &mut Step) {
         if let Server::Meeting { hello, .. } = &self.server
             && hello == id
         {
@@ -311,14 +304,14 @@ impl ModernClient {
         // Others answer what the bridge has asked for itself, or what was cancelled.
         let Some(number) = self.calls.of_server(id) else { return };
         if self.calls.get(number).is_some_and(|call| call.client().is_none()) {
-            return self.keep(number, text);
+            return self.keep(number, message.text());
         }
         if let Some(call) = self.close(number) {
-            step.to_client.push(call.answered(message, text));
+            step.to_client.push(call.answered(message));
         }
     }
 
-    fn server_notification(&mut self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn server_notification(&mut self, message: &Envelope<'_>, step: &mut Step) {
         match message.method.as_deref() {
             None => {}
             Some("notifications/cancelled") => self.server_cancels(message),
@@ -326,16 +319,16 @@ impl ModernClient {
                 if !self.calls.iter().any(|(_, call)| call.about.wants_log) => {}
             // Gone with what they belonged to.
             Some("notifications/elicitation/complete" | "notifications/tasks/status") => {}
-            Some("notifications/progress") => self.progress(message, text, step),
-            Some(_) => match self.listening.told(message, text) {
+            Some("notifications/progress") => self.progress(message, step),
+            Some(_) => match self.listening.told(message) {
                 Some(told) => step.to_client.extend(told),
-                None => step.to_client.push(text.as_bytes().to_vec()),
+                None => step.to_client.push(message.text().as_bytes().to_vec()),
             },
         }
     }
 
     /// Told by the token of the request that the client waits for now, which may be a retry.
-    fn progress(&self, message: &Envelope<'_>, text: &str, step: &mut Step) {
+    fn progress(&self, message: &Envelope<'_>, step: &mut Step) {
         let token = message.params.and_then(|params| field(params.get(), "progressToken"));
         let is_it = |call: &&Call<Asking>| token.is_some() && call.about.token.as_deref() == token;
         let call = self.calls.iter().map(|(_, call)| call).find(is_it);
@@ -346,7 +339,7 @@ impl ModernClient {
             (_, Some(_), _) => return,
             _ => Vec::new(),
         };
-        step.to_client.push(edited(text, edits).into_bytes());
+        step.to_client.push(edited(message.text(), edits).into_bytes());
     }
 
     /// The server is gone, after what it left open was answered for.
@@ -377,7 +370,7 @@ impl ModernClient {
 
 impl Asking {
     /// The server's answer as the client's era has it.
-    fn answered(&self, message: &Envelope<'_>, text: &str) -> Vec<u8> {
+    fn answered(&self, message: &Envelope<'_>) -> Vec<u8> {
         let mut edits = Vec::new();
         if let Some(id) = message.id {
             edits.push(Edit { part: id.get(), with: self.id.clone() });
@@ -397,7 +390,7 @@ impl Asking {
         if let (Some(part), Some(other)) = (code, other) {
             edits.push(Edit { part, with: other.to_string() });
         }
-        edited(text, edits).into_bytes()
+        edited(message.text(), edits).into_bytes()
     }
 }
 

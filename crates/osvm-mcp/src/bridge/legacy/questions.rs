@@ -82,13 +82,7 @@ impl<'a> Required<'a> {
 
 impl LegacyClient {
     /// What the server answers to a request.
-    pub(super) fn answered(
-        &mut self,
-        number: u64,
-        message: &Envelope<'_>,
-        text: &str,
-        step: &mut Step,
-    ) {
+    pub(super) fn answered(&mut self, number: u64, message: &Envelope<'_>, step: &mut Step) {
         if let Some(required) = Required::read(message) {
             if let Err(refusal) = self.require(number, &required, step) {
                 self.give_up(number, &refusal, step);
@@ -97,7 +91,7 @@ impl LegacyClient {
         }
         let (Some(asking), Some(id)) = (self.close(number), message.id) else { return };
         let edit = Edit { part: id.get(), with: asking.id };
-        step.to_client.push(edited(text, [edit]).into_bytes());
+        step.to_client.push(edited(message.text(), [edit]).into_bytes());
     }
 
     /// Asks the client all that the server wants to know, or makes the request again if that is nothing.

@@ -128,12 +128,7 @@ impl LegacyClient {
         }
     }
 
-    pub(super) fn server_notification(
-        &mut self,
-        message: &Envelope<'_>,
-        text: &str,
-        step: &mut Step,
-    ) {
+    pub(super) fn server_notification(&mut self, message: &Envelope<'_>, step: &mut Step) {
         match message.method.as_deref() {
             Some(ACKNOWLEDGED) => self.acknowledged(message, step),
             Some("notifications/cancelled") => {
@@ -141,7 +136,7 @@ impl LegacyClient {
                     self.unwatched(&key(id), "the server ended the subscription", step);
                 }
             }
-            _ => step.to_client.push(text.as_bytes().to_vec()),
+            _ => step.to_client.push(message.text().as_bytes().to_vec()),
         }
     }
 

@@ -85,7 +85,7 @@ impl ModernClient {
         step.to_server.push(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_vec());
         for text in waiting {
             if let Ok(message) = Envelope::parse(&text) {
-                self.client_message(&message, &text, step);
+                self.client_message(&message, step);
             }
         }
     }

@@ -242,7 +242,7 @@ impl ModernClient {
                 step.to_server.push(Refusal::new(INTERNAL_ERROR, why).answers(&asked.id));
             }
             if let Ok(message) = Envelope::parse(&outcome) {
-                step.to_client.push(call.answered(&message, &outcome));
+                step.to_client.push(call.answered(&message));
             }
         } else if !inputs.asked.is_empty() {
             self.present(number, step);
