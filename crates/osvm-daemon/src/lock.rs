@@ -1,17 +1,15 @@
 //! `$OSVM_HOME/osvm.lock` on disk: what the user has accepted of each server.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use osvm_spec::ServerName;
 use osvm_spec::lock::{Definition, DefinitionError, Lock, LockError, Locked};
 use thiserror::Error;
 
 use crate::Home;
-use crate::text_file::{TextFile, TextFileError};
+use crate::text_file::{Kept, TextFile, TextFileError};
 
 /// Tools by their names.
 pub type Tools = BTreeMap<String, Definition>;
@@ -23,11 +21,8 @@ const MOST_OF_ONE: usize = 2 << 20;
 #[derive(Debug)]
 pub struct LockFile {
     file: TextFile,
-    last: Mutex<Option<(Looks, Arc<Lock>)>>,
+    kept: Kept<Lock>,
 }
-
-/// Inode, size, and time of change.
-type Looks = (u64, u64, i64, i64);
 
 #[derive(Debug, Error)]
 pub enum LockFileError {
@@ -51,7 +46,7 @@ pub enum ToolsError {
 impl LockFile {
     pub fn of(home: &Home) -> Self {
         // `osvm.lock` is no lock of anything while it is written.
-        Self { file: TextFile::new(home.lock_file(), "osvm.lock.held"), last: Mutex::default() }
+        Self { file: TextFile::new(home.lock_file(), "osvm.lock.held"), kept: Kept::default() }
     }
 
     pub fn path(&self) -> &Path {
@@ -59,14 +54,7 @@ impl LockFile {
     }
 
     pub fn read(&self) -> Result<Arc<Lock>, LockFileError> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let looks = looks(self.path());
-        if let Some((_, lock)) = last.as_ref().filter(|(was, _)| Some(*was) == looks) {
-            return Ok(Arc::clone(lock));
-        }
-        let lock = Arc::new(self.parse(&self.file.text()?)?);
-        *last = looks.map(|looks| (looks, Arc::clone(&lock)));
-        Ok(lock)
+        self.kept.get(&self.file, |text| self.parse(text))
     }
 
     /// What was accepted of one server.
@@ -93,11 +81,6 @@ impl LockFile {
         let path = || self.path().display().to_string();
         Lock::parse(text).map_err(|source| LockFileError::Content { path: path(), source })
     }
-}
-
-fn looks(path: &Path) -> Option<Looks> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 /// By their names, out of a listing's elements.

@@ -2,8 +2,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
@@ -75,6 +76,41 @@ impl TextFile {
         let path = self.path.clone();
         move |source| TextFileError { act, path, source }
     }
+}
+
+/// What a file says, read again only when the file has changed.
+#[derive(Debug)]
+pub struct Kept<T>(Mutex<Option<(Looks, Arc<T>)>>);
+
+/// Inode, size, and time of change.
+type Looks = (u64, u64, i64, i64);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Kept<T> {
+    pub fn get<E: From<TextFileError>>(
+        &self,
+        file: &TextFile,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = looks(file.path());
+        if let Some((_, kept)) = last.as_ref().filter(|(was, _)| Some(*was) == looks) {
+            return Ok(Arc::clone(kept));
+        }
+        let kept = Arc::new(read(&file.text()?)?);
+        *last = looks.map(|looks| (looks, Arc::clone(&kept)));
+        Ok(kept)
+    }
+}
+
+fn looks(path: &Path) -> Option<Looks> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 /// At once: written beside it, synced, renamed. A link to the file stays a link, and the file keeps its mode. A new one
