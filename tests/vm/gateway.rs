@@ -10,24 +10,24 @@ use serde_json::{Value, json};
 
 use crate::osvm::{Osvm, eventually, kill, patience, wait};
 
-struct Gateway {
+pub(crate) struct Gateway {
     process: Option<Child>,
-    address: String,
-    token: String,
+    pub(crate) address: String,
+    pub(crate) token: String,
 }
 
 /// Path of all servers, in place of a server's name.
-const ALL: &str = "/mcp";
+pub(crate) const ALL: &str = "/mcp";
 
 /// Status, headers and body of a response.
-struct Response {
-    status: u16,
+pub(crate) struct Response {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Gateway {
-    fn start(osvm: &Osvm, more: &[&str]) -> Self {
+    pub(crate) fn start(osvm: &Osvm, more: &[&str]) -> Self {
         let args = [&["mcp", "gateway", "--listen", "127.0.0.1:0"], more].concat();
         let mut process = osvm.start(&args);
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -42,7 +42,17 @@ impl Gateway {
     }
 
     fn post(&self, server: &str, more: &[(&str, &str)], body: &Value) -> Response {
-        let authorization = format!("Bearer {}", self.token);
+        self.post_by(&self.token, server, more, body)
+    }
+
+    pub(crate) fn post_by(
+        &self,
+        token: &str,
+        server: &str,
+        more: &[(&str, &str)],
+        body: &Value,
+    ) -> Response {
+        let authorization = format!("Bearer {token}");
         let own = [("host", "localhost"), ("authorization", &authorization)];
         self.send("POST", server, &[&own, more].concat(), body)
     }
@@ -70,7 +80,7 @@ impl Gateway {
         Response { status, head: head.to_owned(), body }
     }
 
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let process = self.process.take().unwrap();
         let pid = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
@@ -90,7 +100,7 @@ impl Drop for Gateway {
 
 impl Response {
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.status, 200, "{}\n{}", self.head, self.body);
         // An answer that takes long is the last event of a stream.
         let mut events = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -98,7 +108,7 @@ impl Response {
         serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(own, _)| *own == name).map(|(_, value)| value)
     }
@@ -115,7 +125,7 @@ fn whole(mut chunks: &str) -> String {
     body
 }
 
-fn call(id: u64, tool: &str, arguments: &Value) -> Value {
+pub(crate) fn call(id: u64, tool: &str, arguments: &Value) -> Value {
     let params = json!({ "name": tool, "arguments": arguments });
     json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
 }

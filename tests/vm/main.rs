@@ -46,4 +46,5 @@ mod secrets;
 mod servers;
 mod status;
 mod third_party;
+mod tokens;
 mod user;

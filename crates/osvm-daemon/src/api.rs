@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
+use osvm_mcp::OnBehalf;
 use osvm_spec::{Digest, Folder, Hosts, Overrides, Secrets, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -213,6 +214,9 @@ pub struct RunRequest {
     pub overrides: Overrides,
     #[serde(default, skip_serializing_if = "Secrets::is_empty")]
     pub secrets: Secrets,
+    /// Whom the gateway asks for; absent for a client of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<OnBehalf>,
 }
 
 /// `POST /v1/vms/{name}/exec`, upgraded: one command beside the server.

@@ -6,11 +6,12 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use osvm_mcp::OnBehalf;
 use osvm_mcp::gateway::{Gateway, Naming, Opening, Servers, Stream, Unavailable};
 use osvm_spec::ServerName;
 use tokio::task::spawn_blocking;
 
-pub use osvm_mcp::gateway::{Access, Bounds};
+pub use osvm_mcp::gateway::{Access, Bounds, Tokens};
 
 use crate::api::{ApiError, ErrorKind, RunRequest};
 use crate::client::Client;
@@ -23,18 +24,21 @@ pub trait Registry: Send + Sync + 'static {
     /// What a server process is started with, and the daemon that starts it: another one, if that has ended. Its image may
     /// have to be made first.
     fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError>;
+
+    /// Whether one process of a server may serve requests with several tokens. Asked for each request.
+    fn is_shared(&self, name: &ServerName) -> bool;
 }
 
 /// Serves until `told_to_end`, and then what is open for a little longer.
 pub async fn serve(
     listener: TcpListener,
     (access, bounds): (Access, Bounds),
-    registry: impl Registry,
+    registry: Arc<dyn Registry>,
     told_to_end: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let gateway = Gateway::new(Sessions(Arc::new(registry)), access, bounds);
+    let gateway = Gateway::new(Sessions(registry), access, bounds);
     connections::serve(listener, gateway, told_to_end).await;
     Ok(())
 }
@@ -61,13 +65,18 @@ impl Servers for Sessions {
         })
     }
 
-    fn open<'s>(&'s self, name: &'s str) -> Opening<'s> {
+    fn is_shared(&self, name: &str) -> bool {
+        name.parse().is_ok_and(|name| self.0.is_shared(&name))
+    }
+
+    fn open<'s>(&'s self, name: &'s str, whom: OnBehalf) -> Opening<'s> {
         Box::pin(async move {
             let name: ServerName =
                 name.parse().map_err(|_| unknown(format!("no server is called {name:?}")))?;
             let asked = name.clone();
             let request = self.ask(move |registry| registry.request(&asked)).await;
             let (client, request) = request.map_err(|error| unavailable(&error))?;
+            let request = RunRequest { on_behalf: Some(whom), ..request };
             let opened = client.run(&name, &request).await.map_err(|error| unavailable(&error))?;
             Ok(Box::new(opened) as Stream)
         })

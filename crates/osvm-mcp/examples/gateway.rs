@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use axum::serve::ListenerExt;
+use osvm_mcp::OnBehalf;
 use osvm_mcp::gateway::{Access, Bounds, Gateway, Naming, Opening, Servers, Stream, Unavailable};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -38,7 +39,11 @@ impl Servers for Processes {
         Box::pin(async { Ok(vec!["server".to_owned()]) })
     }
 
-    fn open<'s>(&'s self, _: &'s str) -> Opening<'s> {
+    fn is_shared(&self, _: &str) -> bool {
+        false
+    }
+
+    fn open<'s>(&'s self, _: &'s str, _: OnBehalf) -> Opening<'s> {
         Box::pin(async {
             let failed = |error: &dyn std::fmt::Display| Unavailable::Failed(error.to_string());
             let (program, arguments) = self.0.split_first().ok_or_else(|| failed(&"no command"))?;

@@ -13,6 +13,7 @@ mod confirm;
 mod id;
 mod judge;
 mod list;
+mod on_behalf;
 mod rules;
 
 use std::borrow::Cow;
@@ -31,6 +32,7 @@ pub use client::ClientName;
 use confirm::{Unconfirmed, Waiting};
 use id::Id;
 use judge::{Fate, each, is_ambiguous};
+pub use on_behalf::OnBehalf;
 pub(crate) use rules::misfit;
 pub use rules::{Rules, too_long};
 
@@ -153,7 +155,7 @@ impl Guard {
     /// Whether there is anything that it could refuse. Only then is what can't be read refused, too.
     fn is_strict(&self) -> bool {
         let Rules { policy, apart, must_be_recorded, .. } = &self.rules;
-        let is_limited = policy.denies_any() || !policy.limits.is_empty();
+        let is_limited = self.rules.denies_any() || !policy.limits.is_empty();
         is_limited || !apart.is_empty() || *must_be_recorded
     }
 
@@ -213,7 +215,7 @@ impl Guard {
                 self.lists.insert(id);
                 Fate::Passes
             }
-            None if !self.rules.policy.denies_any() => Fate::Passes,
+            None if !self.rules.denies_any() => Fate::Passes,
             None => {
                 answers.extend(envelope::error(raw, INVALID_REQUEST, TOO_MUCH));
                 Fate::Stays
@@ -429,13 +431,13 @@ impl Guard {
                 self.schemas.learn(&name, schema);
             }
         });
-        if !self.rules.policy.denies_any() {
+        if !self.rules.denies_any() {
             if learnt.is_err() {
                 tracing::warn!("arguments are not checked: a list of tools can't be read");
             }
             return Fate::Passes;
         }
-        let keeps = |name: &str| self.rules.policy.denial(name).is_none();
+        let keeps = |name: &str| self.rules.shows(name);
         match list::filtered(message.text(), result, &keeps) {
             Ok(None) => Fate::Passes,
             Ok(Some(text)) => Fate::Becomes(text),

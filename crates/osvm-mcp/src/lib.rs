@@ -33,7 +33,7 @@ pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
-pub use guard::{Body, ClientName, Ended, Guard, Outcome, Passage, Rules, too_long};
+pub use guard::{Body, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, too_long};
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
 pub use received::Received;

@@ -1,6 +1,7 @@
 //! The configuration file: what is in it, and every check that needs nothing but its text.
 
 mod error;
+mod gateway;
 mod read;
 mod section;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use error::{ConfigError, Problem};
+pub use gateway::{Gateway, Token, TokenDigest, TokenDigestError, TokenName, TokenNameError};
 pub use read::{is_remote, is_variable};
 use section::nearest;
 
@@ -24,6 +26,7 @@ pub struct Config {
     pub microvm: Microvm,
     pub builds: Builds,
     pub audit: Audit,
+    pub gateway: Gateway,
     /// In the order of the file; no two have the same id.
     pub servers: Vec<Entry>,
 }
@@ -83,6 +86,9 @@ pub struct Entry {
     /// Whether what it is made of, and its tools, must be what the user has accepted; only of an image of its own.
     #[serde(skip_serializing_if = "is_true")]
     pub locked: bool,
+    /// Whether one process may serve clients of the gateway with several tokens.
+    #[serde(skip_serializing_if = "is_false")]
+    pub shared: bool,
     /// Program and arguments; empty for the image's entrypoint. What runs a package is that package's image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -213,6 +219,7 @@ impl Entry {
             isolation: Isolation::default(),
             enabled: true,
             locked: true,
+            shared: false,
             command: Vec::new(),
             image: None,
             kernel: None,

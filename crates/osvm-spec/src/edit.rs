@@ -1,10 +1,14 @@
 //! Changes to a configuration file's text that leave everything else in it as the user wrote it.
 
+mod tokens;
+
 use thiserror::Error;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TableLike, value};
 
-use crate::config::Entry;
+use crate::config::{Entry, TokenName};
 use crate::{Config, ConfigError, ServerName};
+
+pub use tokens::{add_token, remove_token};
 
 /// Why a file was left alone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -15,6 +19,10 @@ pub enum EditError {
     Exists(ServerName),
     #[error("no server is called {name}")]
     NoSuch { name: ServerName, nearest: Option<ServerName> },
+    #[error("token {0} exists already")]
+    TokenExists(TokenName),
+    #[error("no token is called {0}")]
+    NoSuchToken(TokenName),
 }
 
 /// Text with the server at the end.

@@ -1,6 +1,6 @@
 //! Which of a server's tools may be called, and within which limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -68,6 +68,29 @@ impl ToolPattern {
         // The earliest place of each part leaves the most for those that follow.
         let middle = parts.try_fold(rest, |rest, part| Some(rest.split_once(part)?.1));
         middle.is_some_and(|rest| rest.ends_with(last))
+    }
+
+    /// What has all names that this one has behind `prefix`, and no other.
+    pub fn after(&self, prefix: &str) -> Vec<Self> {
+        let own = self.0.as_bytes();
+        // Places in the pattern that the prefix can end at.
+        let mut places = BTreeSet::from([0]);
+        for byte in prefix.bytes() {
+            let mut next = BTreeSet::new();
+            for place in places {
+                let stars = own[place..].iter().take_while(|own| **own == b'*').count();
+                if stars > 0 {
+                    next.insert(place);
+                }
+                if own.get(place + stars) == Some(&byte) {
+                    next.insert(place + stars + 1);
+                }
+            }
+            places = next;
+        }
+        // No tool has an empty name.
+        let rests = places.into_iter().filter_map(|place| self.0.get(place..));
+        rests.filter(|rest| !rest.is_empty()).map(|rest| Self(rest.to_owned())).collect()
     }
 }
 
@@ -152,6 +175,16 @@ mod tests {
         fn a_star_stands_for_any_characters(pattern in "[ab*]{1,8}", name in "[ab]{0,10}") {
             let found = pattern.parse::<ToolPattern>().unwrap().has(&name);
             prop_assert_eq!(found, plain(pattern.as_bytes(), name.as_bytes()));
+        }
+
+        #[test]
+        fn what_is_left_behind_a_prefix_has_the_same_names(
+            pattern in "[aé_*]{1,8}", prefix in "[aé_]{0,5}", name in "[aé_]{1,5}",
+        ) {
+            let pattern: ToolPattern = pattern.parse().unwrap();
+            let left = pattern.after(&prefix);
+            let found = left.iter().any(|left| left.has(&name));
+            prop_assert_eq!(found, pattern.has(&format!("{prefix}{name}")));
         }
     }
 

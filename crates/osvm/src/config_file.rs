@@ -1,18 +1,21 @@
 //! The configuration file on disk.
 
-use osvm_daemon::text_file::{TextFile, TextFileError};
+use std::sync::Arc;
+
+use osvm_daemon::text_file::{Kept, TextFile, TextFileError};
 use osvm_spec::edit::EditError;
 use osvm_spec::{Config, ConfigError, ServerName};
 
 use crate::environment;
 use crate::error::{CliError, Kind};
 
-pub(crate) struct ConfigFile(TextFile);
+#[derive(Debug)]
+pub(crate) struct ConfigFile(TextFile, Kept<Config>);
 
 impl ConfigFile {
     pub(crate) fn open() -> Result<Self, CliError> {
         let path = environment::home()?.config();
-        Ok(Self(TextFile::new(path, "isolation_config.lock")))
+        Ok(Self(TextFile::new(path, "isolation_config.lock"), Kept::default()))
     }
 
     /// How messages call the file.
@@ -22,6 +25,11 @@ impl ConfigFile {
 
     pub(crate) fn read(&self) -> Result<Config, CliError> {
         Config::parse(&self.0.text()?, &self.name()).map_err(CliError::from)
+    }
+
+    /// The same, but read again only when the file has changed.
+    pub(crate) fn current(&self) -> Result<Arc<Config>, CliError> {
+        self.1.get(&self.0, |text| Ok(Config::parse(text, &self.name())?))
     }
 
     /// Replaces the text by what `change` makes of it. Edits wait for each other.
@@ -62,6 +70,11 @@ impl From<EditError> for CliError {
             EditError::NoSuch { name, nearest } => no_such(name, nearest.as_ref()),
             EditError::Exists(name) => {
                 Self::failed(error.to_string()).hint(format!("osvm mcp remove {name}"))
+            }
+            EditError::TokenExists(name) => Self::failed(error.to_string())
+                .hint(format!("osvm mcp gateway-token remove {name}")),
+            EditError::NoSuchToken(_) => {
+                Self::new(Kind::NoSuch, error.to_string()).hint("osvm mcp gateway-token list")
             }
         }
     }

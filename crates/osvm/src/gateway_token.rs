@@ -28,11 +28,16 @@ pub(crate) fn find_or_make() -> Result<String, CliError> {
 /// Shortest that is taken.
 const LEAST: usize = 16;
 
-fn make(path: &Path) -> Result<String, CliError> {
+/// A new one: 256 bits in hexadecimal digits.
+pub(crate) fn random() -> Result<String, CliError> {
     let mut bytes = [0; 32];
     getrandom(&mut bytes[..], GetRandomFlags::empty())
-        .map_err(|errno| failed("make", path, &errno.into()))?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        .map_err(|errno| CliError::failed(format!("can't make a token: {errno}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn make(path: &Path) -> Result<String, CliError> {
+    let token = random()?;
     if let Some(home) = path.parent() {
         fs::create_dir_all(home).map_err(|error| failed("make", home, &error))?;
     }

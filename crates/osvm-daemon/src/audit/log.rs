@@ -167,7 +167,7 @@ mod tests {
 
     fn record(tool: &str) -> Record {
         let arguments = Part { sha256: digest(b"{}"), bytes: 2, body: None };
-        let caller = Caller { user: 0, way: Way::Run, client: None, version: None };
+        let caller = Caller { user: 0, way: Way::Run, token: None, client: None, version: None };
         Record {
             number: 0,
             time: "2026-01-02T03:04:05.678Z".to_owned(),

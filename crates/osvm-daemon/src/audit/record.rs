@@ -37,6 +37,9 @@ pub struct Caller {
     /// The user's number.
     pub user: u32,
     pub way: Way,
+    /// What the token is called by which it came through the gateway.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub token: Option<String>,
     /// What the client says it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client: Option<String>,
@@ -51,6 +54,8 @@ pub enum Way {
     Call,
     /// `osvm mcp run`
     Run,
+    /// `osvm mcp gateway`
+    Gateway,
 }
 
 /// Arguments or a result, as they were spelled.
@@ -94,6 +99,7 @@ impl Way {
         match self {
             Self::Call => "call",
             Self::Run => "run",
+            Self::Gateway => "gateway",
         }
     }
 }

@@ -39,13 +39,15 @@ impl Between {
         matches!(self.crossing, Crossing::Undecided).then(|| Era::of_first(line)).flatten()
     }
 
-    /// Has client and server understand each other from now on. Of a server that nobody knows, nothing is changed.
-    pub(super) fn settle(&mut self, client: Era, server: Option<&ServerInfo>) {
+    /// Has client and server understand each other from now on, and what one is given be of no use to the holder of
+    /// another token. Of a server that nobody knows, nothing is changed.
+    pub(super) fn settle(&mut self, client: Era, server: Option<&ServerInfo>, token: &str) {
         let bridge = server.and_then(|server| {
             let mut key = [0; 32];
             getrandom::fill(&mut key).expect("Linux always has getrandom");
             let server_version = server.protocol_version.clone();
-            let terms = Terms { server_version, binding: Vec::new(), key, patience: PATIENCE };
+            let binding = token.as_bytes().to_vec();
+            let terms = Terms { server_version, binding, key, patience: PATIENCE };
             Bridge::between(client, server.era, terms, Instant::now())
         });
         self.crossing = bridge.map_or(Crossing::None, Crossing::Bridged);
@@ -202,7 +204,7 @@ mod tests {
     fn modern() -> Between {
         let mut between = Between::default();
         assert_eq!(between.begins(MODERN.as_bytes()), Some(Era::Modern));
-        between.settle(Era::Modern, Some(&server("legacy")));
+        between.settle(Era::Modern, Some(&server("legacy")), "");
         assert_eq!(between.begins(MODERN.as_bytes()), None);
         between.of_client(line(MODERN));
         between
@@ -213,7 +215,7 @@ mod tests {
         for known in [None, Some(server("modern"))] {
             let mut between = Between::default();
             between.of_client(line("\u{1} first"));
-            between.settle(Era::Modern, known.as_ref());
+            between.settle(Era::Modern, known.as_ref(), "");
             between.of_client(line(MODERN));
             assert!(between.of_server(Line { bytes: b"half", complete: false }));
             assert_eq!(between.for_server().as_deref(), Some(&b"\x01 first\n"[..]));

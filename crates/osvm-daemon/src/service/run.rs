@@ -18,6 +18,7 @@ pub(super) async fn start(
 ) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<RunRequest>(request).await?;
     let watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Run)?;
+    let watch = watch.for_whom(request.on_behalf.as_ref());
     let wanted = Wanted { daemon, name, request, place: watch.place() };
     let first = wanted.open().await?;
     Ok(upgrade.then(move |client| {

@@ -53,7 +53,7 @@ pub(super) struct Opened {
 
 impl Wanted {
     pub(super) async fn open(&self) -> Result<Opened, ApiError> {
-        let RunRequest { overrides, secrets } = &self.request;
+        let RunRequest { overrides, secrets, .. } = &self.request;
         let (guest, _) = self.daemon.guest(&self.name, overrides, secrets.clone(), None).await?;
         let server = guest.vm.start_server().await?;
         self.place.is_in(&guest);
@@ -174,7 +174,8 @@ impl Client {
     async fn settle(&self, wanted: &Wanted, vm: &Vm<osvm_mcp::Client>, line: &[u8]) {
         let Some(era) = self.between().begins(line) else { return };
         let server = wanted.introduced(era, vm).await;
-        self.between().settle(era, server.as_ref());
+        let whom = wanted.request.on_behalf.as_ref().and_then(|whom| whom.token.as_deref());
+        self.between().settle(era, server.as_ref(), whom.unwrap_or_default());
     }
 
     fn next_for_server(&self) -> Option<Vec<u8>> {

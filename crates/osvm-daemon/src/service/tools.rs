@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use osvm_mcp::{Body, ClientName, Ended, Guard, Outcome, Rules};
+use osvm_mcp::{Body, ClientName, Ended, Guard, OnBehalf, Outcome, Rules};
 use osvm_spec::{Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret};
 use serde_json::value::RawValue;
 
@@ -69,7 +69,7 @@ impl Daemon {
         let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
         let apart = match way {
             Way::Call => Vec::new(),
-            Way::Run => apart(&server),
+            Way::Run | Way::Gateway => apart(&server),
         };
         let rules = Rules {
             server: server.name.to_string(),
@@ -109,6 +109,16 @@ fn hidden(server: &Server, secrets: &Secrets) -> Vec<String> {
 }
 
 impl Watch {
+    /// The same for someone who has come through the gateway, if so.
+    #[must_use]
+    pub(super) fn for_whom(mut self, whom: Option<&OnBehalf>) -> Self {
+        if let Some(whom) = whom {
+            self.way = Way::Gateway;
+            self.rules.on_behalf = Some(whom.clone());
+        }
+        self
+    }
+
     pub(super) fn guard(&self) -> Guard {
         Guard::new(self.rules.clone())
     }
@@ -167,6 +177,7 @@ impl Watch {
             caller: Caller {
                 user: rustix::process::getuid().as_raw(),
                 way: self.way,
+                token: self.rules.on_behalf.as_ref().and_then(|whom| whom.token.clone()),
                 client: client.map(|client| hide(&client.name)),
                 version: client.and_then(|client| client.version.as_deref()).map(hide),
             },

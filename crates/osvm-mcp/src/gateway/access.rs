@@ -1,15 +1,21 @@
 //! Who may use the gateway: by token, and from which pages of a browser.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use sha2::{Digest, Sha256};
+use osvm_spec::config::TokenDigest;
+
+use super::sender::{Sender, Tokens};
 
 /// Whom the gateway serves.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The bearer token that each request must show; `None` for everybody who reaches the gateway.
+    /// The gateway's own bearer token, which may do everything; `None` for everybody who reaches the gateway. Without
+    /// it no other one is asked for.
     pub token: Option<String>,
+    /// Further ones.
+    pub tokens: Option<Arc<dyn Tokens>>,
     /// Names that requests may be addressed to, beside addresses and `localhost`. A name that is not known may be a
     /// page's own, which it has had point here (DNS rebinding).
     pub hosts: Vec<String>,
@@ -43,14 +49,38 @@ impl Access {
         }
     }
 
-    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        match &self.token {
-            Some(token) if !bearer(headers).is_some_and(|shown| same(shown, token)) => {
-                let why = "a bearer token is needed".to_owned();
-                Err(Denied { status: StatusCode::UNAUTHORIZED, why })
-            }
-            _ => Ok(()),
+    /// Tokens are told apart by their digests, since comparing texts takes the longer the more of them is right.
+    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<Sender, Denied> {
+        let Some(own) = &self.token else { return Ok(Sender::Anybody) };
+        let shown = bearer(headers).map(TokenDigest::of);
+        let Some(shown) = shown else { return Err(unknown()) };
+        match shown == TokenDigest::of(own) {
+            true => Ok(Sender::Own),
+            false => self.holder(&shown),
         }
+    }
+
+    fn holder(&self, digest: &TokenDigest) -> Result<Sender, Denied> {
+        let found = self.tokens.as_ref().map(|tokens| tokens.find(digest)).transpose();
+        match found {
+            Ok(found) => found.flatten().map(Sender::Holder).ok_or_else(unknown),
+            Err(why) => {
+                tracing::warn!(why, "tokens can't be told apart");
+                // Whoever asks may be anybody, who need not know why.
+                let why = "tokens can't be looked up at the moment".to_owned();
+                Err(Denied { status: StatusCode::SERVICE_UNAVAILABLE, why })
+            }
+        }
+    }
+
+    /// Whether what it has begun goes on.
+    pub(super) fn still_knows(&self, sender: &Sender) -> bool {
+        let Some(token) = sender.token() else { return true };
+        let found = self.tokens.as_ref().map(|tokens| tokens.find(&token.sha256)).transpose();
+        // Of one that can't be looked up now, nothing is served, and nothing is ended.
+        found.map_or(true, |found| {
+            found.flatten().is_some_and(|token| sender.is(&Sender::Holder(token)))
+        })
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -96,9 +126,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Compares digests, since comparing texts takes the longer the more of them is right.
-fn same(shown: &str, token: &str) -> bool {
-    Sha256::digest(shown) == Sha256::digest(token)
+fn unknown() -> Denied {
+    let why = "a bearer token is needed".to_owned();
+    Denied { status: StatusCode::UNAUTHORIZED, why }
 }
 
 #[cfg(test)]
@@ -116,7 +146,7 @@ mod tests {
     fn check(access: &Access, pairs: &[(&'static str, &str)]) -> u16 {
         let headers = headers(pairs);
         let checked = access.place(&headers).and_then(|()| access.sender(&headers));
-        checked.map_or_else(|denied| denied.status.as_u16(), |()| 200)
+        checked.map_or_else(|denied| denied.status.as_u16(), |_| 200)
     }
 
     #[test]

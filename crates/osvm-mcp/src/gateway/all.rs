@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::conversation::{Conversation, Waiting};
 use super::refusal::Refusal;
+use super::sender::Sender;
 use crate::envelope::{self, Envelope, each_element, field, fields};
 use crate::era::MODERN;
 use crate::limits::Limits;
@@ -270,12 +271,13 @@ pub(super) fn answer(id: Option<&RawValue>, result: &impl Serialize) -> String {
 }
 
 impl Gateway {
-    /// Of all servers that are enabled.
-    pub(super) async fn names(&self) -> Result<Vec<String>, Refusal> {
-        self.servers
-            .names()
-            .await
-            .map_err(|why| Refusal::http(StatusCode::INTERNAL_SERVER_ERROR, why))
+    /// Of all servers that are enabled, and that this sender may use.
+    pub(super) async fn names(&self, sender: &Sender) -> Result<Vec<String>, Refusal> {
+        let names = self.servers.names().await;
+        let mut names =
+            names.map_err(|why| Refusal::http(StatusCode::INTERNAL_SERVER_ERROR, why))?;
+        names.retain(|name| sender.may_use(name));
+        Ok(names)
     }
 }
 

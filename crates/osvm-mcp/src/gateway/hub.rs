@@ -16,6 +16,7 @@ use super::all::{self, Asked, Capabilities, MYSELF, Nothing};
 use super::conversation::{Conversation, Numbers, Place, unmarked};
 use super::outlet::Outlet;
 use super::refusal::Refusal;
+use super::sender::Sender;
 use crate::envelope::{Envelope, Kind, field};
 use crate::era::LEGACY;
 
@@ -24,6 +25,7 @@ const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialize
 const GREET_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Hub {
+    sender: Arc<Sender>,
     /// The client's handshake, as each server is told it.
     hello: String,
     numbers: Numbers,
@@ -31,9 +33,10 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(initialize: &Envelope<'_>) -> Self {
+    pub(super) fn new(sender: &Arc<Sender>, initialize: &Envelope<'_>) -> Self {
         let numbers = Numbers { standalone: Outlet::new(0), last: Arc::new(AtomicU64::new(0)) };
-        Self { hello: initialize.text().to_owned(), numbers, servers: Mutex::default() }
+        let (sender, hello) = (Arc::clone(sender), initialize.text().to_owned());
+        Self { sender, hello, numbers, servers: Mutex::default() }
     }
 
     pub(super) fn standalone(&self) -> &Arc<Outlet> {
@@ -51,7 +54,7 @@ impl Hub {
             Some("ping") => return Ok(own(all::answer(message.id, &Nothing::default()))),
             _ => {}
         }
-        let names = gateway.names().await?;
+        let names = gateway.names(&self.sender).await?;
         match Asked::of(message)? {
             Asked::List(field) => {
                 let method = message.method.as_deref().unwrap_or_default();
@@ -127,7 +130,7 @@ impl Hub {
     }
 
     async fn greet(&self, gateway: &Gateway, name: &str) -> Result<Arc<Conversation>, Refusal> {
-        let stream = gateway.open(name).await?;
+        let stream = gateway.open(name, self.sender.on_behalf(name, false)).await?;
         let place = Place::Among(name.to_owned(), self.numbers.clone());
         let conversation = Conversation::with(stream, &gateway.bounds.of_servers, place);
         let hello = super::parse(&self.hello)?;

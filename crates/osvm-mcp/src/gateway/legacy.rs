@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::access::one;
@@ -11,6 +11,7 @@ use super::headers::{self, LAST_EVENT, SESSION};
 use super::outlet::Outlet;
 use super::party::Party;
 use super::refusal::Refusal;
+use super::sender::Visit;
 use super::sessions::Session;
 use super::{Gateway, parse};
 use crate::envelope::{Envelope, Kind, each_element};
@@ -21,14 +22,13 @@ const MOST_TOGETHER: usize = 64;
 
 pub(super) async fn say(
     gateway: &Gateway,
-    server: Option<&str>,
-    headers: &HeaderMap,
+    visit: Visit<'_>,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
-    if !headers.contains_key(SESSION) {
-        return begin(gateway, server, message).await;
+    if !visit.headers.contains_key(SESSION) {
+        return begin(gateway, visit, message).await;
     }
-    let session = find(gateway, server, headers)?;
+    let session = find(gateway, visit)?;
     match message.kind() {
         Kind::Request => {
             let asked = session.party.ask(gateway, message).await;
@@ -55,7 +55,7 @@ async fn answer(session: &Arc<Session>, outlet: &Arc<Outlet>) -> Answer {
 /// A new session, if the server agrees to it.
 async fn begin(
     gateway: &Gateway,
-    server: Option<&str>,
+    visit: Visit<'_>,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     if message.kind() != Kind::Request || message.method.as_deref() != Some("initialize") {
@@ -66,8 +66,8 @@ async fn begin(
         let why = format!("{} sessions are open, which is the most", gateway.bounds.sessions);
         Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why)
     })?;
-    let party = Party::open(gateway, server, message).await?;
-    let session = Arc::new(Session::new(server, party, place));
+    let party = Party::open(gateway, visit, message).await?;
+    let session = Arc::new(Session::new(visit, party, place));
     let outlet = session.party.ask(gateway, message).await?;
     let id = new_id();
     gateway.sessions.add(id.clone(), Arc::clone(&session));
@@ -94,14 +94,10 @@ fn new_id() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn find(
-    gateway: &Gateway,
-    server: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Arc<Session>, Refusal> {
-    headers::of_session(headers)?;
-    let id = one(headers, SESSION).unwrap_or_default();
-    let session = gateway.sessions.get(id, server);
+fn find(gateway: &Gateway, visit: Visit<'_>) -> Result<Arc<Session>, Refusal> {
+    headers::of_session(visit.headers)?;
+    let id = one(visit.headers, SESSION).unwrap_or_default();
+    let session = gateway.sessions.get(id, visit);
     session.inspect(|session| session.touch()).ok_or_else(|| {
         Refusal::http(StatusCode::NOT_FOUND, "there is no such session; begin with initialize")
     })
@@ -110,18 +106,17 @@ fn find(
 /// Several messages at once, as the revision 2025-03-26 has them: each is sent and answered by itself, in one stream.
 pub(super) async fn batch(
     gateway: &Gateway,
-    server: Option<&str>,
-    headers: &HeaderMap,
+    visit: Visit<'_>,
     text: &str,
 ) -> Result<Response, Refusal> {
-    let session = match headers.contains_key(SESSION) {
-        true => find(gateway, server, headers)?,
+    let session = match visit.headers.contains_key(SESSION) {
+        true => find(gateway, visit)?,
         false => {
             let why = "a batch needs a session";
             return Err(Refusal::http(StatusCode::BAD_REQUEST, why));
         }
     };
-    if one(headers, headers::VERSION).is_some_and(|version| version != "2025-03-26") {
+    if one(visit.headers, headers::VERSION).is_some_and(|version| version != "2025-03-26") {
         let why = "only the revision 2025-03-26 has batches";
         return Err(Refusal::http(StatusCode::BAD_REQUEST, why));
     }
@@ -153,19 +148,15 @@ pub(super) async fn batch(
     }
 }
 
-pub(super) fn listen(
-    gateway: &Gateway,
-    server: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Response, Refusal> {
-    if !headers.contains_key(SESSION) {
+pub(super) fn listen(gateway: &Gateway, visit: Visit<'_>) -> Result<Response, Refusal> {
+    if !visit.headers.contains_key(SESSION) {
         let why = "only sessions have a stream of their own";
         return Err(Refusal::http(StatusCode::METHOD_NOT_ALLOWED, why));
     }
-    headers::of_stream(headers)?;
-    let session = find(gateway, server, headers)?;
+    headers::of_stream(visit.headers)?;
+    let session = find(gateway, visit)?;
     let unknown = |why: String| Refusal::http(StatusCode::BAD_REQUEST, why);
-    let reader = match one(headers, LAST_EVENT) {
+    let reader = match one(visit.headers, LAST_EVENT) {
         None => session.party.standalone().read(),
         Some(id) => {
             let place = answer::place(id);
@@ -184,16 +175,12 @@ pub(super) fn listen(
     Ok(answer::stream(None, reader, Box::new(session)))
 }
 
-pub(super) fn leave(
-    gateway: &Gateway,
-    server: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Response, Refusal> {
-    if !headers.contains_key(SESSION) {
+pub(super) fn leave(gateway: &Gateway, visit: Visit<'_>) -> Result<Response, Refusal> {
+    if !visit.headers.contains_key(SESSION) {
         let why = "only sessions can be ended";
         return Err(Refusal::http(StatusCode::METHOD_NOT_ALLOWED, why));
     }
-    find(gateway, server, headers)?;
-    gateway.sessions.remove(one(headers, SESSION).unwrap_or_default());
+    find(gateway, visit)?;
+    gateway.sessions.remove(one(visit.headers, SESSION).unwrap_or_default());
     Ok(StatusCode::NO_CONTENT.into_response())
 }

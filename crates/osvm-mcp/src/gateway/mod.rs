@@ -1,6 +1,6 @@
 //! Servers for clients that speak HTTP: Streamable HTTP of both eras.
 //!
-//! - `access`: whose requests are looked at.
+//! - `access`, `sender`: whose requests are looked at, and what they may ask for.
 //! - `headers`, `params`: what they must say.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
@@ -22,6 +22,7 @@ mod outlet;
 mod params;
 mod party;
 mod refusal;
+mod sender;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -31,13 +32,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -46,7 +47,10 @@ use self::access::one;
 use self::headers::{Meta, is_modern};
 use self::modern::Shares;
 use self::refusal::Refusal;
+pub use self::sender::Tokens;
+use self::sender::{Sender, Visit};
 use self::sessions::Sessions;
+use crate::OnBehalf;
 use crate::envelope::Envelope;
 use crate::limits::Limits;
 use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
@@ -61,8 +65,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Where servers come from.
 pub trait Servers: Send + Sync + 'static {
-    /// Starts a server process, and says what is said to it and by it.
-    fn open<'s>(&'s self, name: &'s str) -> Opening<'s>;
+    /// Starts a server process for someone, and says what is said to it and by it.
+    fn open<'s>(&'s self, name: &'s str, whom: OnBehalf) -> Opening<'s>;
+
+    /// Whether one process of a server may serve requests with several tokens.
+    fn is_shared(&self, name: &str) -> bool;
 
     /// All that there are, or why that is not known.
     fn names(&self) -> Naming<'_>;
@@ -163,8 +170,8 @@ impl Gateway {
         self.sessions.drain();
     }
 
-    async fn open(&self, name: &str) -> Result<Stream, Refusal> {
-        self.servers.open(name).await.map_err(|unavailable| match unavailable {
+    async fn open(&self, name: &str, whom: OnBehalf) -> Result<Stream, Refusal> {
+        self.servers.open(name, whom).await.map_err(|unavailable| match unavailable {
             Unavailable::Unknown(why) => Refusal::http(StatusCode::NOT_FOUND, why),
             Unavailable::Failed(why) => Refusal::http(StatusCode::BAD_GATEWAY, why),
         })
@@ -180,14 +187,15 @@ type Shared = State<Arc<Gateway>>;
 async fn forget(gateway: Weak<Gateway>) {
     const LOOK: Duration = Duration::from_secs(10);
     while let Some(gateway) = gateway.upgrade() {
-        gateway.sessions.forget(gateway.bounds.idle);
-        gateway.shares.forget(gateway.bounds.idle);
+        let is_known = |sender: &Sender| gateway.access.still_knows(sender);
+        gateway.sessions.forget(gateway.bounds.idle, &is_known);
+        gateway.shares.forget(gateway.bounds.idle, &is_known);
         drop(gateway);
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
+async fn admit(State(gateway): Shared, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     if let Err(denied) = gateway.access.place(headers) {
         return Refusal::http(denied.status, denied.why).into_response();
@@ -196,11 +204,16 @@ async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response
     let mut response = match gateway.access.sender(headers) {
         // A page's browser asks first, and can't show the token with that.
         _ if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        Ok(()) => next.run(request).await,
+        Ok(sender) => {
+            request.extensions_mut().insert(Arc::new(sender));
+            next.run(request).await
+        }
         Err(denied) => {
             let mut response = Refusal::http(denied.status, denied.why).into_response();
-            let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            if response.status() == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            }
             response
         }
     };
@@ -224,33 +237,30 @@ fn admit_page(response: &mut Response, origin: HeaderValue) {
     }
 }
 
+type Who = Extension<Arc<Sender>>;
+
 async fn say(
     State(gateway): Shared,
+    Extension(sender): Who,
     name: Option<Path<String>>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let name = one_of(&name);
     let (parts, body) = request.into_parts();
-    let headers = parts.headers;
-    headers::of_message(&headers)?;
-    let _room = gateway.room(&headers).await?;
+    let visit = Visit::new(&sender, &name, &parts.headers)?;
+    headers::of_message(visit.headers)?;
+    let _room = gateway.room(visit.headers).await?;
     let body = read(body, &gateway.bounds).await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
     if text.trim_start().starts_with('[') {
-        return legacy::batch(&gateway, name, &headers, text).await;
+        return legacy::batch(&gateway, visit, text).await;
     }
     let message = parse(text)?;
     let meta = Meta::of(&message);
-    match is_modern(&headers, &meta) {
-        true => modern::say(&gateway, name, (&headers, meta), &message).await,
-        false => legacy::say(&gateway, name, &headers, &message).await,
+    match is_modern(visit.headers, &meta) {
+        true => modern::say(&gateway, visit, meta, &message).await,
+        false => legacy::say(&gateway, visit, &message).await,
     }
-}
-
-/// Which server a path is for; `None` for all.
-fn one_of(name: &Option<Path<String>>) -> Option<&str> {
-    name.as_ref().map(|Path(name)| name.as_str())
 }
 
 fn parse(text: &str) -> Result<Envelope<'_>, Refusal> {
@@ -287,18 +297,20 @@ fn too_large(bounds: &Bounds) -> Refusal {
 
 async fn listen(
     State(gateway): Shared,
+    Extension(sender): Who,
     name: Option<Path<String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    legacy::listen(&gateway, one_of(&name), &headers)
+    legacy::listen(&gateway, Visit::new(&sender, &name, &headers)?)
 }
 
 async fn leave(
     State(gateway): Shared,
+    Extension(sender): Who,
     name: Option<Path<String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    legacy::leave(&gateway, one_of(&name), &headers)
+    legacy::leave(&gateway, Visit::new(&sender, &name, &headers)?)
 }
 
 async fn nothing() -> Refusal {

@@ -1,4 +1,4 @@
-//! Requests of the modern era: each says it all, so those of one kind of client share a server process.
+//! Requests of the modern era: each says it all, so those with one token, of one kind of client, share a server process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,7 @@ use super::conversation::{Conversation, Place, Waiting};
 use super::headers::{self, Meta};
 use super::params;
 use super::refusal::{Refusal, json, status_of};
+use super::sender::{Sender, Visit};
 use super::sessions::lock;
 use crate::envelope::{Envelope, Kind, field, fields};
 use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
@@ -33,41 +34,42 @@ const LISTED_WITHIN: Duration = Duration::from_secs(30);
 /// To one server, or to all.
 pub(super) async fn say(
     gateway: &Gateway,
-    server: Option<&str>,
-    (headers, meta): (&HeaderMap, Result<Meta<'_>, serde_json::Error>),
+    visit: Visit<'_>,
+    meta: Result<Meta<'_>, serde_json::Error>,
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
-    let meta = headers::of_modern(headers, meta, message)?;
+    let meta = headers::of_modern(visit.headers, meta, message)?;
     if message.kind() != Kind::Request {
         // Whoever ends a request ends its stream; nothing else is said without being asked.
         return Ok(StatusCode::ACCEPTED.into_response());
     }
-    match server {
-        Some(server) => ask(gateway, server, (headers, &meta), message).await,
-        None => ask_all(gateway, (headers, &meta), message).await,
+    match visit.server {
+        Some(server) => ask(gateway, server, (visit, &meta), message).await,
+        None => ask_all(gateway, (visit, &meta), message).await,
     }
 }
 
 async fn ask_all(
     gateway: &Gateway,
-    (headers, meta): (&HeaderMap, &Meta<'_>),
+    (visit, meta): (Visit<'_>, &Meta<'_>),
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     if message.method.as_deref() == Some("server/discover") {
         return Ok(json(StatusCode::OK, all::answer(message.id, &all::Discovered::default())));
     }
-    let names = gateway.names().await?;
+    let names = gateway.names(visit.sender).await?;
     match Asked::of(message)? {
         Asked::List(listed) => {
             let method = message.method.as_deref().unwrap_or_default();
             let said = (field(message.params, "_meta"), &gateway.bounds.of_servers);
-            let share = |server| conversation(gateway, server, message.id, meta).boxed();
+            let share =
+                |server| conversation(gateway, (visit.sender, server), message.id, meta).boxed();
             let items = all::list(&names, (method, listed), said, share).await;
             Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;
-            ask(gateway, &server, (headers, meta), &super::parse(&line)?).await
+            ask(gateway, &server, (visit, meta), &super::parse(&line)?).await
         }
     }
 }
@@ -75,12 +77,13 @@ async fn ask_all(
 async fn ask(
     gateway: &Gateway,
     server: &str,
-    (headers, meta): (&HeaderMap, &Meta<'_>),
+    (visit, meta): (Visit<'_>, &Meta<'_>),
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
-    let conversation = conversation(gateway, server, message.id, meta).await?;
+    let of = (visit.sender, server);
+    let conversation = conversation(gateway, of, message.id, meta).await?;
     if message.method.as_deref() == Some("tools/call") {
-        check_params(gateway, &conversation, headers, message).await?;
+        check_params(gateway, &conversation, visit.headers, message).await?;
     }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
@@ -118,13 +121,19 @@ async fn check_params(
 /// The one that requests of this kind go to.
 async fn conversation(
     gateway: &Gateway,
-    server: &str,
+    (sender, server): (&Arc<Sender>, &str),
     id: Option<&RawValue>,
     meta: &Meta<'_>,
 ) -> Result<Arc<Conversation>, Refusal> {
-    let share = gateway.shares.get(key(server, id, meta)?)?;
+    let is_shared = gateway.servers.is_shared(server);
+    let whom = sender.on_behalf(server, is_shared);
+    let of = match is_shared {
+        true => format!("{:?}", whom.tools),
+        false => sender.key(),
+    };
+    let share = gateway.shares.get(key(server, id, meta)? + &of, sender)?;
     let opened = share.conversation.get_or_try_init(async || {
-        let stream = gateway.open(server).await?;
+        let stream = gateway.open(server, whom).await?;
         let limits = &gateway.bounds.of_servers;
         Ok(Arc::new(Conversation::with(stream, limits, Place::Shared)))
     });
@@ -156,6 +165,8 @@ fn status(answer: &str) -> StatusCode {
 }
 
 pub(super) struct Share {
+    /// Who was the first to need it.
+    sender: Arc<Sender>,
     conversation: OnceCell<Arc<Conversation>>,
     used: Mutex<Instant>,
 }
@@ -175,7 +186,7 @@ impl Share {
 pub(super) struct Shares(Mutex<HashMap<String, Arc<Share>>>);
 
 impl Shares {
-    fn get(&self, key: String) -> Result<Arc<Share>, Refusal> {
+    fn get(&self, key: String, sender: &Arc<Sender>) -> Result<Arc<Share>, Refusal> {
         let mut shares = lock(&self.0);
         if let Some(share) = shares.get(&key).filter(|share| !share.is_over()) {
             *lock(&share.used) = Instant::now();
@@ -191,8 +202,8 @@ impl Shares {
             };
             shares.remove(&longest);
         }
-        let share = Share { conversation: OnceCell::new(), used: Mutex::new(Instant::now()) };
-        let share = Arc::new(share);
+        let (sender, used) = (Arc::clone(sender), Mutex::new(Instant::now()));
+        let share = Arc::new(Share { sender, conversation: OnceCell::new(), used });
         shares.insert(key, Arc::clone(&share));
         Ok(share)
     }
@@ -201,10 +212,12 @@ impl Shares {
         lock(&self.0).retain(|_, kept| !Arc::ptr_eq(kept, share));
     }
 
-    pub(super) fn forget(&self, after: Duration) {
+    /// Those that nobody has used for a long time, and those of tokens that are not known any more: what else uses such
+    /// a one begins another.
+    pub(super) fn forget(&self, after: Duration, is_known: &dyn Fn(&Sender) -> bool) {
         lock(&self.0).retain(|_, share| {
             let unused = lock(&share.used).elapsed() > after && share.is_idle();
-            !share.is_over() && !unused
+            !share.is_over() && !unused && is_known(&share.sender)
         });
     }
 }

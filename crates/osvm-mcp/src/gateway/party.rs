@@ -7,6 +7,7 @@ use super::conversation::{Conversation, Place};
 use super::hub::Hub;
 use super::outlet::Outlet;
 use super::refusal::Refusal;
+use super::sender::Visit;
 use crate::envelope::Envelope;
 
 pub(super) enum Party {
@@ -18,11 +19,14 @@ impl Party {
     /// For a client that begins with `initialize`.
     pub(super) async fn open(
         gateway: &Gateway,
-        server: Option<&str>,
+        visit: Visit<'_>,
         initialize: &Envelope<'_>,
     ) -> Result<Self, Refusal> {
-        let Some(server) = server else { return Ok(Self::All(Hub::new(initialize))) };
-        let (stream, standalone) = (gateway.open(server).await?, Outlet::new(0));
+        let Some(server) = visit.server else {
+            return Ok(Self::All(Hub::new(visit.sender, initialize)));
+        };
+        let stream = gateway.open(server, visit.sender.on_behalf(server, false)).await?;
+        let standalone = Outlet::new(0);
         let place = Place::Alone(Arc::clone(&standalone));
         let conversation = Conversation::with(stream, &gateway.bounds.of_servers, place);
         Ok(Self::One(conversation, standalone))

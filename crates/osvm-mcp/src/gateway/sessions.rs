@@ -9,11 +9,14 @@ use tokio::time::Instant;
 
 use super::outlet::Outlet;
 use super::party::Party;
+use super::sender::{Sender, Visit};
 
 /// Streams that are over and kept for a client that comes back for the rest.
 const KEPT: usize = 4;
 
 pub(super) struct Session {
+    /// Who has begun it.
+    sender: Arc<Sender>,
     /// `None` for all.
     server: Option<String>,
     pub(super) party: Party,
@@ -23,10 +26,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(server: Option<&str>, party: Party, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(visit: Visit<'_>, party: Party, place: OwnedSemaphorePermit) -> Self {
         let streams = Mutex::new(vec![Arc::clone(party.standalone())]);
-        let server = server.map(str::to_owned);
-        Self { server, party, streams, used: Mutex::new(Instant::now()), _place: place }
+        let (sender, server) = (Arc::clone(visit.sender), visit.server.map(str::to_owned));
+        let used = Mutex::new(Instant::now());
+        Self { sender, server, party, streams, used, _place: place }
     }
 
     /// A stream that its client may come back to.
@@ -58,6 +62,11 @@ impl Session {
         *lock(&self.used) = Instant::now();
     }
 
+    /// Of nobody else it is known that there is one.
+    fn is_of(&self, visit: Visit<'_>) -> bool {
+        self.server.as_deref() == visit.server && self.sender.is(visit.sender)
+    }
+
     fn is_forgotten(&self, after: Duration) -> bool {
         self.party.is_over() || lock(&self.used).elapsed() > after
     }
@@ -83,9 +92,9 @@ impl Sessions {
         lock(&self.by_id).insert(id, session);
     }
 
-    pub(super) fn get(&self, id: &str, server: Option<&str>) -> Option<Arc<Session>> {
+    pub(super) fn get(&self, id: &str, visit: Visit<'_>) -> Option<Arc<Session>> {
         let session = lock(&self.by_id).get(id).cloned();
-        session.filter(|session| session.server.as_deref() == server && !session.party.is_over())
+        session.filter(|session| session.is_of(visit) && !session.party.is_over())
     }
 
     pub(super) fn remove(&self, id: &str) {
@@ -99,10 +108,15 @@ impl Sessions {
         lock(&self.by_id).values().for_each(|session| session.cut());
     }
 
-    /// Ends those that nobody has used for a long time.
-    pub(super) fn forget(&self, after: Duration) {
-        lock(&self.by_id)
-            .retain(|_, session| Arc::strong_count(session) > 1 || !session.is_forgotten(after));
+    /// Ends those that nobody has used for a long time, and those of tokens that are not known any more.
+    pub(super) fn forget(&self, after: Duration, is_known: &dyn Fn(&Sender) -> bool) {
+        lock(&self.by_id).retain(|_, session| {
+            let is_known = is_known(&session.sender);
+            if !is_known {
+                session.party.end();
+            }
+            is_known && (Arc::strong_count(session) > 1 || !session.is_forgotten(after))
+        });
     }
 }
 

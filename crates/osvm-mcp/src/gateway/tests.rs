@@ -1,5 +1,7 @@
 //! Requests over the gateway's router, to servers whose lines the tests hear and say.
 
+mod tokens;
+
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -16,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server whose lines the test hears and says by itself.
 struct Line {
+    whom: OnBehalf,
     heard: mpsc::UnboundedReceiver<Value>,
     say: mpsc::UnboundedSender<String>,
 }
@@ -27,7 +30,11 @@ impl Servers for Scripted {
         Box::pin(async { Ok(["broken", "one", "two"].map(str::to_owned).to_vec()) })
     }
 
-    fn open<'s>(&'s self, name: &'s str) -> Opening<'s> {
+    fn is_shared(&self, name: &str) -> bool {
+        name == "two"
+    }
+
+    fn open<'s>(&'s self, name: &'s str, whom: OnBehalf) -> Opening<'s> {
         Box::pin(async move {
             if name == "broken" {
                 return Err(Unavailable::Failed("it does not start".to_owned()));
@@ -48,7 +55,7 @@ impl Servers for Scripted {
                 }
                 let _ = to_gateway.shutdown().await;
             });
-            self.0.send((name.to_owned(), Line { heard, say })).ok();
+            self.0.send((name.to_owned(), Line { whom, heard, say })).ok();
             Ok(Box::new(near) as Stream)
         })
     }
@@ -594,7 +601,7 @@ async fn a_page_that_may_ask_is_told_so_before_it_shows_its_token() {
     let (opening, _opened) = mpsc::unbounded_channel();
     let token = Some("secret".to_owned());
     let origins = vec!["https://app.example".to_owned()];
-    let access = Access { token, origins, hosts: Vec::new() };
+    let access = Access { token, origins, ..Access::default() };
     let router = Gateway::new(Scripted(opening), access, Bounds::default()).router();
     let ask = async |origin: &str| {
         let request = request("OPTIONS", "one", &[("origin", origin)]).body(Body::empty());

@@ -5,13 +5,15 @@ use std::fmt::Display;
 
 use osvm_spec::ToolPolicy;
 
-use super::shown;
+use super::{OnBehalf, shown};
 
 /// What holds for one conversation.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     pub server: String,
     pub policy: ToolPolicy,
+    /// Who has come through the gateway; `None` for everybody else.
+    pub on_behalf: Option<OnBehalf>,
     /// Tools that this conversation can't give the VM of their own that they need, and what does.
     pub apart: BTreeMap<String, String>,
     /// Whether arguments and results are kept for the record.
@@ -28,7 +30,22 @@ impl Rules {
         if let Some(denial) = self.policy.denial(tool) {
             return Some(self.refusing(tool, &denial));
         }
+        if let Some(denial) = self.on_behalf.as_ref().and_then(|whom| whom.denial(tool)) {
+            return Some(self.refusing(tool, &denial));
+        }
         self.apart.get(tool).map(|why| self.refusing(tool, why))
+    }
+
+    /// Whether there is any tool that is not for this client.
+    pub(super) fn denies_any(&self) -> bool {
+        let by_token = self.on_behalf.as_ref().is_some_and(|whom| whom.tools.is_some());
+        self.policy.denies_any() || by_token
+    }
+
+    /// Whether a list has the tool.
+    pub(super) fn shows(&self, tool: &str) -> bool {
+        let whom = self.on_behalf.as_ref();
+        self.policy.denial(tool).is_none() && whom.is_none_or(|whom| whom.denial(tool).is_none())
     }
 
     /// Whether the user is to be asked first.

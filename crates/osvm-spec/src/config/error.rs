@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::gateway::{TokenDigestError, TokenName, TokenNameError};
 use crate::command::CommandError;
 use crate::{
     ChoiceError, FolderRuleError, HostRuleError, ImageRefError, Isolation, NameError,
@@ -51,6 +52,14 @@ pub enum Problem {
     Image(#[from] ImageRefError),
     #[error("{0}")]
     ToolPattern(#[from] ToolPatternError),
+    #[error("{0}")]
+    TokenName(#[from] TokenNameError),
+    #[error("{0}")]
+    TokenDigest(#[from] TokenDigestError),
+    #[error("token {name} is already defined at line {first_line}")]
+    DuplicateToken { name: TokenName, first_line: usize },
+    #[error("this is the digest of the token at line {0}")]
+    SameToken(usize),
     #[error("server {name} is already defined at line {first_line}")]
     DuplicateServer { name: ServerName, first_line: usize },
     #[error("tool {0:?} is listed twice")]

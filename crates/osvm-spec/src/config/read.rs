@@ -6,8 +6,11 @@ use std::time::Duration;
 use toml_edit::Document;
 
 use super::error::Source;
+use super::gateway::GATEWAY_KEYS;
 use super::section::Section;
-use super::{Audit, Builds, Config, ConfigError, Entry, Microvm, Problem, Size, Tool, Url};
+use super::{
+    Audit, Builds, Config, ConfigError, Entry, Gateway, Microvm, Problem, Size, Tool, Url,
+};
 use crate::{Hosts, ImageRef, Isolation, Resources, ResourcesError};
 
 pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
@@ -17,16 +20,18 @@ pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
     let microvm = top.table("microvm", "[microvm]", MICROVM_KEYS)?.map(|s| microvm(&s));
     let builds = top.table("builds", "[builds]", BUILD_KEYS)?.map(|s| builds(&s));
     let audit = top.table("audit", "[audit]", AUDIT_KEYS)?.map(|s| audit(&s));
+    let gateway = top.table("gateway", "[gateway]", GATEWAY_KEYS)?.map(|s| Gateway::read(&s));
     let servers = top.tables("servers", "[[servers]]", SERVER_KEYS)?;
     Ok(Config {
         microvm: microvm.transpose()?.unwrap_or_default(),
         builds: builds.transpose()?.unwrap_or_default(),
         audit: audit.transpose()?.unwrap_or_default(),
+        gateway: gateway.transpose()?.unwrap_or_default(),
         servers: entries(&servers)?,
     })
 }
 
-const FILE_KEYS: &[&str] = &["microvm", "builds", "audit", "servers"];
+const FILE_KEYS: &[&str] = &["microvm", "builds", "audit", "gateway", "servers"];
 pub(super) const BUILD_KEYS: &[&str] = &["base_image", "base_hosts"];
 pub(super) const AUDIT_KEYS: &[&str] = &["bodies", "required"];
 
@@ -60,6 +65,7 @@ pub(super) const SERVER_KEYS: &[&str] = &[
     "allow",
     "allow_private",
     "locked",
+    "shared",
     "mount",
     "allow_tools",
     "deny_tools",
@@ -171,6 +177,7 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         isolation,
         enabled: section.flag("enabled")?.unwrap_or(true),
         locked: section.flag("locked")?.unwrap_or(true),
+        shared: section.flag("shared")?.unwrap_or_default(),
         command: section.command("command")?.unwrap_or_default(),
         image: section.parsed("image")?,
         kernel: section.text("kernel")?,

@@ -332,6 +332,8 @@ fn the_manual_shows_every_key_and_only_those() {
         read::MICROVM_KEYS,
         read::BUILD_KEYS,
         read::AUDIT_KEYS,
+        gateway::GATEWAY_KEYS,
+        gateway::TOKEN_KEYS,
         read::SERVER_KEYS,
         read::SIZE_KEYS,
         read::TOOL_KEYS,

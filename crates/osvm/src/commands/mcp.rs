@@ -10,6 +10,7 @@ mod disable;
 mod enable;
 mod export;
 mod gateway;
+mod gateway_token;
 mod import;
 mod items;
 mod list;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Call(call::Args),
     Run(run::Args),
     Gateway(gateway::Args),
+    #[command(subcommand)]
+    GatewayToken(gateway_token::Command),
     Record(record::Args),
     Audit(audit::Args),
     #[command(subcommand)]
@@ -73,6 +76,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Call(args) => call::run(args),
         Command::Run(args) => run::run(&args),
         Command::Gateway(args) => gateway::run(args),
+        Command::GatewayToken(command) => gateway_token::run(command),
         Command::Record(args) => record::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Microvm(command) => microvm::run(command),

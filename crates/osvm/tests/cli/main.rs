@@ -13,3 +13,4 @@ mod record;
 mod registry;
 mod releases;
 mod requests;
+mod tokens;

@@ -84,10 +84,11 @@ fn table(calls: &VecDeque<Record>) -> Table {
     ]);
     for call in calls {
         let caller = &call.caller;
-        let by = [Some(caller.way.word()), caller.client.as_deref(), caller.version.as_deref()];
+        let says = [caller.client.as_deref(), caller.version.as_deref()];
+        let by = [Some(caller.way.word()), caller.token.as_deref()].into_iter().chain(says);
         table.row(vec![
             call.time.clone(),
-            by.into_iter().flatten().collect::<Vec<_>>().join(" "),
+            by.flatten().collect::<Vec<_>>().join(" "),
             call.server.to_string(),
             call.tool.clone(),
             call.outcome.word().to_owned(),

@@ -1,11 +1,13 @@
 //! `osvm mcp gateway`
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use osvm_daemon::api::{ApiError, RunRequest};
 use osvm_daemon::client::Client;
-use osvm_daemon::gateway::{Access, Bounds, Registry, serve};
+use osvm_daemon::gateway::{Access, Bounds, Registry, Tokens, serve};
 use osvm_spec::ServerName;
+use osvm_spec::config::{Token, TokenDigest};
 
 use crate::config_file::ConfigFile;
 use crate::error::CliError;
@@ -14,7 +16,7 @@ use crate::{daemon, environment, gateway_token, images, output, secrets};
 /// Serve MCP over HTTP
 ///
 /// All servers at /mcp, where tools are called SERVER__TOOL, and each at /servers/NAME/mcp, as Streamable HTTP of all revisions from 2025-03-26 on. Clients show a bearer
-/// token, which the first start makes and prints.
+/// token: the gateway's own, which the first start makes and prints, or one of `osvm mcp gateway-token`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -49,34 +51,54 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "the token and all that is said can be read on the way: this is plain HTTP",
         );
     }
-    let access = Access { token, hosts: args.allow_host, origins: args.allow_origin };
+    let registered = Arc::new(Registered(ConfigFile::open()?));
+    let access = Access {
+        token,
+        tokens: Some(Arc::clone(&registered) as Arc<dyn Tokens>),
+        hosts: args.allow_host,
+        origins: args.allow_origin,
+    };
     daemon::run(async {
         daemon::connect().await?;
         let told_to_end = daemon::told_to_end()?;
         output::line(format_args!("listening on http://{address}"))?;
         let limits = (access, Bounds::default());
-        let served = serve(listener, limits, Registered, told_to_end).await;
+        let served = serve(listener, limits, registered, told_to_end).await;
         served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
     })
 }
 
 /// As the configuration is at the moment.
-struct Registered;
+#[derive(Debug)]
+struct Registered(ConfigFile);
 
 impl Registry for Registered {
     fn names(&self) -> Result<Vec<ServerName>, ApiError> {
-        let config = || ConfigFile::open()?.read();
-        let enabled = config()?.servers.into_iter().filter(|server| server.enabled);
-        Ok(enabled.map(|server| server.id).collect())
+        let config = self.0.current()?;
+        let enabled = config.servers.iter().filter(|server| server.enabled);
+        Ok(enabled.map(|server| server.id.clone()).collect())
     }
 
     fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError> {
         let request = || {
             let overrides = environment::overrides()?;
             images::ensure(name, &overrides)?;
-            let request = RunRequest { overrides, secrets: secrets::of(name, &[])? };
+            let request =
+                RunRequest { overrides, secrets: secrets::of(name, &[])?, on_behalf: None };
             Ok::<_, CliError>((daemon::run(daemon::connect())?, request))
         };
         Ok(request()?)
+    }
+
+    fn is_shared(&self, name: &ServerName) -> bool {
+        let config = self.0.current();
+        config.is_ok_and(|config| config.server(name).is_some_and(|server| server.shared))
+    }
+}
+
+impl Tokens for Registered {
+    fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String> {
+        let config = self.0.current().map_err(|error| ApiError::from(error).message)?;
+        Ok(config.gateway.tokens.iter().find(|token| token.sha256 == *digest).cloned())
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     let (overrides, secrets) = (environment::overrides()?, secrets::of(&args.name, &[])?);
     images::ensure(&args.name, &overrides)?;
     daemon::with(async move |client| {
-        let request = RunRequest { overrides, secrets };
+        let request = RunRequest { overrides, secrets, on_behalf: None };
         pump(client.run(&args.name, &request).await?).await
     })
 }

@@ -1,0 +1,171 @@
+//! Who sends a request, and what is served to them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::http::{HeaderMap, StatusCode};
+use osvm_spec::ToolPattern;
+use osvm_spec::config::{Token, TokenDigest, TokenName};
+
+use super::refusal::Refusal;
+use crate::OnBehalf;
+
+/// Tokens beside the gateway's own, as they are at the moment. Asked for each request.
+pub trait Tokens: fmt::Debug + Send + Sync {
+    /// The one with this digest; or why that is not known.
+    fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String>;
+}
+
+/// By what a request was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Nothing: no token is asked for.
+    Anybody,
+    /// The gateway's own token, which may do everything.
+    Own,
+    /// One that has limits.
+    Holder(Token),
+}
+
+/// A request: who sends it, whom to, and what its headers say.
+#[derive(Clone, Copy)]
+pub(super) struct Visit<'r> {
+    pub(super) sender: &'r Arc<Sender>,
+    /// `None` for all.
+    pub(super) server: Option<&'r str>,
+    pub(super) headers: &'r HeaderMap,
+}
+
+impl<'r> Visit<'r> {
+    /// Unless the server is not for its sender, whether or not there is one of that name.
+    pub(super) fn new(
+        sender: &'r Arc<Sender>,
+        name: &'r Option<Path<String>>,
+        headers: &'r HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let server = name.as_ref().map(|Path(name)| name.as_str());
+        match server.filter(|server| !sender.may_use(server)) {
+            Some(server) => {
+                let why = format!("token {} may not use server {server}", sender.name());
+                Err(Refusal::http(StatusCode::FORBIDDEN, why))
+            }
+            None => Ok(Self { sender, server, headers }),
+        }
+    }
+}
+
+impl Sender {
+    fn name(&self) -> &str {
+        match self {
+            Self::Anybody => "(none)",
+            Self::Own => TokenName::DEFAULT,
+            Self::Holder(token) => token.name.as_str(),
+        }
+    }
+
+    pub(super) fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Anybody | Self::Own => None,
+            Self::Holder(token) => Some(token),
+        }
+    }
+
+    pub(super) fn may_use(&self, server: &str) -> bool {
+        let servers = self.token().and_then(|token| token.servers.as_ref());
+        servers.is_none_or(|servers| servers.iter().any(|own| own.as_str() == server))
+    }
+
+    /// The tools of a server that it may call, by the server's own names; `None` for all.
+    fn tools_of(&self, server: &str) -> Option<Vec<ToolPattern>> {
+        let tools = self.token()?.tools.as_ref()?;
+        let prefix = format!("{server}__");
+        Some(tools.iter().flat_map(|pattern| pattern.after(&prefix)).collect())
+    }
+
+    /// Whom a server process is opened for: this one, or any that may call the same tools.
+    pub(super) fn on_behalf(&self, server: &str, is_shared: bool) -> OnBehalf {
+        let token = match self {
+            Self::Anybody => None,
+            Self::Own | Self::Holder(_) => Some(self.name().to_owned()),
+        };
+        OnBehalf { token: token.filter(|_| !is_shared), tools: self.tools_of(server) }
+    }
+
+    /// Whether what one has begun is the other's: the same token with the same rights. Of one that was made anew under
+    /// its old name, or may do something else now, it is not.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Holder(one), Self::Holder(other)) => {
+                let limit = other.requests_per_minute;
+                Token { requests_per_minute: limit, ..one.clone() } == *other
+            }
+            _ => self == other,
+        }
+    }
+
+    /// The same for those that are the same, and no others.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Anybody | Self::Own => self.name().to_owned(),
+            Self::Holder(token) => {
+                let rights = Token { requests_per_minute: None, ..token.clone() };
+                serde_json::to_string(&rights).expect("string keys and texts serialize")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str, servers: &[&str], tools: &[&str]) -> Token {
+        let servers: Vec<_> = servers.iter().map(|name| name.parse().unwrap()).collect();
+        let tools: Vec<_> = tools.iter().map(|tool| tool.parse().unwrap()).collect();
+        Token {
+            name: name.parse().unwrap(),
+            sha256: TokenDigest::of(name),
+            servers: Some(servers).filter(|some| !some.is_empty()),
+            tools: Some(tools).filter(|some| !some.is_empty()),
+            requests_per_minute: None,
+        }
+    }
+
+    #[test]
+    fn tools_are_told_by_the_servers_own_names() {
+        let whom = |tools: &[&str], server: &str| {
+            let told = Sender::Holder(token("ci", &[], tools)).on_behalf(server, false).tools;
+            told.map(|tools| tools.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(whom(&[], "time"), None);
+        let some = ["time__*", "files__read_*", "*_list"];
+        assert_eq!(whom(&some, "time"), Some(vec!["*".into(), "*_list".into(), "list".into()]));
+        let files = vec!["read_*".into(), "*_list".into(), "list".into()];
+        assert_eq!(whom(&some, "files"), Some(files));
+        assert_eq!(whom(&["time__*"], "files"), Some(vec![]), "no tool at all");
+    }
+
+    #[test]
+    fn only_the_same_token_with_the_same_rights_is_the_same() {
+        let one = Sender::Holder(token("ci", &["time"], &[]));
+        let faster = Token {
+            requests_per_minute: std::num::NonZeroU32::new(9),
+            ..token("ci", &["time"], &[])
+        };
+        assert!(one.is(&Sender::Holder(faster.clone())));
+        assert_eq!(one.key(), Sender::Holder(faster).key());
+        let anew = Token { sha256: TokenDigest::of("other"), ..token("ci", &["time"], &[]) };
+        for other in [
+            Sender::Own,
+            Sender::Anybody,
+            Sender::Holder(anew),
+            Sender::Holder(token("ci", &["time", "files"], &[])),
+            Sender::Holder(token("ci", &["time"], &["time__now"])),
+            Sender::Holder(token("cd", &["time"], &[])),
+        ] {
+            assert!(!one.is(&other), "{other:?}");
+            assert_ne!(one.key(), other.key());
+        }
+    }
+}

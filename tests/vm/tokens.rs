@@ -1,0 +1,106 @@
+//! `osvm mcp gateway-token`: clients of one gateway that may do different things.
+
+use serde_json::{Value, json};
+
+use crate::gateway::{ALL, Gateway, Response, call};
+use crate::osvm::Osvm;
+
+/// A new token.
+fn add(osvm: &Osvm, name: &str, more: &[&str]) -> String {
+    let token = osvm.ok(&[&["mcp", "gateway-token", "add", name], more].concat());
+    assert_eq!(token.trim().len(), 64, "{token}");
+    token.trim().to_owned()
+}
+
+/// A request of the modern era.
+fn ask(gateway: &Gateway, token: &str, server: &str, mut request: Value) -> Response {
+    request["params"]["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let method = request["method"].as_str().unwrap().to_owned();
+    let name = request["params"]["name"].as_str().unwrap_or_default().to_owned();
+    let headers =
+        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", &method), ("mcp-name", &name)];
+    gateway.post_by(token, server, &headers, &request)
+}
+
+fn sum(gateway: &Gateway, token: &str) -> Response {
+    ask(gateway, token, "demo", call(1, "add", &json!({ "a": 1, "b": 2 })))
+}
+
+#[test]
+fn a_token_sees_and_calls_what_it_may_and_the_record_names_it() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    osvm.ok(&["mcp", "add", "spare"]);
+    let gateway = Gateway::start(&osvm, &[]);
+    // It is known without a restart.
+    let token = add(&osvm, "ci", &["--server", "demo", "--tool", "demo__add"]);
+    let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {} });
+    let listed = ask(&gateway, &token, ALL, list).json();
+    let tools = listed["result"]["tools"].as_array().unwrap();
+    let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["demo__add"]);
+    assert_eq!(sum(&gateway, &token).json()["result"]["content"][0]["text"], "3");
+    let echo = || call(2, "echo", &json!({ "text": "x" }));
+    let refused = ask(&gateway, &token, "demo", echo()).json();
+    let why = "policy refuses tool echo of demo: token ci may not call it";
+    assert_eq!(refused["error"]["message"], why);
+    assert_eq!(ask(&gateway, &token, "spare", echo()).status, 403);
+    assert!(osvm.vms().iter().all(|vm| vm["name"] == "demo"), "the other never starts");
+    // The gateway's own may do everything.
+    let all = ask(&gateway, &gateway.token, "demo", echo()).json();
+    assert!(all["result"].is_object(), "{all}");
+
+    let record = osvm.json(&["mcp", "audit", "--json"]);
+    let calls: Vec<_> = record["calls"].as_array().unwrap().iter().collect();
+    let told = |call: &Value| {
+        let caller = &call["caller"];
+        [&caller["way"], &caller["token"], &call["outcome"]]
+            .map(|it| it.as_str().unwrap().to_owned())
+    };
+    let told: Vec<_> = calls.into_iter().map(told).collect();
+    assert_eq!(
+        told,
+        [["gateway", "ci", "ok"], ["gateway", "ci", "refused"], ["gateway", "default", "ok"]]
+    );
+    assert!(osvm.ok(&["mcp", "audit"]).contains("gateway ci"));
+
+    let shown = osvm.ok(&["mcp", "gateway-token", "list", "--json"]);
+    let known = json!([{ "name": "ci", "servers": ["demo"], "tools": ["demo__add"], "requests_per_minute": null }]);
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), known);
+    let config = std::fs::read_to_string(osvm.home().join("isolation_config.toml")).unwrap();
+    assert!(config.contains("sha256") && !config.contains(&token), "{config}");
+    osvm.run(&["mcp", "gateway-token", "add", "ci"]).expect(1).says(&["token ci exists already"]);
+    osvm.run(&["mcp", "gateway-token", "add", "default"]).expect(2);
+    osvm.ok(&["mcp", "gateway-token", "remove", "ci"]);
+    assert_eq!(sum(&gateway, &token).status, 401);
+    osvm.run(&["mcp", "gateway-token", "remove", "ci"]).expect(3);
+    gateway.end();
+}
+
+#[test]
+fn two_tokens_share_neither_a_process_nor_a_session() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "demo"]);
+    let (one, other) = (add(&osvm, "one", &[]), add(&osvm, "other", &[]));
+    let gateway = Gateway::start(&osvm, &[]);
+    // Each share is a session with a server process of its own.
+    for (token, sessions) in [(&one, 1), (&one, 1), (&other, 2), (&gateway.token, 3), (&one, 3)] {
+        assert_eq!(sum(&gateway, token).json()["result"]["content"][0]["text"], "3");
+        assert_eq!(osvm.vm("demo")["sessions"], sessions);
+    }
+    let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "0" } } });
+    let begun = gateway.post_by(&one, "demo", &[], &initialize);
+    assert_eq!(begun.json()["result"]["serverInfo"]["name"], "osvm-demo");
+    let session = [("mcp-session-id", begun.header("mcp-session-id").unwrap())];
+    let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    assert_eq!(gateway.post_by(&other, "demo", &session, &ping).status, 404);
+    assert_eq!(gateway.post_by(&one, "demo", &session, &ping).status, 200);
+    osvm.ok(&["mcp", "gateway-token", "remove", "one"]);
+    assert_eq!(gateway.post_by(&one, "demo", &session, &ping).status, 401);
+    assert_eq!(gateway.post_by(&other, "demo", &session, &ping).status, 404);
+    gateway.end();
+}
