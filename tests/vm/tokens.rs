@@ -104,3 +104,40 @@ fn two_tokens_share_neither_a_process_nor_a_session() {
     assert_eq!(gateway.post_by(&other, "demo", &session, &ping).status, 404);
     gateway.end();
 }
+
+#[test]
+fn who_asks_and_calls_too_often_is_told_when_to_try_again() {
+    let osvm = Osvm::with_config(
+        "[[servers]]\nid = \"demo\"\ncalls_per_minute = 2\n[[servers.tools]]\nname = \"echo\"\ncalls_per_minute = 1\n",
+    );
+    let token = add(&osvm, "slow", &["--requests-per-minute", "3"]);
+    let gateway = Gateway::start(&osvm, &[]);
+    // One of the server's two calls comes by the gateway, the other by the command.
+    let echo = json!({ "text": "x" });
+    let by_gateway = || ask(&gateway, &gateway.token, "demo", call(1, "echo", &echo)).json();
+    assert!(by_gateway()["result"].is_object());
+    let refused = by_gateway()["error"]["message"].as_str().unwrap().to_owned();
+    let why = "policy refuses tool echo of demo: it is called too often: the limit is 1 a minute; try again in ";
+    assert!(refused.starts_with(why), "{refused}");
+    assert_eq!(osvm.call("demo", "add", &json!({ "a": 1, "b": 2 })).trim(), "3");
+    let third = ["mcp", "call", "demo", "add", r#"{"a":1,"b":2}"#];
+    let why = "its server is called too often: the limit is 2 a minute; try again in ";
+    osvm.run(&third).expect(6).says(&[why]);
+    let record = osvm.json(&["mcp", "audit", "--json"]);
+    let outcomes: Vec<_> =
+        record["calls"].as_array().unwrap().iter().map(|c| &c["outcome"]).collect();
+    assert_eq!(outcomes, ["ok", "refused", "ok", "refused"]);
+
+    let discover =
+        || json!({ "jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {} });
+    for _ in 0..3 {
+        assert_eq!(ask(&gateway, &token, ALL, discover()).status, 200);
+    }
+    let refused = ask(&gateway, &token, ALL, discover());
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=20).contains(&seconds), "{seconds}");
+    assert!(refused.body.contains("token slow asks too often: the limit is 3 a minute"));
+    assert_eq!(ask(&gateway, &gateway.token, ALL, discover()).status, 200);
+    gateway.end();
+}

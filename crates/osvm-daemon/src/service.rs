@@ -12,6 +12,7 @@ mod logs;
 mod look;
 mod peer;
 mod plan;
+mod rates;
 mod record;
 mod relay;
 mod rights;
@@ -55,6 +56,7 @@ use accepted::Accepted;
 use answer::Answer;
 use eras::Eras;
 use greet::McpGreeter;
+use rates::Rates;
 use record::Recordings;
 use relay::RelayProcess;
 use tools::SharedLog;
@@ -98,6 +100,7 @@ pub(crate) struct Daemon {
     greeter: McpGreeter,
     eras: Eras,
     audit: SharedLog,
+    rates: Rates,
 }
 
 type Shared = State<Arc<Daemon>>;
@@ -190,8 +193,8 @@ impl Daemon {
         let images = Images::in_store(store);
         let audit = Arc::new(Mutex::new(Log::at(home.audit())));
         let idle_stop = *idle_stop;
-        let eras = Eras::default();
-        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, eras, audit })
+        let (eras, rates) = (Eras::default(), Rates::default());
+        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, eras, audit, rates })
     }
 }
 

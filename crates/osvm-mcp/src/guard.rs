@@ -8,6 +8,7 @@
 //! ```
 
 mod call;
+mod call_rates;
 mod client;
 mod confirm;
 mod id;
@@ -28,6 +29,7 @@ use crate::received::printable;
 use crate::schemas::Schemas;
 use call::{Asked, Open};
 pub use call::{Body, Ended, Outcome};
+pub use call_rates::CallRates;
 pub use client::ClientName;
 use confirm::{Unconfirmed, Waiting};
 use id::Id;
@@ -155,7 +157,9 @@ impl Guard {
     /// Whether there is anything that it could refuse. Only then is what can't be read refused, too.
     fn is_strict(&self) -> bool {
         let Rules { policy, apart, must_be_recorded, .. } = &self.rules;
-        let is_limited = self.rules.denies_any() || !policy.limits.is_empty();
+        let is_limited = self.rules.denies_any()
+            || !policy.limits.is_empty()
+            || policy.calls_per_minute.is_some();
         is_limited || !apart.is_empty() || *must_be_recorded
     }
 
@@ -237,6 +241,9 @@ impl Guard {
         }
         if let Some(why) = self.schemas.violation(&asked.tool, asked.arguments) {
             return self.misfit(message, &asked, &why, answers);
+        }
+        if let Some(why) = self.rules.exceeds(&asked.tool) {
+            return self.refuse(message, Some(&asked), &why, answers);
         }
         if self.rules.wants_confirmation(&asked.tool) {
             return self.ask(message, &asked, now, answers);

@@ -25,6 +25,7 @@ mod ledger;
 mod limits;
 pub mod lines;
 mod protocol;
+mod rate;
 mod received;
 mod schemas;
 
@@ -33,7 +34,9 @@ pub use client::{CallOutcome, Client, ClientInfo, Definition, ServerInfo};
 pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
-pub use guard::{Body, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, too_long};
+pub use guard::{
+    Body, CallRates, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, too_long,
+};
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
 pub use received::Received;

@@ -6,6 +6,7 @@ mod read;
 mod section;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -120,6 +121,9 @@ pub struct Entry {
     /// Tools that may not be called, whatever is allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny_tools: Vec<ToolPattern>,
+    /// Of all tools together, by all clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_minute: Option<NonZeroU32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Tool>,
 }
@@ -162,6 +166,9 @@ pub struct Tool {
     /// Longest call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
+    /// Calls by all clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_minute: Option<NonZeroU32>,
 }
 
 impl Config {
@@ -232,6 +239,7 @@ impl Entry {
             folders: Vec::new(),
             allow_tools: None,
             deny_tools: Vec::new(),
+            calls_per_minute: None,
             tools: Vec::new(),
         }
     }

@@ -14,7 +14,7 @@ use crate::containers::{self, ContainerError};
 use crate::packages::PackageError;
 use crate::{
     Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Places,
-    Resources, ResourcesError, SecretRule, ServerName, ToolLimits, ToolPattern, ToolPolicy,
+    Resources, ResourcesError, SecretRule, ServerName, ToolLimits, ToolPolicy,
 };
 use program::{Program, Unclear};
 
@@ -159,7 +159,12 @@ impl Config {
                 && is_as_registered
                 && program.image.is_some(),
             isolation: entry.isolation,
-            tool_policy: tool_policy(entry.allow_tools, entry.deny_tools, &entry.tools),
+            tool_policy: ToolPolicy {
+                allowed: entry.allow_tools,
+                denied: entry.deny_tools,
+                calls_per_minute: entry.calls_per_minute,
+                limits: limits(&entry.tools),
+            },
             tools: entry.tools.into_iter().map(apart).collect(),
             resources,
             command: program.command,
@@ -190,19 +195,15 @@ fn apart(tool: Tool) -> (String, Apart) {
     (tool.name, Apart { isolation: tool.isolation, hosts: tool.hosts })
 }
 
-fn tool_policy(
-    allowed: Option<Vec<ToolPattern>>,
-    denied: Vec<ToolPattern>,
-    tools: &[Tool],
-) -> ToolPolicy {
+fn limits(tools: &[Tool]) -> BTreeMap<String, ToolLimits> {
     let limits = |tool: &Tool| ToolLimits {
         denied: tool.denied,
         confirm: tool.confirm,
         max_result_bytes: tool.max_result_bytes,
         timeout: tool.timeout_seconds.map(Duration::from_secs),
+        calls_per_minute: tool.calls_per_minute,
     };
-    let limits = tools.iter().map(|tool| (tool.name.clone(), limits(tool))).collect();
-    ToolPolicy { allowed, denied, limits }
+    tools.iter().map(|tool| (tool.name.clone(), limits(tool))).collect()
 }
 
 /// One folder at each place.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct ToolPolicy {
     pub allowed: Option<Vec<ToolPattern>>,
     /// Stronger than `allowed`.
     pub denied: Vec<ToolPattern>,
+    /// Of all tools together.
+    #[serde(default)]
+    pub calls_per_minute: Option<NonZeroU32>,
     /// By name; a tool that is not among them has none.
     pub limits: BTreeMap<String, ToolLimits>,
 }
@@ -34,6 +38,8 @@ pub struct ToolLimits {
     /// Of the result as JSON.
     pub max_result_bytes: Option<u64>,
     pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub calls_per_minute: Option<NonZeroU32>,
 }
 
 /// Why a tool may not be called. Completes "policy refuses it: ...".

@@ -73,6 +73,7 @@ impl Daemon {
         };
         let rules = Rules {
             server: server.name.to_string(),
+            rates: self.rates.of(&server.name, &server.tool_policy),
             policy: server.tool_policy.clone(),
             apart: apart.into_iter().collect(),
             bodies: config.audit.bodies,
@@ -152,6 +153,9 @@ impl Watch {
         if self.rules.wants_confirmation(tool) {
             let why = self.rules.refusing(tool, &"it is to be confirmed");
             return Err(call.refused(None, why).hint("--yes confirms it"));
+        }
+        if let Some(why) = self.rules.exceeds(tool) {
+            return Err(call.refused(None, why));
         }
         Ok(call)
     }

@@ -131,6 +131,8 @@ pub(super) async fn batch(
     if messages.is_empty() {
         return Err(Refusal::rpc(None, INVALID_REQUEST, "a batch must not be empty"));
     }
+    let is_request = |message: &&Envelope<'_>| message.kind() == Kind::Request;
+    gateway.rates.take(visit.sender, messages.iter().filter(is_request).count(), None)?;
     let mut outlets = Vec::new();
     for message in &messages {
         match message.kind() {

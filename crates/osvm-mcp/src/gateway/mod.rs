@@ -1,6 +1,6 @@
 //! Servers for clients that speak HTTP: Streamable HTTP of both eras.
 //!
-//! - `access`, `sender`: whose requests are looked at, and what they may ask for.
+//! - `access`, `sender`, `rates`: whose requests are looked at, what they may ask for, and how often.
 //! - `headers`, `params`: what they must say.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
@@ -21,6 +21,7 @@ mod modern;
 mod outlet;
 mod params;
 mod party;
+mod rates;
 mod refusal;
 mod sender;
 mod sessions;
@@ -46,12 +47,13 @@ pub use self::access::Access;
 use self::access::one;
 use self::headers::{Meta, is_modern};
 use self::modern::Shares;
+use self::rates::Rates;
 use self::refusal::Refusal;
 pub use self::sender::Tokens;
 use self::sender::{Sender, Visit};
 use self::sessions::Sessions;
 use crate::OnBehalf;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Kind};
 use crate::limits::Limits;
 use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
 
@@ -121,6 +123,7 @@ pub struct Gateway {
     servers: Box<dyn Servers>,
     sessions: Sessions,
     shares: Shares,
+    rates: Rates,
     /// For bodies that are being read, in MiB.
     room: Semaphore,
 }
@@ -131,7 +134,9 @@ impl Gateway {
         let servers = Box::new(servers);
         let room = Semaphore::new(BODIES);
         let (sessions, shares) = (Sessions::new(bounds.sessions), Shares::default());
-        let gateway = Arc::new(Self { access, bounds, servers, sessions, shares, room });
+        let rates = Rates::default();
+        let gateway = Self { access, bounds, servers, sessions, shares, rates, room };
+        let gateway = Arc::new(gateway);
         tokio::spawn(forget(Arc::downgrade(&gateway)));
         gateway
     }
@@ -256,6 +261,9 @@ async fn say(
         return legacy::batch(&gateway, visit, text).await;
     }
     let message = parse(text)?;
+    if message.kind() == Kind::Request {
+        gateway.rates.take(&sender, 1, message.id)?;
+    }
     let meta = Meta::of(&message);
     match is_modern(visit.headers, &meta) {
         true => modern::say(&gateway, visit, meta, &message).await,

@@ -15,6 +15,8 @@ pub(super) struct Refusal {
     status: StatusCode,
     id: Option<Box<RawValue>>,
     error: Fault,
+    /// In seconds.
+    retry_after: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -29,14 +31,21 @@ impl Refusal {
     /// Of what is no message yet, or of no message in particular.
     pub(super) fn http(status: StatusCode, why: impl Into<String>) -> Self {
         let code = if status.is_server_error() { INTERNAL_ERROR } else { INVALID_REQUEST };
-        Self { status, id: None, error: Fault { code, message: why.into(), data: None } }
+        let error = Fault { code, message: why.into(), data: None };
+        Self { status, id: None, error, retry_after: None }
     }
 
     pub(super) fn rpc(id: Option<&RawValue>, code: i64, why: impl Into<String>) -> Self {
         let error = Fault { code, message: why.into(), data: None };
         let status = Some(status_of(code)).filter(|status| !status.is_success());
         let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-        Self { status, id: id.map(ToOwned::to_owned), error }
+        Self { status, id: id.map(ToOwned::to_owned), error, retry_after: None }
+    }
+
+    /// Of one who may try again in so many seconds.
+    pub(super) fn too_many(id: Option<&RawValue>, why: String, seconds: u64) -> Self {
+        let refusal = Self::http(StatusCode::TOO_MANY_REQUESTS, why);
+        Self { id: id.map(ToOwned::to_owned), retry_after: Some(seconds), ..refusal }
     }
 
     /// As the answer to a request within a session, unless it is none.
@@ -87,7 +96,11 @@ impl fmt::Display for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        json(self.status, self.text())
+        let mut response = json(self.status, self.text());
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use osvm_spec::ToolPolicy;
 
-use super::{OnBehalf, shown};
+use super::{CallRates, OnBehalf, shown};
 
 /// What holds for one conversation.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,8 @@ pub struct Rules {
     pub policy: ToolPolicy,
     /// Who has come through the gateway; `None` for everybody else.
     pub on_behalf: Option<OnBehalf>,
+    /// What its clients together have used up of its limits; they go by a clock of their own.
+    pub rates: Option<Arc<CallRates>>,
     /// Tools that this conversation can't give the VM of their own that they need, and what does.
     pub apart: BTreeMap<String, String>,
     /// Whether arguments and results are kept for the record.
@@ -51,6 +54,12 @@ impl Rules {
     /// Whether the user is to be asked first.
     pub fn wants_confirmation(&self, tool: &str) -> bool {
         !self.confirmed && self.policy.limits_of(tool).confirm
+    }
+
+    /// Counts a call that is about to be made; or says why it is made too often.
+    pub fn exceeds(&self, tool: &str) -> Option<String> {
+        let why = self.rates.as_ref()?.take(tool).err()?;
+        Some(self.refusing(tool, &why))
     }
 
     pub fn refusing(&self, tool: &str, why: &dyn Display) -> String {

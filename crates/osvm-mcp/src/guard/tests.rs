@@ -11,9 +11,9 @@ use super::*;
 
 fn policy(denied: &[&str], limits: &[(&str, ToolLimits)]) -> ToolPolicy {
     ToolPolicy {
-        allowed: None,
         denied: denied.iter().map(|tool| tool.parse().unwrap()).collect(),
         limits: limits.iter().map(|(tool, limits)| ((*tool).to_owned(), *limits)).collect(),
+        ..ToolPolicy::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml_edit::Document;
 
 use super::error::Source;
-use super::gateway::GATEWAY_KEYS;
+use super::gateway::{GATEWAY_KEYS, per_minute};
 use super::section::Section;
 use super::{
     Audit, Builds, Config, ConfigError, Entry, Gateway, Microvm, Problem, Size, Tool, Url,
@@ -69,6 +69,7 @@ pub(super) const SERVER_KEYS: &[&str] = &[
     "mount",
     "allow_tools",
     "deny_tools",
+    "calls_per_minute",
     "tools",
 ];
 pub(super) const SIZE_KEYS: &[&str] = &["memory_mb", "vcpus"];
@@ -81,6 +82,7 @@ pub(super) const TOOL_KEYS: &[&str] = &[
     "confirm",
     "max_result_bytes",
     "timeout_seconds",
+    "calls_per_minute",
 ];
 
 /// Of a result; what is longer can't be read from a server anyway.
@@ -190,6 +192,7 @@ fn entry(section: &Section<'_>) -> Result<Entry, ConfigError> {
         folders: section.all("mount")?.unwrap_or_default(),
         allow_tools: section.all("allow_tools")?,
         deny_tools: section.all("deny_tools")?.unwrap_or_default(),
+        calls_per_minute: per_minute(section, "calls_per_minute")?,
         tools: tools(section, isolation)?,
     })
 }
@@ -219,7 +222,8 @@ fn tool(section: &Section<'_>, server: Isolation) -> Result<Tool, ConfigError> {
     let (denied, confirm) = (section.flag("denied")?, section.flag("confirm")?);
     let max_result_bytes = section.number_within("max_result_bytes", 1, MOST_RESULT_BYTES)?;
     let timeout_seconds = section.number_within("timeout_seconds", 1, DAY_SECONDS)?;
-    let is_limited = max_result_bytes.or(timeout_seconds).is_some();
+    let calls_per_minute = per_minute(section, "calls_per_minute")?;
+    let is_limited = max_result_bytes.or(timeout_seconds).is_some() || calls_per_minute.is_some();
     // Anything else that is said of a tool is reason enough to name it.
     let is_named = hosts.is_some() || denied.or(confirm).is_some() || is_limited;
     let said = section.parsed("isolation")?.or(is_named.then_some(server));
@@ -237,6 +241,7 @@ fn tool(section: &Section<'_>, server: Isolation) -> Result<Tool, ConfigError> {
             confirm: confirm.unwrap_or_default(),
             max_result_bytes,
             timeout_seconds,
+            calls_per_minute,
         }),
     }
 }

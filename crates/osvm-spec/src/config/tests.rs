@@ -171,13 +171,18 @@ fn a_tool_may_be_kept_apart_more_strictly_but_not_less() {
 fn what_is_said_of_tools_is_read_and_checked() {
     let read = server(
         "allow_tools = [\"read_*\"]\ndeny_tools = [\"read_secret\"]\n\
-         [[servers.tools]]\nname = \"t\"\nconfirm = true\nmax_result_bytes = 9\ntimeout_seconds = 5",
+         [[servers.tools]]\nname = \"t\"\nconfirm = true\nmax_result_bytes = 9\ntimeout_seconds = 5\n\
+         calls_per_minute = 2",
     );
     assert_eq!(read.allow_tools.unwrap()[0].to_string(), "read_*");
     assert_eq!(read.deny_tools[0].to_string(), "read_secret");
     let tool = &read.tools[0];
     assert!(tool.confirm && !tool.denied && tool.isolation == Isolation::Microvm);
     assert_eq!((tool.max_result_bytes, tool.timeout_seconds), (Some(9), Some(5)));
+    assert_eq!(tool.calls_per_minute.unwrap().get(), 2);
+    assert_eq!(self::server("calls_per_minute = 7").calls_per_minute.unwrap().get(), 7);
+    let told = "f.toml:3:20: calls_per_minute of 0 is outside 1 to 1000000";
+    assert_eq!(server_fault("calls_per_minute = 0"), told);
     assert_eq!(server("allow_tools = []").allow_tools, Some(Vec::new()), "no tool at all");
     assert_eq!(server("").allow_tools, None);
     let named = "[[servers.tools]]\nname = \"t\"\n";
@@ -280,6 +285,7 @@ prop_compose! {
             confirm: enabled,
             max_result_bytes: limit(name.is_empty()),
             timeout_seconds: limit(name.len() == 1),
+            calls_per_minute: std::num::NonZeroU32::new(u32::from(enabled)),
             name,
         };
         let working_dir = dir.map(|dir| format!("/{dir}"));

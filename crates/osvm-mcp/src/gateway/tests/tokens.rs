@@ -207,3 +207,39 @@ async fn a_server_process_is_one_tokens_unless_its_server_is_shared() {
     // `*__t` has more names than `t`.
     call(&mut world, "reader", "two", None).await;
 }
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_ask_again() {
+    let limit = |count| std::num::NonZeroU32::new(count);
+    let slow = Token { requests_per_minute: limit(3), ..token("slow", &[], &[]) };
+    let (mut world, known) = world(&[slow.clone(), token("ci", &[], &[])]);
+    let (id, server) = session(&mut world, "slow").await;
+    let discover = || modern_of(ALL, &json!(5), "server/discover", json!({}));
+    assert_eq!(world.send(by("slow", discover())).await.status(), 200);
+    // Two more are one too many, and then none of them counts. Answers and notifications never do.
+    let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"a"},{"jsonrpc":"2.0","method":"n"},{"jsonrpc":"2.0","id":2,"method":"b"}]"#;
+    let own = [(headers::SESSION, id.as_str()), (headers::VERSION, "2025-03-26")];
+    assert_eq!(world.send(by("slow", post("one", &own, batch))).await.status(), 429);
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for _ in 0..5 {
+        assert_eq!(world.send(by("slow", post("one", &own, told))).await.status(), 202);
+    }
+    assert_eq!(world.send(by("slow", discover())).await.status(), 200);
+    let refused = world.send(by("slow", discover())).await;
+    assert_eq!(refused.status(), 429);
+    let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((15..=20).contains(&seconds), "{seconds}");
+    let refused = value(refused).await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(5), &json!(-32600)));
+    let why =
+        format!("token slow asks too often: the limit is 3 a minute; try again in {seconds} s");
+    assert_eq!(refused["error"]["message"], why);
+    for other in ["ci", "own"] {
+        assert_eq!(world.send(by(other, discover())).await.status(), 200);
+    }
+    // Another limit counts from when it is known, and its session goes on.
+    known.now(&[Token { requests_per_minute: limit(9), ..slow }]);
+    assert_eq!(world.send(by("slow", discover())).await.status(), 200);
+    assert_eq!(world.send(by("slow", post("one", &own, told))).await.status(), 202);
+    drop(server);
+}
