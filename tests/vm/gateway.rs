@@ -33,7 +33,7 @@ impl Gateway {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let address = loop {
             let line = lines.next().unwrap().unwrap();
-            if let Some(address) = line.strip_prefix("listening on http://") {
+            if let Some((_, address)) = line.split_once("://") {
                 break address.to_owned();
             }
         };

@@ -1,5 +1,10 @@
 //! `osvm mcp gateway-token`: clients of one gateway that may do different things.
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::gateway::{ALL, Gateway, Response, call};
@@ -140,4 +145,68 @@ fn who_asks_and_calls_too_often_is_told_when_to_try_again() {
     assert!(refused.body.contains("token slow asks too often: the limit is 3 a minute"));
     assert_eq!(ask(&gateway, &gateway.token, ALL, discover()).status, 200);
     gateway.end();
+}
+
+#[test]
+fn the_gateway_speaks_tls_with_a_certificate_whose_key_nobody_else_can_read() {
+    let osvm = Osvm::new();
+    let folder = osvm.runtime();
+    let make = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+    ];
+    let made = Command::new("openssl").args(make).current_dir(folder).output();
+    assert!(made.expect("openssl is installed").status.success());
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (path("cert.pem"), path("key.pem"));
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+    let start = [&["mcp", "gateway", "--listen", "127.0.0.1:0"], &tls[..]].concat();
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    osvm.run(&start).expect(1).says(&["others can read it", "chmod 600"]);
+    mode(0o600);
+    osvm.run(&start[..6]).expect(2).says(&["--tls-key"]);
+
+    let gateway = Gateway::start(&osvm, &tls);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let request = format!(
+        "POST /servers/demo/mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         connection: close\r\ncontent-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+        gateway.token,
+        body.len()
+    );
+    let client = ["s_client", "-quiet", "-servername", "localhost", "-verify_return_error"];
+    let mut client = Command::new("openssl")
+        .args(client)
+        .args(["-CAfile", &certificate, "-connect", &gateway.address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    client.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
+    let answer = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
+    // Let in by its token, and asked for a session.
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("begins with initialize"),
+        "{answer}"
+    );
+    gateway.end();
+    fs::remove_file(certificate).and_then(|()| fs::remove_file(key)).unwrap();
 }

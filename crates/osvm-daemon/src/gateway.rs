@@ -1,6 +1,7 @@
 //! What `osvm mcp gateway` is: servers over HTTP, each conversation a session of the daemon's.
 
 mod connections;
+mod tls;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -12,6 +13,7 @@ use osvm_spec::ServerName;
 use tokio::task::spawn_blocking;
 
 pub use osvm_mcp::gateway::{Access, Bounds, Tokens};
+pub use tls::{Tls, TlsError};
 
 use crate::api::{ApiError, ErrorKind, RunRequest};
 use crate::client::Client;
@@ -29,9 +31,9 @@ pub trait Registry: Send + Sync + 'static {
     fn is_shared(&self, name: &ServerName) -> bool;
 }
 
-/// Serves until `told_to_end`, and then what is open for a little longer.
+/// Serves until `told_to_end`, and then what is open for a little longer. Without TLS, plain HTTP.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     (access, bounds): (Access, Bounds),
     registry: Arc<dyn Registry>,
     told_to_end: impl Future<Output = ()>,
@@ -39,7 +41,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let gateway = Gateway::new(Sessions(registry), access, bounds);
-    connections::serve(listener, gateway, told_to_end).await;
+    connections::serve((listener, tls), gateway, told_to_end).await;
     Ok(())
 }
 

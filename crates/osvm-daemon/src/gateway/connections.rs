@@ -4,13 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use osvm_mcp::gateway::Gateway;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+use super::tls::Tls;
 
 /// Most connections at a time. Further ones wait to be accepted.
 const MOST: usize = 4096;
@@ -22,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn serve(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     gateway: Arc<Gateway>,
     told_to_end: impl Future<Output = ()>,
 ) {
@@ -32,14 +36,15 @@ pub(super) async fn serve(
         loop {
             let place = Arc::clone(&room).acquire_owned().await;
             let Some(stream) = accept(&listener).await else { continue };
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_WITHIN)
-                .serve_connection(TokioIo::new(stream), service.clone());
-            let connection = open.watch(connection);
+            let (service, tls, watcher) = (service.clone(), tls.clone(), open.watcher());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection broke");
+                match tls {
+                    None => talk(stream, service, watcher).await,
+                    Some(tls) => {
+                        if let Some(stream) = tls.agree(stream).await {
+                            talk(stream, service, watcher).await;
+                        }
+                    }
                 }
                 drop(place);
             });
@@ -52,6 +57,21 @@ pub(super) async fn serve(
     drop(listener);
     gateway.drain();
     let _ = tokio::time::timeout(DRAIN, open.shutdown()).await;
+}
+
+/// Until the client has gone, or the gateway was told to end.
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    service: TowerToHyperService<Router>,
+    watcher: Watcher,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "connection broke");
+    }
 }
 
 async fn accept(listener: &TcpListener) -> Option<TcpStream> {

@@ -1,11 +1,13 @@
 //! `osvm mcp gateway`
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use osvm_daemon::api::{ApiError, RunRequest};
 use osvm_daemon::client::Client;
-use osvm_daemon::gateway::{Access, Bounds, Registry, Tokens, serve};
+use osvm_daemon::gateway::{Access, Bounds, Registry, Tls, Tokens, serve};
 use osvm_spec::ServerName;
 use osvm_spec::config::{Token, TokenDigest};
 
@@ -29,6 +31,12 @@ pub(crate) struct Args {
     /// Serve everybody who reaches the address, which must be one of this host alone
     #[arg(long)]
     no_token: bool,
+    /// Speak TLS with this certificate, in PEM, and those behind it that lead to a known one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM: a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Serve requests that are addressed to this name, too; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
@@ -42,13 +50,15 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         let why = format!("--no-token on {} would serve the whole network", args.listen.ip());
         return Err(CliError::usage(why).hint("--listen 127.0.0.1:7080"));
     }
+    let tls = args.tls_cert.zip(args.tls_key);
+    let tls = tls.map(|(certificate, key)| read(&certificate, &key)).transpose()?;
     let listener = TcpListener::bind(args.listen)
         .map_err(|error| CliError::failed(format!("can't listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().unwrap_or(args.listen);
     let token = if args.no_token { None } else { Some(gateway_token::find_or_make()?) };
-    if !address.ip().is_loopback() {
+    if tls.is_none() && !address.ip().is_loopback() {
         output::warning(
-            "the token and all that is said can be read on the way: this is plain HTTP",
+            "the token and all that is said can be read on the way: this is plain HTTP; see --tls-cert",
         );
     }
     let registered = Arc::new(Registered(ConfigFile::open()?));
@@ -61,10 +71,21 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     daemon::run(async {
         daemon::connect().await?;
         let told_to_end = daemon::told_to_end()?;
-        output::line(format_args!("listening on http://{address}"))?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        output::line(format_args!("listening on {scheme}://{address}"))?;
         let limits = (access, Bounds::default());
-        let served = serve(listener, limits, registered, told_to_end).await;
+        let served = serve((listener, tls), limits, registered, told_to_end).await;
         served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
+    })
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<Tls, CliError> {
+    let shown = certificate.display();
+    let chain = fs::read(certificate)
+        .map_err(|error| CliError::failed(format!("can't read {shown}: {error}")))?;
+    let key_text = secrets::from_file(key)?;
+    Tls::of(&chain, key_text.as_bytes()).map_err(|error| {
+        CliError::failed(format!("can't speak TLS with {shown} and {}: {error}", key.display()))
     })
 }
 
