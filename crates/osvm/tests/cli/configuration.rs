@@ -28,15 +28,21 @@ fn a_server_is_added_listed_shown_and_removed() {
 fn tools_that_may_be_called_are_added_and_shown() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "git", "--tool", "git_log", "--tool", "git_d*", "--deny-tool", "x"]);
-    let text = osvm.read_config() + "[[servers.tools]]\nname = \"git_log\"\ntimeout_seconds = 9\n";
+    let text = osvm.read_config()
+        + "calls_per_minute = 60\nshared = true\n\
+        [[servers.tools]]\nname = \"git_log\"\ntimeout_seconds = 9\ncalls_per_minute = 5\n";
     fs::write(osvm.config(), text).unwrap();
     let shown = osvm.json(&["mcp", "show", "git", "--json"]);
     assert_eq!(shown["allow_tools"], json!(["git_log", "git_d*"]));
     assert_eq!(shown["deny_tools"], json!(["x"]));
     let shown = osvm.ok(&["mcp", "show", "git"]);
-    for line in
-        ["allowed    git_log, git_d*\n", "denied     x\n", "git_log: microvm, at most 9 s\n"]
-    {
+    for line in [
+        "allowed    git_log, git_d*\n",
+        "denied     x\n",
+        "git_log: microvm, at most 9 s, at most 5 a minute\n",
+        "calls      at most 60 a minute\n",
+        "shared     by tokens of the gateway\n",
+    ] {
         assert!(shown.contains(line), "{shown}");
     }
     let refused = osvm.run(&["mcp", "add", "b", "--tool", ""]);

@@ -1,5 +1,7 @@
 //! `osvm mcp show`
 
+use std::num::NonZeroU32;
+
 use osvm_spec::config::{Entry, Tool};
 use osvm_spec::lock::Tools;
 use osvm_spec::{Hosts, ServerName, ToolPattern, command};
@@ -70,6 +72,8 @@ fn text(server: &Entry) -> String {
     lines.extend(tools("allowed", server.allow_tools.as_deref()));
     let denied = Some(server.deny_tools.as_slice()).filter(|denied| !denied.is_empty());
     lines.extend(tools("denied", denied));
+    lines.push(("calls", server.calls_per_minute.map(a_minute)));
+    lines.push(("shared", server.shared.then(|| "by tokens of the gateway".to_owned())));
     for tool in &server.tools {
         lines.push(("tool", Some(limits(tool))));
         lines.extend(tool.hosts.iter().flat_map(hosts));
@@ -92,8 +96,13 @@ fn limits(tool: &Tool) -> String {
     let confirm = tool.confirm.then(|| "to be confirmed".to_owned());
     let size = tool.max_result_bytes.map(|bytes| format!("at most {bytes} bytes"));
     let time = tool.timeout_seconds.map(|seconds| format!("at most {seconds} s"));
-    let said = [Some(tool.isolation.to_string()), denied, confirm, size, time];
+    let calls = tool.calls_per_minute.map(a_minute);
+    let said = [Some(tool.isolation.to_string()), denied, confirm, size, time, calls];
     format!("{}: {}", tool.name, said.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+fn a_minute(limit: NonZeroU32) -> String {
+    format!("at most {limit} a minute")
 }
 
 fn hosts(hosts: &Hosts) -> impl Iterator<Item = (&'static str, Option<String>)> {
