@@ -215,3 +215,28 @@ fn nobody_is_served_without_the_token_or_by_a_name_that_is_not_this_hosts() {
     let open = ["mcp", "gateway", "--no-token", "--listen", "0.0.0.0:0"];
     osvm.run(&open).expect(2).says(&["--no-token on 0.0.0.0 would serve the whole network"]);
 }
+
+fn list(id: u64) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list", "params": { "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    } } })
+}
+
+#[test]
+fn two_hundred_servers_are_listed_by_what_one_vm_has_said() {
+    let servers: String = (0..200).map(|at| format!("[[servers]]\nid = \"s{at}\"\n")).collect();
+    let osvm = Osvm::with_config(&servers);
+    let gateway = Gateway::start(&osvm, &[]);
+    let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
+    let of_one = gateway.post("s0", &headers, &list(1)).json()["result"]["tools"].clone();
+    let of_one = of_one.as_array().unwrap().len();
+    assert!(of_one > 0);
+    crate::manifest::kept(&osvm, "tools/list");
+    let all = gateway.post(ALL, &headers, &list(2)).json();
+    let again = gateway.post(ALL, &headers, &list(3)).json();
+    assert_eq!(all["result"]["tools"].as_array().unwrap().len(), 200 * of_one);
+    assert_eq!(again["result"], all["result"]);
+    assert_eq!(osvm.vms().len(), 1, "no other server was started");
+    gateway.end();
+}

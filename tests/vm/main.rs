@@ -36,6 +36,7 @@ mod isolation;
 mod jail;
 mod local;
 mod lock;
+mod manifest;
 mod packages;
 mod peers;
 mod policy;

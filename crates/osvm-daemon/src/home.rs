@@ -72,6 +72,11 @@ impl Home {
         self.root.join("cache")
     }
 
+    /// What servers have said of themselves.
+    pub fn manifests(&self) -> PathBuf {
+        self.root.join("manifests")
+    }
+
     /// How long parts of builds took here.
     pub fn build_times(&self) -> PathBuf {
         self.cache().join("build-times.json")

@@ -236,6 +236,11 @@ impl Images {
         Ok(image.filter(|digest| self.store.inspect(digest).is_ok()))
     }
 
+    /// The image of what is at `path`, if it has not changed since that was made.
+    pub(crate) fn current(&self, path: &Path) -> Option<Digest> {
+        self.store.current(&Source::at(path).ok()?)
+    }
+
     /// Nothing for what was never made here, or is there no more.
     fn last(&self, image: &ImageRef) -> Option<Digest> {
         match image {

@@ -10,6 +10,7 @@ mod guarded;
 mod guest;
 mod logs;
 mod look;
+mod manifests;
 mod peer;
 mod plan;
 mod rates;
@@ -39,6 +40,7 @@ use osvm_fleet::drivers::Drivers;
 use osvm_fleet::{Fleet, Preparer, Settings};
 use osvm_image::Store;
 use osvm_image::initramfs::Assembler;
+use osvm_spec::Config;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
@@ -52,10 +54,12 @@ use crate::images::Images;
 use crate::importer;
 use crate::lock::LockFile;
 use crate::payload;
+use crate::text_file::Kept;
 use accepted::Accepted;
 use answer::Answer;
 use eras::Eras;
 use greet::McpGreeter;
+use manifests::Manifests;
 use rates::Rates;
 use record::Recordings;
 use relay::RelayProcess;
@@ -92,6 +96,7 @@ pub enum ServeError {
 /// Everything a request may need.
 pub(crate) struct Daemon {
     home: Home,
+    config: Kept<Config>,
     host: Host,
     fleet: Arc<Fleet<McpGreeter>>,
     idle_stop: Option<Duration>,
@@ -99,6 +104,7 @@ pub(crate) struct Daemon {
     images: Images,
     greeter: McpGreeter,
     eras: Eras,
+    manifests: Manifests,
     audit: SharedLog,
     rates: Rates,
 }
@@ -194,7 +200,21 @@ impl Daemon {
         let audit = Arc::new(Mutex::new(Log::at(home.audit())));
         let idle_stop = *idle_stop;
         let (eras, rates) = (Eras::default(), Rates::default());
-        Ok(Self { home, host, fleet, idle_stop, recordings, images, greeter, eras, audit, rates })
+        let manifests = Manifests::in_folder(home.manifests());
+        Ok(Self {
+            home,
+            config: Kept::default(),
+            host,
+            fleet,
+            idle_stop,
+            recordings,
+            images,
+            greeter,
+            eras,
+            manifests,
+            audit,
+            rates,
+        })
     }
 }
 

@@ -10,6 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use crate::api::ApiError;
+
 #[derive(Debug)]
 pub struct TextFile {
     path: PathBuf,
@@ -84,6 +86,12 @@ pub struct Kept<T>(Mutex<Option<(Looks, Arc<T>)>>);
 
 /// Inode, size, and time of change.
 type Looks = (u64, u64, i64, i64);
+
+impl From<TextFileError> for ApiError {
+    fn from(error: TextFileError) -> Self {
+        Self::failed(&error)
+    }
+}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {

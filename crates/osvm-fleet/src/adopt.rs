@@ -94,6 +94,8 @@ async fn take_back<G: Greeter>(
     let id = record.id.clone();
     let vm = Arc::new(Vm::new(id, record.plan.clone(), record.created, State::Ready));
     vm.set_facts(ready.facts.clone());
+    // By whom, an earlier daemon has known.
+    vm.set_used();
     vm.set_timings(|timings| *timings = ready.timings);
     vm.set_machine(machine);
     vm.set_folders(folders::find(workshop.drivers.jail(), &record.id, &record.folders)?);

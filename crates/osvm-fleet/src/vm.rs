@@ -57,6 +57,7 @@ struct Inside {
     folders: Arc<[Process]>,
     /// As last brought by whoever used the VM. In no file: a later daemon is brought them again.
     secrets: Secrets,
+    is_used: bool,
 }
 
 /// What is fixed once the machine runs.
@@ -212,12 +213,22 @@ impl<C> Vm<C> {
         }
     }
 
-    fn secrets(&self) -> Secrets {
+    /// As server processes are started with now.
+    pub fn secrets(&self) -> Secrets {
         self.inside().secrets.clone()
     }
 
     fn diary(&self) -> Option<Diary> {
         self.inside().diary.clone()
+    }
+
+    /// Whether its server may have done anything by which the next process is told from the first.
+    pub fn is_used(&self) -> bool {
+        self.inside().is_used
+    }
+
+    pub fn set_used(&self) {
+        self.inside().is_used = true;
     }
 
     /// In use until the visit is dropped.

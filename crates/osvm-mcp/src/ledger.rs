@@ -35,6 +35,7 @@ pub struct Ledger {
 struct Hello {
     id: String,
     initialize: Vec<u8>,
+    is_answered: bool,
     /// Once the client has said that it is ready.
     initialized: Option<Vec<u8>>,
 }
@@ -67,7 +68,9 @@ impl Ledger {
                 let said = message.text().as_bytes();
                 if message.method.as_deref() == Some("initialize") && said.len() <= LONGEST_HELLO {
                     let initialize = said.to_vec();
-                    self.hello = Some(Hello { id: id.clone(), initialize, initialized: None });
+                    let id = id.clone();
+                    let hello = Hello { id, initialize, is_answered: false, initialized: None };
+                    self.hello = Some(hello);
                 }
                 note(&mut self.open, id);
                 Fate::Asks
@@ -116,7 +119,13 @@ impl Ledger {
                     self.replayed = None;
                     passes = false;
                 }
-                _ => drop(self.open.remove(&id)),
+                _ => {
+                    self.open.remove(&id);
+                    let hello = self.hello.as_mut().filter(|hello| hello.id == id);
+                    if let Some(hello) = hello.filter(|_| message.result.is_some()) {
+                        hello.is_answered = true;
+                    }
+                }
             }
         });
         passes
@@ -138,7 +147,7 @@ impl Ledger {
     /// What a new server is told before anything else, after which its answer is to be waited for. Nothing where the
     /// client has not begun with a handshake, or its handshake was never answered.
     pub fn replay(&mut self) -> Option<Vec<u8>> {
-        let hello = self.hello.as_ref().filter(|hello| hello.initialized.is_some())?;
+        let hello = self.hello.as_ref().filter(|hello| hello.is_finished())?;
         self.replayed = Some(hello.id.clone());
         Some(hello.initialize.clone())
     }
@@ -146,6 +155,13 @@ impl Ledger {
     /// What it is told once it has answered.
     pub fn initialized(&self) -> Option<&[u8]> {
         self.hello.as_ref()?.initialized.as_deref()
+    }
+}
+
+impl Hello {
+    /// Whether a server has agreed to it. Where that can't be seen, the client says so by what it says next.
+    fn is_finished(&self) -> bool {
+        self.is_answered || self.initialized.is_some()
     }
 }
 
@@ -248,6 +264,9 @@ mod tests {
         early.of_client(HELLO);
         early.lost("gone");
         assert_eq!(early.replay(), None);
+        early.of_client(HELLO);
+        early.of_server(&response("0"));
+        assert_eq!(early.replay().as_deref(), Some(HELLO));
     }
 
     #[test]

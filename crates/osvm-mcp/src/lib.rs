@@ -8,6 +8,7 @@
 //! - [`Ledger`]: what is open between a client that osvm does not speak for and its server.
 //! - [`Bridge`]: what a client of one era and a server of the other say to each other.
 //! - [`Guard`]: which tools may be called in such a conversation, and within which limits.
+//! - [`Manifest`]: what a server has said of itself, said again without it.
 //! - `connection`: requests in flight over one pair of streams.
 //! - [`gateway`]: servers for clients that speak HTTP.
 //! - [`Client`]: the handshake of either [`Era`], and what one asks a server for.
@@ -24,6 +25,7 @@ mod guard;
 mod ledger;
 mod limits;
 pub mod lines;
+mod manifest;
 mod protocol;
 mod rate;
 mod received;
@@ -39,4 +41,5 @@ pub use guard::{
 };
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;
+pub use manifest::{Discovery, Heard, Introduction, Manifest, News};
 pub use received::Received;

@@ -101,6 +101,11 @@ impl ToolPattern {
 }
 
 impl ToolPolicy {
+    /// Whether any tool has a time of its own to answer in.
+    pub fn has_timeouts(&self) -> bool {
+        self.limits.values().any(|limits| limits.timeout.is_some())
+    }
+
     /// Why a tool may not be called, if so.
     pub fn denial(&self, name: &str) -> Option<Denial> {
         let has = |patterns: &[ToolPattern]| patterns.iter().any(|pattern| pattern.has(name));

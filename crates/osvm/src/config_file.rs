@@ -1,6 +1,6 @@
 //! The configuration file on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use osvm_daemon::text_file::{Kept, TextFile, TextFileError};
 use osvm_spec::edit::EditError;
@@ -10,12 +10,15 @@ use crate::environment;
 use crate::error::{CliError, Kind};
 
 #[derive(Debug)]
-pub(crate) struct ConfigFile(TextFile, Kept<Config>);
+pub(crate) struct ConfigFile(TextFile);
+
+/// As it was read the last time: a process has one home.
+static LAST: LazyLock<Kept<Config>> = LazyLock::new(Kept::default);
 
 impl ConfigFile {
     pub(crate) fn open() -> Result<Self, CliError> {
         let path = environment::home()?.config();
-        Ok(Self(TextFile::new(path, "isolation_config.lock"), Kept::default()))
+        Ok(Self(TextFile::new(path, "isolation_config.lock")))
     }
 
     /// How messages call the file.
@@ -29,7 +32,7 @@ impl ConfigFile {
 
     /// The same, but read again only when the file has changed.
     pub(crate) fn current(&self) -> Result<Arc<Config>, CliError> {
-        self.1.get(&self.0, |text| Ok(Config::parse(text, &self.name())?))
+        LAST.get(&self.0, |text| Ok(Config::parse(text, &self.name())?))
     }
 
     /// Replaces the text by what `change` makes of it. Edits wait for each other.

@@ -65,7 +65,7 @@ pub(crate) fn local(image: &ImageRef) -> Option<&Path> {
 
 /// Makes or brings the image of a server that is about to be started, unless it is here.
 pub(crate) fn ensure(name: &ServerName, over: &Overrides) -> Result<(), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     match environment::resolve(&config, name, over)? {
         Ok(server) => {
             // The one that was accepted will do, whatever its reference stands for by now.

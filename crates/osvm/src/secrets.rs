@@ -20,7 +20,7 @@ const LONGEST: u64 = 64 * 1024;
 
 /// What the server `name` is to be given: by the configuration, and by `more`, which is stronger.
 pub(crate) fn of(name: &ServerName, more: &[SecretRule]) -> Result<Secrets, CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     let registered = config.server(name).cloned().map(containers::lower);
     // A command that is not understood is told by whoever is asked to run it.
     let registered = registered.and_then(Result::ok).map(|(server, _)| server.secrets);

@@ -1,12 +1,12 @@
-//! What stands between a client and its servers, one after the other: what is open, and, where they are of two eras, a
-//! bridge. Lines wait here in the order in which they are to be written; nothing is.
+//! What stands between a client and its servers, one after the other: what is open, what is known of them, and, where they
+//! are of two eras, a bridge. Lines wait here in the order in which they are to be written; nothing is.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use osvm_mcp::envelope::{Envelope, Kind};
+use osvm_mcp::envelope::{self, Envelope, Kind};
 use osvm_mcp::lines::{self, Line};
-use osvm_mcp::{Bridge, Era, Fate, Ledger, ServerInfo, Step, Terms};
+use osvm_mcp::{Bridge, Discovery, Era, Fate, Heard, Introduction, Ledger, Manifest, Step, Terms};
 
 /// How long a call may wait for what its server wants to know of the client.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Lines for a server that a server may provoke. It is read on when fewer are left.
 const MOST_PROVOKED: usize = 4096;
 
-#[derive(Default)]
 pub(super) struct Between {
+    pub(super) discovery: Discovery,
     ledger: Ledger,
     crossing: Crossing,
     to_client: Vec<Vec<u8>>,
@@ -29,11 +29,34 @@ enum Crossing {
     /// The client has asked for nothing yet by which its era could be told; its lines pass as they are.
     #[default]
     Undecided,
-    None,
+    /// Of a client of that era.
+    None(Era),
     Bridged(Bridge),
 }
 
+/// Whom a line of a server's was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The client, or the bridge before it.
+    Client,
+    /// The daemon: it answers a handshake that the client has not begun.
+    Greeting,
+    /// The daemon.
+    Daemon,
+}
+
 impl Between {
+    pub(super) fn new(manifest: Manifest) -> Self {
+        Self {
+            discovery: Discovery::new(manifest),
+            ledger: Ledger::default(),
+            crossing: Crossing::default(),
+            to_client: Vec::new(),
+            to_server: VecDeque::new(),
+            provoked: 0,
+        }
+    }
+
     /// The era of a client that begins with this line, as long as that is not settled.
     pub(super) fn begins(&self, line: &[u8]) -> Option<Era> {
         matches!(self.crossing, Crossing::Undecided).then(|| Era::of_first(line)).flatten()
@@ -41,7 +64,7 @@ impl Between {
 
     /// Has client and server understand each other from now on, and what one is given be of no use to the holder of
     /// another token. Of a server that nobody knows, nothing is changed.
-    pub(super) fn settle(&mut self, client: Era, server: Option<&ServerInfo>, token: &str) {
+    pub(super) fn settle(&mut self, client: Era, server: Option<&Introduction>, token: &str) {
         let bridge = server.and_then(|server| {
             let mut key = [0; 32];
             getrandom::fill(&mut key).expect("Linux always has getrandom");
@@ -50,7 +73,7 @@ impl Between {
             let terms = Terms { server_version, binding, key, patience: PATIENCE };
             Bridge::between(client, server.era, terms, Instant::now())
         });
-        self.crossing = bridge.map_or(Crossing::None, Crossing::Bridged);
+        self.crossing = bridge.map_or(Crossing::None(client), Crossing::Bridged);
     }
 
     /// Takes a line of the client's.
@@ -60,28 +83,50 @@ impl Between {
                 let step = bridge.of_client(line.bytes, Instant::now());
                 self.take(step);
             }
-            Crossing::Undecided | Crossing::None => self.to_server.push_back(whole(line)),
+            Crossing::Undecided | Crossing::None(_) => self.to_server.push_back(whole(line)),
         }
     }
 
-    /// Takes a line of the server's. Whether it was for anybody but the daemon: what answers a handshake that the client
-    /// has not begun is not.
-    pub(super) fn of_server(&mut self, line: Line<'_>) -> bool {
+    /// Takes a line of the server's.
+    pub(super) fn of_server(&mut self, line: Line<'_>) -> Whom {
+        match self.discovery.heard(line.bytes) {
+            Heard::Passes => self.says(line),
+            Heard::Own => Whom::Daemon,
+            // Such a client is told with each answer that it is good for now alone.
+            Heard::Changed(_) if matches!(self.crossing, Crossing::None(Era::Modern)) => {
+                Whom::Daemon
+            }
+            Heard::Changed(method) => {
+                let note = envelope::notification(method, None);
+                self.says(Line { bytes: note.trim_ascii_end(), complete: true })
+            }
+        }
+    }
+
+    /// Answers a line for a server that is not there, where none is needed.
+    pub(super) fn recall(&mut self, line: &[u8]) -> bool {
+        let Some(answer) = self.discovery.answer(line) else { return false };
+        self.says(Line { bytes: answer.trim_ascii_end(), complete: true });
+        true
+    }
+
+    fn says(&mut self, line: Line<'_>) -> Whom {
         let passes = self.ledger.of_server(line.bytes);
         match &mut self.crossing {
-            _ if !passes => {}
+            _ if !passes => return Whom::Greeting,
             Crossing::Bridged(bridge) => {
                 let step = bridge.of_server(line.bytes, Instant::now());
                 self.provoked += step.to_server.len();
                 self.take(step);
             }
-            Crossing::Undecided | Crossing::None => self.to_client.push(whole(line)),
+            Crossing::Undecided | Crossing::None(_) => self.to_client.push(whole(line)),
         }
-        passes
+        Whom::Client
     }
 
     /// The server is gone: what is open is answered.
     pub(super) fn lost(&mut self, why: &str) {
+        self.discovery.lost();
         let answers = self.ledger.lost(why);
         let Crossing::Bridged(bridge) = &mut self.crossing else {
             self.to_client.push(answers);
@@ -102,7 +147,7 @@ impl Between {
     pub(super) fn expires(&self) -> Option<Instant> {
         match &self.crossing {
             Crossing::Bridged(bridge) => bridge.expires(),
-            Crossing::Undecided | Crossing::None => None,
+            Crossing::Undecided | Crossing::None(_) => None,
         }
     }
 
@@ -151,14 +196,16 @@ impl Between {
         self.provoked > MOST_PROVOKED
     }
 
-    /// Notes a line that is written to the server now, or can't be.
+    /// Notes a line that is to be written to a server.
     pub(super) fn passes(&mut self, line: &[u8]) -> Fate {
         self.ledger.of_client(line.strip_suffix(b"\n").unwrap_or(line))
     }
 
     /// What a new server is told before anything else, after which its answer is to be waited for.
     pub(super) fn replay(&mut self) -> Option<Vec<u8>> {
-        self.ledger.replay().map(ended)
+        let hello = self.ledger.replay()?;
+        self.discovery.asked(&hello);
+        Some(ended(hello))
     }
 
     /// What it is told once it has answered.
@@ -193,18 +240,16 @@ mod tests {
     }
 
     /// A server that nobody needs to have met.
-    fn server(era: &str) -> ServerInfo {
-        let said =
-            format!(r#"{{"era":"{era}","protocol_version":"2025-06-18","capabilities":{{}}}}"#);
-        serde_json::from_str(&said).unwrap()
+    fn server(era: Era) -> Introduction {
+        Introduction { era, protocol_version: "2025-06-18".to_owned() }
     }
 
     const MODERN: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 
     fn modern() -> Between {
-        let mut between = Between::default();
+        let mut between = Between::new(Manifest::default());
         assert_eq!(between.begins(MODERN.as_bytes()), Some(Era::Modern));
-        between.settle(Era::Modern, Some(&server("legacy")), "");
+        between.settle(Era::Modern, Some(&server(Era::Legacy)), "");
         assert_eq!(between.begins(MODERN.as_bytes()), None);
         between.of_client(line(MODERN));
         between
@@ -212,12 +257,12 @@ mod tests {
 
     #[test]
     fn lines_pass_as_they_are_where_no_bridge_is_needed_or_known_to_be() {
-        for known in [None, Some(server("modern"))] {
-            let mut between = Between::default();
+        for known in [None, Some(server(Era::Modern))] {
+            let mut between = Between::new(Manifest::default());
             between.of_client(line("\u{1} first"));
             between.settle(Era::Modern, known.as_ref(), "");
             between.of_client(line(MODERN));
-            assert!(between.of_server(Line { bytes: b"half", complete: false }));
+            assert_eq!(between.of_server(Line { bytes: b"half", complete: false }), Whom::Client);
             assert_eq!(between.for_server().as_deref(), Some(&b"\x01 first\n"[..]));
             assert_eq!(between.for_server(), Some(format!("{MODERN}\n").into_bytes()));
             assert_eq!(between.for_client(), [b"half"]);
@@ -230,7 +275,10 @@ mod tests {
         assert_eq!(between.passes(&hello), Fate::Asks);
         let id = serde_json::from_slice::<serde_json::Value>(&hello).unwrap()["id"].clone();
         let answer = r#""result":{"protocolVersion":"2025-06-18","capabilities":{}}"#;
-        assert!(between.of_server(line(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))));
+        assert_eq!(
+            between.of_server(line(&format!(r#"{{"jsonrpc":"2.0","id":{id},{answer}}}"#))),
+            Whom::Client
+        );
         hello
     }
 

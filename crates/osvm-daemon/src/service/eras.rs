@@ -23,9 +23,10 @@ type Answer = OnceCell<Option<ServerInfo>>;
 pub(super) struct Eras(Mutex<HashMap<String, Arc<Answer>>>);
 
 impl Eras {
-    /// What a VM's server says of itself to clients of the modern era, if it speaks that.
-    pub(super) async fn modern(&self, vm: &Vm<Client>) -> Option<ServerInfo> {
-        let image = vm.facts()?.image;
+    /// What a VM's server says of itself to clients of the modern era, if it speaks that. An error says that this could
+    /// not be found out.
+    pub(super) async fn modern(&self, vm: &Vm<Client>) -> Result<Option<ServerInfo>, ()> {
+        let image = vm.facts().ok_or(())?.image;
         let key = format!("{image} {:?} {:?}", vm.plan.command, vm.plan.args);
         let answer = {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +36,7 @@ impl Eras {
             Arc::clone(known.entry(key).or_default())
         };
         let asked = answer.get_or_try_init(|| ask(vm)).await;
-        asked.ok().cloned().flatten()
+        asked.cloned()
     }
 }
 

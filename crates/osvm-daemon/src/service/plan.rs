@@ -1,7 +1,6 @@
 //! From a name and a request's overrides to a plan, by the configuration as it is at this moment.
 
-use std::fs;
-use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
@@ -11,11 +10,13 @@ use super::Daemon;
 use crate::api::{ApiError, ErrorKind};
 use crate::home::Home;
 use crate::images::is_made;
+use crate::text_file::TextFile;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
     pub(super) fn resolve(&self, name: &ServerName, over: &Overrides) -> Result<Server, ApiError> {
-        self.resolve_in(&self.config()?, name, over)
+        let config = self.config()?;
+        self.resolve_in(&config, name, over)
     }
 
     pub(super) fn resolve_in(
@@ -49,7 +50,7 @@ impl Daemon {
             return Ok(server);
         }
         let error = ApiError::new(ErrorKind::NoSuch, format!("no server is called {name}"));
-        let nearest = read(&self.home)?.nearest(name).cloned();
+        let nearest = self.config()?.nearest(name).cloned();
         Err(match nearest {
             Some(near) => error.hint(format!("did you mean {near}?")),
             None => error.hint("osvm mcp list"),
@@ -112,8 +113,8 @@ impl Daemon {
         })
     }
 
-    pub(super) fn config(&self) -> Result<Config, ApiError> {
-        read(&self.home)
+    pub(super) fn config(&self) -> Result<Arc<Config>, ApiError> {
+        self.config.get(&file(&self.home), |text| parse(text, &self.home))
     }
 }
 
@@ -133,16 +134,16 @@ pub(super) fn parallel_launches(home: &Home) -> usize {
 }
 
 fn read(home: &Home) -> Result<Config, ApiError> {
-    let path = home.config();
-    let file = path.display().to_string();
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => {
-            return Err(ApiError::new(ErrorKind::Failed, format!("can't read {file}: {error}")));
-        }
-    };
-    Config::parse(&text, &file).map_err(|error| {
+    parse(&file(home).text()?, home)
+}
+
+fn file(home: &Home) -> TextFile {
+    TextFile::new(home.config(), "isolation_config.lock")
+}
+
+fn parse(text: &str, home: &Home) -> Result<Config, ApiError> {
+    let file = home.config().display().to_string();
+    Config::parse(text, &file).map_err(|error| {
         ApiError::new(ErrorKind::Usage, error.to_string()).hint(format!("edit {file}"))
     })
 }

@@ -45,6 +45,7 @@ async fn make(
     watch.place().is_in(&guest);
     let usual = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
+    guest.vm.set_used();
     let called = client.call_tool(&request.tool, &request.arguments, call.limit(usual)).await;
     daemon.recordings.hear(&guest.vm.plan.name, || match &called {
         Ok(outcome) => outcome.result.get().to_owned(),

@@ -1,5 +1,6 @@
 //! One client's conversation with a server of its own: lines pass as they are, or as a bridge between two eras has them.
-//! A server that is gone is answered for at once, and started anew as soon as the client asks again.
+//! A server is started when it is asked for something that its manifest does not have. One that is gone is answered for at
+//! once, and started anew as soon as the client asks again.
 //!
 //! ```text
 //! client ──> converse ──> Between ──> Seat ──> server
@@ -7,13 +8,14 @@
 //! ```
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use osvm_fleet::agent::Stdin;
 use osvm_fleet::{Server, Vm};
 use osvm_mcp::lines::LineReader;
-use osvm_mcp::{Era, Fate, Limits, ServerInfo};
+use osvm_mcp::{Era, Fate, Introduction, Limits, Manifest};
 use osvm_spec::ServerName;
 use osvm_wire::message::SessionId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf, split};
@@ -23,9 +25,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::io::InspectReader;
 
 use super::Daemon;
-use super::between::Between;
+use super::between::{Between, Whom};
 use super::guarded::Stream;
 use super::guest::Guest;
+use super::manifests::Kept;
 use super::tools::Place;
 use crate::api::{ApiError, RunRequest};
 
@@ -39,59 +42,98 @@ const ENDED: &str = "the server ended before it could be asked";
 
 /// Which server a client wants, as often as it is lost.
 pub(super) struct Wanted {
-    pub(super) daemon: Arc<Daemon>,
-    pub(super) name: ServerName,
-    pub(super) request: RunRequest,
-    pub(super) place: Place,
+    daemon: Arc<Daemon>,
+    name: ServerName,
+    request: RunRequest,
+    place: Place,
+    /// What is known without one.
+    manifest: Manifest,
 }
 
 /// A server process of the client's own, in a VM that is in use.
 pub(super) struct Opened {
     guest: Guest,
     server: Server,
+    /// Where what it says of itself is kept.
+    manifest: Option<Kept>,
 }
 
 impl Wanted {
+    /// An error says why no server can be started. Reads files.
+    pub(super) fn new(
+        daemon: Arc<Daemon>,
+        name: ServerName,
+        request: RunRequest,
+        place: Place,
+    ) -> Result<Self, ApiError> {
+        let manifest = daemon.manifest(&name, &request)?;
+        let manifest = manifest.map(|kept| kept.read()).unwrap_or_default();
+        Ok(Self { daemon, name, request, place, manifest })
+    }
+
+    /// Whether some of what a client may ask can be answered without a server.
+    pub(super) fn is_known(&self) -> bool {
+        !self.manifest.is_empty()
+    }
+
+    /// Which of the gateway's its client has shown; empty for none.
+    fn token(&self) -> &str {
+        let whom = self.request.on_behalf.as_ref();
+        whom.and_then(|whom| whom.token.as_deref()).unwrap_or_default()
+    }
+
     pub(super) async fn open(&self) -> Result<Opened, ApiError> {
         let RunRequest { overrides, secrets, .. } = &self.request;
         let (guest, _) = self.daemon.guest(&self.name, overrides, secrets.clone(), None).await?;
+        let secrets = guest.vm.secrets();
         let server = guest.vm.start_server().await?;
         self.place.is_in(&guest);
-        Ok(Opened { guest, server })
+        // Another client may have brought others meanwhile: nobody knows which it was started with.
+        let is_plain = guest.vm.secrets().pairs().eq(secrets.pairs());
+        let manifest = self.daemon.manifest_of(&guest.vm, self.request.on_behalf.as_ref());
+        Ok(Opened { guest, server, manifest: manifest.filter(|_| is_plain) })
     }
 
-    /// What the server says of itself, in a conversation that is another than the client's: in the client's era where it
-    /// speaks that.
-    async fn introduced(&self, era: Era, vm: &Vm<osvm_mcp::Client>) -> Option<ServerInfo> {
+    /// As what the server is met in a conversation that is another than the client's: in the client's era where it speaks
+    /// that. And whether it would be met so again, which is not so where that could not be found out.
+    async fn introduced(
+        &self,
+        era: Era,
+        vm: &Vm<osvm_mcp::Client>,
+    ) -> Option<(Introduction, bool)> {
         let greeter = &self.daemon.greeter;
         let met = match vm.current() {
             Some(met) => met,
             None => vm.converse(greeter, Limits::default().handshake).await.ok()?,
         };
-        let met = met.server();
+        let met = Introduction::of(met.server())?;
         match (era, met.era) {
-            (Era::Modern, Era::Legacy) => self.daemon.eras.modern(vm).await.or(Some(met.clone())),
-            _ => Some(met.clone()),
+            (Era::Modern, Era::Legacy) => match self.daemon.eras.modern(vm).await {
+                Ok(Some(modern)) => Some((Introduction::of(&modern)?, true)),
+                Ok(None) => Some((met, true)),
+                Err(()) => Some((met, false)),
+            },
+            _ => Some((met, true)),
         }
     }
 }
 
 /// Until the client has gone.
-pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
+pub(super) async fn converse(wanted: Wanted, first: Option<Opened>, stream: Stream) {
     let (from_client, to_client) = split(stream);
     let limits = Limits::default();
     let longest = limits.line_bytes;
     let client = Arc::new(Client {
         output: AsyncMutex::new(to_client),
-        between: Mutex::default(),
+        between: Mutex::new(Between::new(wanted.manifest.clone())),
+        has_begun: AtomicBool::new(false),
         greeted: Notify::new(),
         provoked: Notify::new(),
         written: Notify::new(),
         limits,
     });
     let mut lines = LineReader::new(from_client, longest);
-    let vm = Arc::clone(&first.guest.vm);
-    let mut seat = Some(Seat::take(&wanted, first, &client));
+    let mut seat = first.map(|first| Seat::take(&wanted, first, &client));
     // Once the client says no more: until when what it has said may take to be passed on.
     let mut last: Option<Instant> = None;
     while last.is_none_or(|last| client.between().is_unsaid() && Instant::now() < last) {
@@ -99,8 +141,11 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
         tokio::select! {
             line = lines.next(), if last.is_none() => match line {
                 Ok(Some(line)) => {
-                    client.settle(&wanted, &vm, line.bytes).await;
+                    let settled = settle(&wanted, &client, &mut seat, line.bytes).await;
                     client.between().of_client(line);
+                    if let Err(why) = settled {
+                        client.refuse(&why).await;
+                    }
                 }
                 _ => last = Some(Instant::now() + LAST_WORDS),
             },
@@ -126,16 +171,54 @@ pub(super) async fn converse(wanted: Wanted, first: Opened, stream: Stream) {
     leave(seat).await;
 }
 
+/// Settles how client and server understand each other, as soon as the client's line tells.
+async fn settle(
+    wanted: &Wanted,
+    client: &Arc<Client>,
+    seat: &mut Option<Seat>,
+    line: &[u8],
+) -> Result<(), String> {
+    let Some(era) = client.between().begins(line) else { return Ok(()) };
+    let known = client.between().discovery.introduction(era).cloned();
+    if let Some(server) = known {
+        client.between().settle(era, Some(&server), wanted.token());
+        return Ok(());
+    }
+    let seat = match seat {
+        Some(seat) => seat,
+        None => {
+            let opened = wanted.open().await.map_err(|error| error.message)?;
+            seat.insert(Seat::take(wanted, opened, client))
+        }
+    };
+    let met = wanted.introduced(era, &seat.guest.vm).await;
+    let mut between = client.between();
+    between.settle(era, met.as_ref().map(|(server, _)| server), wanted.token());
+    if let Some((server, true)) = met {
+        between.discovery.introduced(era, server);
+    }
+    Ok(())
+}
+
 /// Has the server hear a line, if it is there, or another if the line asks for one.
 async fn pass(wanted: &Wanted, client: &Arc<Client>, seat: &mut Option<Seat>, line: &[u8]) {
     // Before the line is noted: what a server leaves open that ends later is answered where it ends.
     let present = seat.as_mut().filter(|seat| !seat.is_over());
-    let fate = client.between().passes(line);
+    let mut fate = client.between().passes(line);
+    if fate == Fate::Passes && client.waits_for(line) {
+        fate = Fate::Asks;
+    }
     match (fate, present) {
         (Fate::Dropped, _) | (Fate::Passes, None) => {}
         (_, Some(seat)) => seat.hear(line, client).await,
         (Fate::Asks, None) => {
             leave(seat.take()).await;
+            if client.between().recall(line) {
+                // The bridge may have more to say to the server then.
+                client.provoked.notify_one();
+                let _ = client.tell().await;
+                return;
+            }
             match Seat::again(wanted, client).await {
                 Ok(new) => seat.insert(new).hear(line, client).await,
                 Err(why) => client.lose(&why).await,
@@ -156,6 +239,8 @@ async fn at(time: Option<std::time::Instant>) {
 struct Client {
     output: AsyncMutex<WriteHalf<Stream>>,
     between: Mutex<Between>,
+    /// There was a server.
+    has_begun: AtomicBool,
     /// A new server has answered the handshake.
     greeted: Notify,
     /// What the server has said is to be answered, or to be waited for.
@@ -168,14 +253,6 @@ struct Client {
 impl Client {
     fn between(&self) -> MutexGuard<'_, Between> {
         self.between.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Settles how client and server understand each other, as soon as the client's line tells.
-    async fn settle(&self, wanted: &Wanted, vm: &Vm<osvm_mcp::Client>, line: &[u8]) {
-        let Some(era) = self.between().begins(line) else { return };
-        let server = wanted.introduced(era, vm).await;
-        let whom = wanted.request.on_behalf.as_ref().and_then(|whom| whom.token.as_deref());
-        self.between().settle(era, server.as_ref(), whom.unwrap_or_default());
     }
 
     fn next_for_server(&self) -> Option<Vec<u8>> {
@@ -191,6 +268,28 @@ impl Client {
         let _ = self.tell().await;
     }
 
+    /// Keeps what the server has said of itself.
+    async fn learn(&self, manifest: Option<&Kept>) {
+        let news = self.between().discovery.take_news();
+        if let Some(manifest) = manifest.filter(|_| !news.is_empty()) {
+            let manifest = manifest.clone();
+            let _ = tokio::task::spawn_blocking(move || manifest.add(news)).await;
+        }
+    }
+
+    /// Whether a line that is no request is for a server that was not there yet, which would have heard it.
+    fn waits_for(&self, line: &[u8]) -> bool {
+        !self.has_begun.load(Ordering::Relaxed) && self.between().discovery.needs_server(line)
+    }
+
+    /// Answers what the client has said, since there is no server for it.
+    async fn refuse(&self, why: &str) {
+        while let Some(line) = self.next_for_server() {
+            self.between().passes(&line);
+        }
+        self.lose(why).await;
+    }
+
     /// Writes what is there for the client, in the order in which it came to be there.
     async fn tell(&self) -> io::Result<()> {
         let mut output = self.output.lock().await;
@@ -202,7 +301,11 @@ impl Client {
     }
 
     /// Passes on what a server says until it has no more to say.
-    async fn listen(&self, output: impl AsyncRead + Unpin) -> Option<String> {
+    async fn listen(
+        &self,
+        output: impl AsyncRead + Unpin,
+        manifest: Option<&Kept>,
+    ) -> Option<String> {
         let mut lines = LineReader::new(output, self.limits.line_bytes);
         loop {
             let line = match lines.next().await {
@@ -210,15 +313,16 @@ impl Client {
                 Ok(None) => return None,
                 Err(error) => return Some(error.to_string()),
             };
-            let passes = self.between().of_server(line);
-            match passes {
-                false => self.greeted.notify_one(),
-                true if self.between().is_bridged() => self.provoked.notify_one(),
-                true => {}
+            let said = self.between().of_server(line);
+            match said {
+                Whom::Greeting => self.greeted.notify_one(),
+                Whom::Client if self.between().is_bridged() => self.provoked.notify_one(),
+                Whom::Client | Whom::Daemon => {}
             }
             if self.tell().await.is_err() {
                 return None;
             }
+            self.learn(manifest).await;
             while self.between().is_full() {
                 self.written.notified().await;
             }
@@ -237,15 +341,18 @@ struct Seat {
 
 impl Seat {
     fn take(wanted: &Wanted, opened: Opened, client: &Arc<Client>) -> Self {
-        let Opened { guest, server } = opened;
+        let Opened { guest, server, manifest } = opened;
+        client.has_begun.store(true, Ordering::Relaxed);
+        client.between().discovery.begins(guest.vm.is_used());
         let hear = wanted.daemon.recordings.listener(&guest.vm.plan.name);
         let (session, ending) = (server.session, server.ending());
         let Server { stdin, stdout, .. } = server;
         let (client, name) = (Arc::clone(client), wanted.name.clone());
         let speaking = tokio::spawn(async move {
+            let manifest = manifest.as_ref();
             let fault = match hear {
-                None => client.listen(stdout).await,
-                Some(hear) => client.listen(InspectReader::new(stdout, hear)).await,
+                None => client.listen(stdout, manifest).await,
+                Some(hear) => client.listen(InspectReader::new(stdout, hear), manifest).await,
             };
             let what = match (fault, ending.told().await) {
                 (Some(fault), _) => format!("the server is not listened to any more: {fault}"),
@@ -261,15 +368,26 @@ impl Seat {
     async fn again(wanted: &Wanted, client: &Arc<Client>) -> Result<Self, String> {
         let opened = wanted.open().await.map_err(|error| error.message)?;
         let mut seat = Self::take(wanted, opened, client);
-        let Some(hello) = client.between().replay() else { return Ok(seat) };
-        let limit = client.limits.handshake;
-        let why = match timeout(limit, seat.greet(hello, client)).await {
-            Ok(Some(())) => return Ok(seat),
-            Ok(None) => "ended before it had answered".to_owned(),
-            Err(_) => format!("did not answer within {} s", limit.as_secs()),
-        };
-        leave(Some(seat)).await;
-        Err(format!("the server was started again, and {why}"))
+        let hello = client.between().replay();
+        if let Some(hello) = hello {
+            let limit = client.limits.handshake;
+            let why = match timeout(limit, seat.greet(hello, client)).await {
+                Ok(Some(())) => None,
+                Ok(None) => Some("ended before it had answered".to_owned()),
+                Err(_) => Some(format!("did not answer within {} s", limit.as_secs())),
+            };
+            if let Some(why) = why {
+                leave(Some(seat)).await;
+                return Err(format!("the server was started again, and {why}"));
+            }
+        }
+        match seat.check(client).await {
+            Ok(()) => Ok(seat),
+            Err(why) => {
+                leave(Some(seat)).await;
+                Err(why)
+            }
+        }
     }
 
     /// Nothing of a server that ends meanwhile.
@@ -283,12 +401,30 @@ impl Seat {
         write(&mut self.stdin, &ready.unwrap_or_default()).await.ok()
     }
 
+    /// Asks a new server what its client has been told without it.
+    async fn check(&mut self, client: &Client) -> Result<(), String> {
+        let checks = client.between().discovery.checks().concat();
+        match timeout(READS_WITHIN, write(&mut self.stdin, &checks)).await {
+            // One that ends meanwhile is found to have ended by what it is sent next.
+            Ok(_) => Ok(()),
+            Err(_) => Err("the server does not read what it is sent".to_owned()),
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.speaking.is_finished()
     }
 
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: &[u8], client: &Client) {
+        let is_used = {
+            let discovery = &mut client.between().discovery;
+            discovery.asked(line.strip_suffix(b"\n").unwrap_or(line));
+            discovery.is_used()
+        };
+        if is_used {
+            self.guest.vm.set_used();
+        }
         let wrote = tokio::select! {
             wrote = timeout(READS_WITHIN, write(&mut self.stdin, line)) => wrote,
             _ = &mut self.speaking => return client.lose(ENDED).await,

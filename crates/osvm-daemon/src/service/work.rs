@@ -26,7 +26,7 @@ pub(super) async fn start(State(daemon): Shared, request: Request) -> Result<Res
 impl Daemon {
     /// What holds for every VM, and for no server: one of the same name is another matter.
     fn worker(&self, request: WorkRequest) -> Result<Plan, ApiError> {
-        let config = Config { servers: Vec::new(), ..self.config()? };
+        let config = Config { servers: Vec::new(), ..(*self.config()?).clone() };
         let over = Overrides {
             memory_mb: Some(request.memory_mb),
             vcpus: Some(request.vcpus),
