@@ -21,6 +21,7 @@ pub(super) async fn start(
 ) -> Result<Response, ApiError> {
     let vm = daemon.fleet.get(&name).ok_or_else(|| no_vm(&name))?;
     let (upgrade, request) = accept::<ExecRequest>(request).await?;
+    vm.set_used();
     let session = vm.exec(request.argv, request.user).await?;
     let visit = vm.visit();
     Ok(upgrade.then(move |stream| async move {
