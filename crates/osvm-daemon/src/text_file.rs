@@ -84,8 +84,8 @@ impl TextFile {
 #[derive(Debug)]
 pub struct Kept<T>(Mutex<Option<(Looks, Arc<T>)>>);
 
-/// Inode, size, and time of change.
-type Looks = (u64, u64, i64, i64);
+/// Inode, size, and times of change, of which whoever changes the file can set but one.
+type Looks = (u64, u64, [i64; 4]);
 
 impl From<TextFileError> for ApiError {
     fn from(error: TextFileError) -> Self {
@@ -118,7 +118,8 @@ impl<T> Kept<T> {
 
 fn looks(path: &Path) -> Option<Looks> {
     let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+    Some((found.ino(), found.size(), times))
 }
 
 /// At once: written beside it, synced, renamed. A link to the file stays a link, and the file keeps its mode. A new one

@@ -42,16 +42,7 @@ pub fn add(text: &str, file: &str, entry: &Entry) -> Result<String, EditError> {
 pub fn remove(text: &str, file: &str, name: &ServerName) -> Result<String, EditError> {
     let index = position(text, file, name)?;
     let mut document = document(text);
-    match &mut document["servers"] {
-        Item::ArrayOfTables(tables) => {
-            let kept = comments_before(&tables.remove(index));
-            match tables.get_mut(index) {
-                Some(next) => prepend(next, &kept),
-                None => append(&mut document, &kept),
-            }
-        }
-        inline => drop(inline.as_array_mut().map(|array| array.remove(index))),
-    }
+    take(&mut document, &["servers"], index);
     Ok(document.to_string())
 }
 
@@ -67,6 +58,20 @@ pub fn set_enabled(
     let server = document["servers"].get_mut(index).and_then(Item::as_table_like_mut);
     set_flag(server.expect("it was parsed as a table"), "enabled", enabled);
     Ok(document.to_string())
+}
+
+/// Removes one of a list of tables, and the comment block right above it.
+fn take(document: &mut DocumentMut, list: &[&str], index: usize) {
+    let list = list.iter().fold(document.as_item_mut(), |item, key| &mut item[*key]);
+    let Item::ArrayOfTables(tables) = list else {
+        drop(list.as_array_mut().map(|array| array.remove(index)));
+        return;
+    };
+    let kept = comments_before(&tables.remove(index));
+    match tables.get_mut(index) {
+        Some(next) => prepend(next, &kept),
+        None => append(document, &kept),
+    }
 }
 
 fn document(text: &str) -> DocumentMut {

@@ -96,7 +96,7 @@ impl Daemon {
             Some(name) => Some((name, self.greeter.0.lock.of_server(name).ok()?)),
             None => None,
         };
-        let token = on_behalf.and_then(|whom| whom.token.as_deref());
+        let token = on_behalf.map(|whom| whom.token.as_deref().unwrap_or_default());
         self.manifests.of(&Told {
             image,
             command: [&plan.command, &plan.args],
@@ -178,7 +178,8 @@ struct Told<'a> {
     process: [Option<&'a str>; 2],
     /// What its user has accepted of it: lists of another's, or of before, are held against nothing.
     accepted: Option<(&'a ServerName, String)>,
-    /// What the holder of a token is told is nobody else's; the gateway's own token is the user's.
+    /// What the holder of a token is told is nobody else's, and neither is what all are told who share a process; the
+    /// gateway's own token is the user's.
     token: Option<&'a str>,
 }
 

@@ -19,6 +19,9 @@ pub(super) const LAST_EVENT: &str = "last-event-id";
 pub(super) const OF_CLIENTS: &str = "authorization, content-type, last-event-id, mcp-session-id, \
                                      mcp-protocol-version, mcp-method, mcp-name";
 
+/// What they may read of answers.
+pub(super) const OF_ANSWERS: &str = "mcp-session-id, retry-after";
+
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
 

@@ -13,7 +13,7 @@ use super::party::Party;
 use super::refusal::Refusal;
 use super::sender::Visit;
 use super::sessions::Session;
-use super::{Gateway, parse};
+use super::{Gateway, is_counted, parse};
 use crate::envelope::{Envelope, Kind, each_element};
 use crate::protocol::INVALID_REQUEST;
 
@@ -131,8 +131,8 @@ pub(super) async fn batch(
     if messages.is_empty() {
         return Err(Refusal::rpc(None, INVALID_REQUEST, "a batch must not be empty"));
     }
-    let is_request = |message: &&Envelope<'_>| message.kind() == Kind::Request;
-    gateway.rates.take(visit.sender, messages.iter().filter(is_request).count(), None)?;
+    let counted = messages.iter().filter(|message| is_counted(message)).count();
+    gateway.rates.take(visit.sender, counted, None)?;
     let mut outlets = Vec::new();
     for message in &messages {
         match message.kind() {

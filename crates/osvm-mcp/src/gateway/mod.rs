@@ -53,7 +53,7 @@ pub use self::sender::Tokens;
 use self::sender::{Sender, Visit};
 use self::sessions::Sessions;
 use crate::OnBehalf;
-use crate::envelope::{Envelope, Kind};
+use crate::envelope::Envelope;
 use crate::limits::Limits;
 use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
 
@@ -236,7 +236,7 @@ fn admit_page(response: &mut Response, origin: HeaderValue) {
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, DELETE"),
         (header::ACCESS_CONTROL_ALLOW_HEADERS, headers::OF_CLIENTS),
-        (header::ACCESS_CONTROL_EXPOSE_HEADERS, headers::SESSION),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, headers::OF_ANSWERS),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -261,7 +261,7 @@ async fn say(
         return legacy::batch(&gateway, visit, text).await;
     }
     let message = parse(text)?;
-    if message.kind() == Kind::Request {
+    if is_counted(&message) {
         gateway.rates.take(&sender, 1, message.id)?;
     }
     let meta = Meta::of(&message);
@@ -269,6 +269,11 @@ async fn say(
         true => modern::say(&gateway, visit, meta, &message).await,
         false => legacy::say(&gateway, visit, &message).await,
     }
+}
+
+/// Whether a message asks a server for something, even if it wants no answer.
+fn is_counted(message: &Envelope<'_>) -> bool {
+    message.method.as_ref().is_some_and(|method| !method.starts_with("notifications/"))
 }
 
 fn parse(text: &str) -> Result<Envelope<'_>, Refusal> {

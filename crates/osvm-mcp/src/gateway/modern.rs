@@ -131,7 +131,7 @@ async fn conversation(
         true => format!("{:?}", whom.tools),
         false => sender.key(),
     };
-    let share = gateway.shares.get(key(server, id, meta)? + &of, sender)?;
+    let share = gateway.shares.get(key(server, id, meta)? + &of, (sender, is_shared))?;
     let opened = share.conversation.get_or_try_init(async || {
         let stream = gateway.open(server, whom).await?;
         let limits = &gateway.bounds.of_servers;
@@ -167,6 +167,8 @@ fn status(answer: &str) -> StatusCode {
 pub(super) struct Share {
     /// Who was the first to need it.
     sender: Arc<Sender>,
+    /// Whether others may need it, too.
+    is_shared: bool,
     conversation: OnceCell<Arc<Conversation>>,
     used: Mutex<Instant>,
 }
@@ -186,7 +188,11 @@ impl Share {
 pub(super) struct Shares(Mutex<HashMap<String, Arc<Share>>>);
 
 impl Shares {
-    fn get(&self, key: String, sender: &Arc<Sender>) -> Result<Arc<Share>, Refusal> {
+    fn get(
+        &self,
+        key: String,
+        (sender, is_shared): (&Arc<Sender>, bool),
+    ) -> Result<Arc<Share>, Refusal> {
         let mut shares = lock(&self.0);
         if let Some(share) = shares.get(&key).filter(|share| !share.is_over()) {
             *lock(&share.used) = Instant::now();
@@ -203,7 +209,7 @@ impl Shares {
             shares.remove(&longest);
         }
         let (sender, used) = (Arc::clone(sender), Mutex::new(Instant::now()));
-        let share = Arc::new(Share { sender, conversation: OnceCell::new(), used });
+        let share = Arc::new(Share { sender, is_shared, conversation: OnceCell::new(), used });
         shares.insert(key, Arc::clone(&share));
         Ok(share)
     }
@@ -212,12 +218,18 @@ impl Shares {
         lock(&self.0).retain(|_, kept| !Arc::ptr_eq(kept, share));
     }
 
-    /// Those that nobody has used for a long time, and those of tokens that are not known any more: what else uses such
-    /// a one begins another.
+    /// Those that nobody has used for a long time, and those of tokens that are not known any more: what is open there
+    /// ends, unless it may be another's.
     pub(super) fn forget(&self, after: Duration, is_known: &dyn Fn(&Sender) -> bool) {
         lock(&self.0).retain(|_, share| {
             let unused = lock(&share.used).elapsed() > after && share.is_idle();
-            !share.is_over() && !unused && is_known(&share.sender)
+            let is_known = is_known(&share.sender);
+            if let Some(conversation) = share.conversation.get().filter(|_| !is_known)
+                && !share.is_shared
+            {
+                conversation.end();
+            }
+            !share.is_over() && !unused && is_known
         });
     }
 }

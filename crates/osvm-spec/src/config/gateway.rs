@@ -24,7 +24,6 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Token {
     pub name: TokenName,
-    pub sha256: TokenDigest,
     /// `None` for all that are enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<Vec<ServerName>>,
@@ -33,6 +32,8 @@ pub struct Token {
     pub tools: Option<Vec<ToolPattern>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<NonZeroU32>,
+    /// Written last: an entry that is cut off has none, and is refused, whatever it lacks.
+    pub sha256: TokenDigest,
 }
 
 /// What people and records call a token: spelled as a server's name, but not `default`.

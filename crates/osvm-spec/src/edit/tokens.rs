@@ -1,8 +1,8 @@
 //! Tokens of the gateway, added and removed.
 
-use toml_edit::{ArrayOfTables, Item, Table};
+use toml_edit::{Array, ArrayOfTables, Item, Table};
 
-use super::{EditError, append, comments_before, document, prepend};
+use super::{EditError, document, take};
 use crate::Config;
 use crate::config::{Token, TokenName};
 
@@ -20,8 +20,12 @@ pub fn add_token(text: &str, file: &str, token: &Token) -> Result<String, EditEr
     let mut implicit = Table::new();
     implicit.set_implicit(true);
     let gateway = document.entry("gateway").or_insert(Item::Table(implicit));
+    let none: Item = match gateway.is_inline_table() {
+        true => Array::new().into(),
+        false => ArrayOfTables::new().into(),
+    };
     let gateway = gateway.as_table_like_mut().expect("it was parsed as a table");
-    match gateway.entry("tokens").or_insert(ArrayOfTables::new().into()) {
+    match gateway.entry("tokens").or_insert(none) {
         Item::ArrayOfTables(tables) => {
             entry.decor_mut().set_prefix(before + if first { "" } else { "\n" });
             // Last in the file, wherever the other tokens are.
@@ -42,16 +46,7 @@ pub fn remove_token(text: &str, file: &str, name: &TokenName) -> Result<String, 
     let index = config.gateway.tokens.iter().position(|token| token.name == *name);
     let index = index.ok_or_else(|| EditError::NoSuchToken(name.clone()))?;
     let mut document = document(text);
-    match &mut document["gateway"]["tokens"] {
-        Item::ArrayOfTables(tables) => {
-            let kept = comments_before(&tables.remove(index));
-            match tables.get_mut(index) {
-                Some(next) => prepend(next, &kept),
-                None => append(&mut document, &kept),
-            }
-        }
-        inline => drop(inline.as_array_mut().map(|array| array.remove(index))),
-    }
+    take(&mut document, &["gateway", "tokens"], index);
     Ok(document.to_string())
 }
 
@@ -83,6 +78,23 @@ mod tests {
             assert_eq!(Config::parse(&rest, "f").unwrap().gateway.tokens, [token("two")], "{rest}");
             let gone = remove_token(&rest, "f", &"two".parse().unwrap()).unwrap();
             assert_eq!(gone.trim_end(), file.trim_end());
+        }
+    }
+
+    #[test]
+    fn a_token_is_added_to_a_table_on_one_line_too() {
+        let text = add_token("gateway = {}\n# the end\n", "f", &token("one")).unwrap();
+        assert_eq!(Config::parse(&text, "f").unwrap().gateway.tokens, [token("one")], "{text}");
+        assert!(text.ends_with("# the end\n"), "{text}");
+    }
+
+    #[test]
+    fn an_entry_that_is_cut_off_is_no_token() {
+        let text = add_token("", "f", &token("one")).unwrap();
+        for end in 1..text.trim_end().len() {
+            if let Ok(cut) = Config::parse(&text[..end], "f") {
+                assert!(cut.gateway.tokens.is_empty(), "{}", &text[..end]);
+            }
         }
     }
 

@@ -167,6 +167,22 @@ async fn what_a_removed_token_has_begun_ends_by_itself() {
     assert_eq!(asked.await.unwrap().status(), 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_removed_token_waits_for_ends_by_itself() {
+    let both = [token("ci", &[], &[]), token("laptop", &[], &[])];
+    let (mut world, known) = world(&both);
+    let ask = || modern_of("one", &json!(1), "tools/call", json!({ "name": "t" }));
+    let asked = tokio::spawn(world.send(by("ci", ask())));
+    let mut gone = world.server().await;
+    gone.hears().await;
+    known.now(&both[1..]);
+    assert!(tokio::time::timeout(PATIENCE, gone.heard.recv()).await.unwrap().is_none());
+    let answer = tokio::time::timeout(PATIENCE, asked).await.unwrap().unwrap();
+    let said = axum::body::to_bytes(answer.into_body(), usize::MAX);
+    let said = tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("\"error\""), "{said:?}");
+}
+
 /// A call of the tool `t`, and the server process that hears it: a new one, or that of an earlier call.
 async fn call(world: &mut World, secret: &str, server: &str, earlier: Option<Line>) -> Line {
     let request = modern_of(server, &json!(1), "tools/call", json!({ "name": "t" }));

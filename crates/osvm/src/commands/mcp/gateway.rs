@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use osvm_daemon::api::{ApiError, RunRequest};
+use osvm_daemon::api::{ApiError, ErrorKind, RunRequest};
 use osvm_daemon::client::Client;
 use osvm_daemon::gateway::{Access, Bounds, Registry, Tls, Tokens, serve};
 use osvm_spec::ServerName;
 use osvm_spec::config::{Token, TokenDigest};
 
-use crate::config_file::ConfigFile;
+use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
 use crate::{daemon, environment, gateway_token, images, output, secrets};
 
@@ -101,6 +101,11 @@ impl Registry for Registered {
     }
 
     fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError> {
+        let config = self.0.current()?;
+        if config.server(name).is_none() {
+            let error = ApiError::from(no_such(name, config.nearest(name)));
+            return Err(ApiError { kind: ErrorKind::NoSuch, ..error });
+        }
         let request = || {
             let overrides = environment::overrides()?;
             images::ensure(name, &overrides)?;
