@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::osvm::{Osvm, eventually, wait};
+use crate::osvm::{Osvm, eventually, kill, wait};
+use crate::rootfs::{MY_SERVER, Rootfs};
 
 fn boot_id(osvm: &Osvm) -> Value {
     osvm.json(&["mcp", "call", "demo", "system_info", "--json"])["structuredContent"]["boot_id"]
@@ -114,4 +115,24 @@ fn run_directories_of_another_user_and_of_another_home_are_left_alone() {
     assert_eq!(osvm.vms(), Vec::<Value>::new());
     assert!(foreign.join("state.json").exists());
     std::fs::remove_dir_all(foreign).unwrap();
+}
+
+#[test]
+fn a_server_that_ended_while_no_daemon_looked_is_replaced_before_it_is_asked() {
+    // Each call of its tool is its last but one second.
+    let script =
+        MY_SERVER.replace("*'\"tools/call\"'*)", "*'\"tools/call\"'*) (sleep 1; kill -9 $$) &");
+    assert!(script.contains("kill -9"));
+    let rootfs = Rootfs::with_server(&script);
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "add", "brief", "--image", rootfs.text(), "--command", "/bin/server"]);
+    osvm.ok(&["mcp", "call", "brief", "my-tool", "{}"]);
+    let daemon = rustix::process::Pid::from_raw(osvm.daemon_pid()).unwrap();
+    rustix::process::kill_process(daemon, rustix::process::Signal::STOP).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    kill(daemon.as_raw_nonzero().get());
+    eventually("a later daemon takes the VM back", || {
+        osvm.run(&["mcp", "microvm", "status"]).code == Some(0)
+    });
+    osvm.ok(&["mcp", "call", "brief", "my-tool", "{}"]);
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_vmm::{Link, Running};
-use osvm_wire::message::SessionId;
+use osvm_wire::message::{Exit, SessionId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -21,7 +21,7 @@ use crate::life::Life;
 use crate::logs::Kept;
 use crate::record::{ReadyRecord, Record, RecordError};
 use crate::rundir::RunDir;
-use crate::state::State;
+use crate::state::{Cause, CauseKind, State};
 use crate::vm::Vm;
 
 /// Longest wait for the agent of a VM that was ready,
@@ -100,22 +100,27 @@ async fn take_back<G: Greeter>(
     vm.set_machine(machine);
     vm.set_folders(folders::find(workshop.drivers.jail(), &record.id, &record.folders)?);
     vm.set_agent(agent.clone());
-    close_others(&agent, SessionId(ready.session)).await;
-    let resumed = vm.resume(&workshop.greeter, &agent, SessionId(ready.session), &ready.note).await;
+    let session = SessionId(ready.session);
+    let resumed = match close_others(&agent, session).await {
+        None => vm.resume(&workshop.greeter, &agent, session, &ready.note).await,
+        // Whoever spoke to it next would be told of an end that was not of their doing.
+        Some(exit) => Err(Cause::new(CauseKind::Server, format!("the server {exit}"))),
+    };
     if let Err(cause) = resumed {
         // The VM is well; its next call starts a new server process.
         tracing::info!(vm = %vm.id, %cause, "server process is replaced");
-        vm.close(SessionId(ready.session)).await;
+        vm.close(session).await;
     }
     Ok((vm, link))
 }
 
-/// The clients of these sessions went with the earlier daemon.
-async fn close_others(agent: &Agent, keep: SessionId) {
+/// The clients of these sessions went with the earlier daemon. How the process of the one that is kept has ended, if so.
+async fn close_others(agent: &Agent, keep: SessionId) -> Option<Exit> {
     let sessions = agent.sessions().await.unwrap_or_default();
     for other in sessions.iter().filter(|other| other.session != keep) {
         let _ = agent.close(other.session).await;
     }
+    sessions.iter().find(|kept| kept.session == keep)?.exit
 }
 
 async fn clear<G: Greeter>(
