@@ -29,9 +29,15 @@ const TOOLS: [(&str, &str); 7] = [
     ("look", "Looks for whatever of the host can be seen: processes, devices, routes, sockets."),
     ("read", "Opens and reads each of `paths`."),
     ("reach", "Connects or sends to each of `targets`, such as tcp:127.0.0.1:80 or vsock:2:5252."),
-    ("knock", "Connects `count` times to vsock ports of the host that nobody has opened."),
+    (
+        "knock",
+        "Connects `count` times in `seconds` to vsock ports of the host that nobody has opened.",
+    ),
     ("exhaust", "Uses up `what`: memory, processes, threads, disk, processor or translations."),
-    ("flood", "Writes `kib` of `kind` to `to`: stdout, stderr, console or kmsg."),
+    (
+        "flood",
+        "Writes `kib` of `kind` to `to` (stdout, stderr, console or kmsg), or less if `seconds` are over.",
+    ),
     ("usurp", "Takes the agent's place, `how`: silence, garbage, flap, lie or reboot."),
 ];
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ const KIB: u64 = 1 << 10;
 /// What is written at a time.
 const CHUNK: usize = 64 << 10;
 
+/// The same to a console, which may be a serial port whose every byte takes the VMM's time.
+const CONSOLE_CHUNK: usize = 1 << 10;
+
 /// How deep JSON is nested: deeper than any stack.
 const DEPTH: usize = 500_000;
 
@@ -24,6 +27,8 @@ pub(super) struct Flood {
     to: String,
     kind: String,
     kib: u64,
+    /// Ends it sooner.
+    seconds: Option<u64>,
 }
 
 /// How much was taken and what ended it. What floods standard output has no answer after it: it says so on
@@ -61,10 +66,16 @@ impl Flood {
 
     fn pour(&self, sink: &mut impl Write, written: &mut u64) -> io::Result<()> {
         let pattern = pattern(&self.kind)?;
-        // The log of the kernel takes a line at a time.
-        let repeated = if self.to == "kmsg" { 1 } else { CHUNK.div_ceil(pattern.len()) };
+        let repeated = match self.to.as_str() {
+            // A line at a time.
+            "kmsg" => 1,
+            "console" => CONSOLE_CHUNK.div_ceil(pattern.len()),
+            _ => CHUNK.div_ceil(pattern.len()),
+        };
         let chunk = pattern.repeat(repeated);
-        while *written < self.kib * KIB {
+        let (start, within) = (Instant::now(), self.seconds.map(Duration::from_secs));
+        let is_time = || within.is_none_or(|within| start.elapsed() < within);
+        while *written < self.kib * KIB && is_time() {
             write_whole(sink, &chunk)?;
             *written += chunk.len() as u64;
         }
@@ -111,9 +122,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_as_large_as_asked() {
-        let flood = Flood { to: "stderr".to_owned(), kind: "messages".to_owned(), kib: 2048 };
+    fn a_flood_is_as_large_as_asked_or_ends_when_its_time_is_over() {
+        let flood = |seconds| {
+            let (to, kind) = ("stderr".to_owned(), "messages".to_owned());
+            Flood { to, kind, kib: 2048, seconds }
+        };
         let (mut sink, mut written) = (Vec::new(), 0);
+        flood(Some(0)).pour(&mut sink, &mut written).unwrap();
+        assert_eq!((written, sink.len()), (0, 0));
+        let flood = flood(None);
         flood.pour(&mut sink, &mut written).unwrap();
         assert!(written >= 2048 * KIB && sink.len() as u64 == written);
         let lines = String::from_utf8(sink).unwrap();
@@ -122,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_told() {
-        let nowhere = Flood { to: "heaven".to_owned(), kind: "zeros".to_owned(), kib: 1 }.run();
+        let (to, kind) = ("heaven".to_owned(), "zeros".to_owned());
+        let nowhere = Flood { to, kind, kib: 1, seconds: None }.run();
         assert_eq!(
             (&nowhere["bytes"], &nowhere["error"]),
             (&json!(0), &json!("nowhere to write to"))

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType};
 use serde::Deserialize;
@@ -41,6 +41,7 @@ pub(super) struct Targets {
 #[serde(deny_unknown_fields)]
 pub(super) struct Knocks {
     count: u32,
+    seconds: u64,
 }
 
 /// The beginning of each file, by its path.
@@ -70,9 +71,11 @@ pub(super) fn reach(Targets { targets }: Targets) -> Value {
 }
 
 /// How often each outcome was had. A kernel without vsock is asked once.
-pub(super) fn knock(Knocks { count }: Knocks) -> Value {
+pub(super) fn knock(Knocks { count, seconds }: Knocks) -> Value {
+    let (start, within) = (Instant::now(), Duration::from_secs(seconds));
     let mut outcomes = BTreeMap::new();
-    for port in FIRST_PORT..FIRST_PORT.saturating_add(count) {
+    let ports = FIRST_PORT..FIRST_PORT.saturating_add(count);
+    for port in ports.take_while(|_| start.elapsed() < within) {
         let got = try_one(&format!("vsock:{VMADDR_CID_HOST}:{port}"));
         let has_none = got.as_ref().is_err_and(|error| error.raw_os_error() == NO_VSOCK);
         let outcome = got.map_or_else(|error| error.to_string(), str::to_owned);
@@ -162,11 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn every_knock_is_counted() {
-        let outcomes = knock(Knocks { count: 3 });
+    fn every_knock_is_counted_until_time_is_over() {
+        let outcomes = knock(Knocks { count: 3, seconds: 60 });
         let total: u64 = outcomes.as_object().unwrap().values().filter_map(Value::as_u64).sum();
         assert!(total == 3 || total == 1, "{outcomes}");
-        assert_eq!(knock(Knocks { count: 0 }), json!({}));
+        assert_eq!(knock(Knocks { count: 0, seconds: 60 }), json!({}));
+        assert_eq!(knock(Knocks { count: 3, seconds: 0 }), json!({}));
     }
 
     #[test]

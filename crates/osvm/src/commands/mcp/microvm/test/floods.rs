@@ -17,6 +17,10 @@ const GROUP: Group = Group("floods");
 /// taken apart, and as much again for what the allocator does not give back at once.
 const DAEMON_KIB: u64 = 256 << 10;
 
+/// How long each of these may go on, in a usual and in a thorough test: where processors are emulated, a byte for the
+/// console can take a millisecond.
+const SECONDS: [u64; 2] = [20, 100];
+
 /// Where it writes, what, and how many KiB in a usual and in a thorough test.
 const BESIDE: [(&str, &str, &str, [u64; 2]); 3] = [
     ("standard error", "stderr", "lines", [12 << 10, 256 << 10]),
@@ -54,17 +58,19 @@ pub(super) async fn checks(
     thorough: bool,
 ) -> Vec<Check> {
     let much = |sizes: [u64; 2]| sizes[usize::from(thorough)];
+    let seconds = much(SECONDS);
     let before = super::host::figure(stage.daemon(), "VmRSS").unwrap_or_default();
     let attempts = async {
         let mut checks = Vec::new();
         for (name, to, kind, sizes) in BESIDE {
             stage.say(&format!("flooding {name}"));
-            let flood = json!({ "to": to, "kind": kind, "kib": much(sizes) });
+            let flood = json!({ "to": to, "kind": kind, "kib": much(sizes), "seconds": seconds });
             let seen = stage.attempt(hostile, "flood", flood).await;
             checks.push(GROUP.judge(name, &seen, written));
         }
         stage.say("knocking at ports of the host");
-        let knocks = json!({ "count": KNOCKS[usize::from(thorough)] });
+        let count = KNOCKS[usize::from(thorough)];
+        let knocks = json!({ "count": count, "seconds": seconds });
         let seen = stage.attempt(hostile, "knock", knocks).await;
         checks.push(GROUP.judge("vsock connections without end", &seen, refused));
         for (name, kind, sizes) in IN_BAND {
