@@ -12,6 +12,7 @@ pub mod audit;
 pub mod builder;
 pub mod bundles;
 pub mod client;
+mod config_file;
 pub mod doctor;
 pub mod gateway;
 mod home;
@@ -28,6 +29,7 @@ pub mod shim;
 pub mod stream;
 pub mod text_file;
 
+pub use config_file::{ConfigFile, ConfigFileError};
 pub use home::Home;
 pub use host::Host;
 pub use service::{LISTENING, Options, ServeError, serve};

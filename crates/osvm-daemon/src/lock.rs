@@ -21,7 +21,7 @@ const MOST_OF_ONE: usize = 2 << 20;
 #[derive(Debug)]
 pub struct LockFile {
     file: TextFile,
-    kept: Kept<Lock>,
+    kept: Kept<Result<Arc<Lock>, LockError>>,
 }
 
 #[derive(Debug, Error)]
@@ -54,7 +54,8 @@ impl LockFile {
     }
 
     pub fn read(&self) -> Result<Arc<Lock>, LockFileError> {
-        self.kept.get(&self.file, |text| self.parse(text))
+        let kept = self.kept.get(&self.file, |text| parse(text).map(Arc::new))?;
+        kept.map_err(|error| self.wrong(error))
     }
 
     /// What was accepted of one server.
@@ -65,21 +66,24 @@ impl LockFile {
     /// Edits wait for each other.
     pub fn edit(&self, change: impl FnOnce(&mut Lock)) -> Result<(), LockFileError> {
         self.file.edit(|text| {
-            let mut lock = self.parse(text)?;
+            let mut lock = parse(text).map_err(|error| self.wrong(error))?;
             change(&mut lock);
             let text = lock.to_text();
             // What could not be read again is not written.
-            self.parse(&text)?;
+            parse(&text).map_err(|error| self.wrong(error))?;
             Ok(text)
         })
     }
 
-    fn parse(&self, text: &str) -> Result<Lock, LockFileError> {
-        if text.is_empty() {
-            return Ok(Lock::default());
-        }
-        let path = || self.path().display().to_string();
-        Lock::parse(text).map_err(|source| LockFileError::Content { path: path(), source })
+    fn wrong(&self, source: LockError) -> LockFileError {
+        LockFileError::Content { path: self.path().display().to_string(), source }
+    }
+}
+
+fn parse(text: &str) -> Result<Lock, LockError> {
+    match text {
+        "" => Ok(Lock::default()),
+        text => Lock::parse(text),
     }
 }
 

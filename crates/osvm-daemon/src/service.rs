@@ -40,7 +40,6 @@ use osvm_fleet::drivers::Drivers;
 use osvm_fleet::{Fleet, Preparer, Settings};
 use osvm_image::Store;
 use osvm_image::initramfs::Assembler;
-use osvm_spec::Config;
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
@@ -48,13 +47,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Info, path};
 use crate::audit::Log;
+use crate::config_file::ConfigFile;
 use crate::home::Home;
 use crate::host::Host;
 use crate::images::Images;
 use crate::importer;
 use crate::lock::LockFile;
 use crate::payload;
-use crate::text_file::Kept;
 use accepted::Accepted;
 use answer::Answer;
 use eras::Eras;
@@ -96,7 +95,7 @@ pub enum ServeError {
 /// Everything a request may need.
 pub(crate) struct Daemon {
     home: Home,
-    config: Kept<Config>,
+    config: ConfigFile,
     host: Host,
     fleet: Arc<Fleet<McpGreeter>>,
     idle_stop: Option<Duration>,
@@ -177,13 +176,13 @@ async fn info(State(daemon): Shared) -> Answer<Info> {
 impl Daemon {
     async fn open(options: &Options, relay: io::Result<RelayProcess>) -> Result<Self, ServeError> {
         let Options { home, host, idle_stop } = options;
-        let store = Store::open(&home.images())?;
+        let (config, store) = (ConfigFile::of(home), Store::open(&home.images())?);
         let assembler = Assembler::new(&home.cache(), payload::AGENT.into());
         let settings = Settings {
             home: home.root().to_owned(),
             runtime_dir: home.runtime_dir().to_owned(),
             logs_dir: home.logs(),
-            parallel_launches: plan::parallel_launches(home),
+            parallel_launches: plan::parallel_launches(&config),
             proc: host.proc.clone(),
             asleep_after: ASLEEP_AFTER,
             relay: relay::reach(relay),
@@ -203,7 +202,7 @@ impl Daemon {
         let manifests = Manifests::in_folder(home.manifests());
         Ok(Self {
             home,
-            config: Kept::default(),
+            config,
             host,
             fleet,
             idle_stop,
@@ -224,7 +223,7 @@ async fn stop_idle(daemon: Arc<Daemon>) {
     loop {
         let limit = match daemon.idle_stop {
             Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
-            None => plan::idle_stop(&daemon.home),
+            None => plan::idle_stop(&daemon.config),
         };
         let wait = match limit {
             Some(limit) => daemon.fleet.stop_idle(limit).min(LOOK),

@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
@@ -80,9 +80,9 @@ impl TextFile {
     }
 }
 
-/// What a file says, read again only when the file has changed.
+/// What was made of a file's text, made again only when the file has changed.
 #[derive(Debug)]
-pub struct Kept<T>(Mutex<Option<(Looks, Arc<T>)>>);
+pub struct Kept<T>(Mutex<Option<(Looks, T)>>);
 
 /// Inode, size, and times of change, of which whoever changes the file can set but one.
 type Looks = (u64, u64, [i64; 4]);
@@ -99,20 +99,16 @@ impl<T> Default for Kept<T> {
     }
 }
 
-impl<T> Kept<T> {
-    pub fn get<E: From<TextFileError>>(
-        &self,
-        file: &TextFile,
-        read: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Result<Arc<T>, E> {
+impl<T: Clone> Kept<T> {
+    pub fn get(&self, file: &TextFile, make: impl FnOnce(&str) -> T) -> Result<T, TextFileError> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let looks = looks(file.path());
         if let Some((_, kept)) = last.as_ref().filter(|(was, _)| Some(*was) == looks) {
-            return Ok(Arc::clone(kept));
+            return Ok(kept.clone());
         }
-        let kept = Arc::new(read(&file.text()?)?);
-        *last = looks.map(|looks| (looks, Arc::clone(&kept)));
-        Ok(kept)
+        let made = make(&file.text()?);
+        *last = looks.map(|looks| (looks, made.clone()));
+        Ok(made)
     }
 }
 

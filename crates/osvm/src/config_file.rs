@@ -1,46 +1,42 @@
 //! The configuration file on disk.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
-use osvm_daemon::text_file::{Kept, TextFile, TextFileError};
+use osvm_daemon::api::ApiError;
+use osvm_daemon::text_file::TextFileError;
 use osvm_spec::edit::EditError;
 use osvm_spec::{Config, ConfigError, ServerName};
 
 use crate::environment;
 use crate::error::{CliError, Kind};
 
-#[derive(Debug)]
-pub(crate) struct ConfigFile(TextFile);
-
-/// As it was read the last time: a process has one home.
-static LAST: LazyLock<Kept<Config>> = LazyLock::new(Kept::default);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConfigFile(&'static osvm_daemon::ConfigFile);
 
 impl ConfigFile {
+    /// A process has one.
     pub(crate) fn open() -> Result<Self, CliError> {
-        let path = environment::home()?.config();
-        Ok(Self(TextFile::new(path, "isolation_config.lock")))
+        static FILE: OnceLock<osvm_daemon::ConfigFile> = OnceLock::new();
+        let home = environment::home()?;
+        Ok(Self(FILE.get_or_init(|| osvm_daemon::ConfigFile::of(&home))))
     }
 
     /// How messages call the file.
-    pub(crate) fn name(&self) -> String {
-        self.0.path().display().to_string()
+    pub(crate) fn name(self) -> String {
+        self.0.name()
     }
 
-    pub(crate) fn read(&self) -> Result<Config, CliError> {
-        Config::parse(&self.0.text()?, &self.name()).map_err(CliError::from)
+    /// As it is at the moment.
+    pub(crate) fn current(self) -> Result<Arc<Config>, CliError> {
+        Ok(self.0.current().map_err(ApiError::from)?)
     }
 
-    /// The same, but read again only when the file has changed.
-    pub(crate) fn current(&self) -> Result<Arc<Config>, CliError> {
-        LAST.get(&self.0, |text| Ok(Config::parse(text, &self.name())?))
-    }
-
-    /// Replaces the text by what `change` makes of it. Edits wait for each other.
+    /// Replaces the text by what `change` makes of it and of the file's name. Edits wait for each other.
     pub(crate) fn edit<E: Into<CliError>>(
-        &self,
+        self,
         change: impl FnOnce(&str, &str) -> Result<String, E>,
     ) -> Result<(), CliError> {
-        self.0.edit(|text| change(text, &self.name()).map_err(E::into))
+        self.0.edit(|text, name| change(text, name).map_err(E::into))
     }
 }
 

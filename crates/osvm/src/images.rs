@@ -148,7 +148,7 @@ fn with_builder(
 ) -> Result<Digest, CliError> {
     let (home, host) = (environment::home()?, environment::host());
     let registries = environment::registries::of_packages();
-    let base = environment::base::of_builds(&ConfigFile::open()?.read()?.builds)?;
+    let base = environment::base::of_builds(&ConfigFile::open()?.current()?.builds)?;
     let progress = Arc::new(Progress::start(format!("making the image of {image}")));
     let shown = Arc::clone(&progress);
     let say: Say = Arc::new(move |news| match news {

@@ -53,7 +53,7 @@ pub(crate) fn register(
 
 /// Before anything is made for it.
 pub(crate) fn refuse_taken(file: &ConfigFile, name: &ServerName) -> Result<(), CliError> {
-    if file.read()?.server(name).is_some() {
+    if file.current()?.server(name).is_some() {
         return Err(EditError::Exists(name.clone()).into());
     }
     match is_running(name)? {

@@ -7,10 +7,9 @@ use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
 use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName};
 
 use super::Daemon;
+use crate::ConfigFile;
 use crate::api::{ApiError, ErrorKind};
-use crate::home::Home;
 use crate::images::is_made;
-use crate::text_file::TextFile;
 
 impl Daemon {
     /// The server as configuration and request describe it, registered or not.
@@ -114,36 +113,22 @@ impl Daemon {
     }
 
     pub(super) fn config(&self) -> Result<Arc<Config>, ApiError> {
-        self.config.get(&file(&self.home), |text| parse(text, &self.home))
+        Ok(self.config.current()?)
     }
 }
 
 /// How long an unused VM lives on. A configuration that can't be read stops nothing.
-pub(super) fn idle_stop(home: &Home) -> Option<Duration> {
-    read(home).ok()?.microvm.idle_stop
+pub(super) fn idle_stop(config: &ConfigFile) -> Option<Duration> {
+    config.current().ok()?.microvm.idle_stop
 }
 
 /// VMs that start at the same time, unless configured. A boot waits as often as it works: with one
 /// for each processor a third of the machine stays idle.
-pub(super) fn parallel_launches(home: &Home) -> usize {
+pub(super) fn parallel_launches(config: &ConfigFile) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    read(home)
+    config
+        .current()
         .ok()
         .and_then(|config| config.microvm.max_parallel_launches)
         .unwrap_or(4 * processors)
-}
-
-fn read(home: &Home) -> Result<Config, ApiError> {
-    parse(&file(home).text()?, home)
-}
-
-fn file(home: &Home) -> TextFile {
-    TextFile::new(home.config(), "isolation_config.lock")
-}
-
-fn parse(text: &str, home: &Home) -> Result<Config, ApiError> {
-    let file = home.config().display().to_string();
-    Config::parse(text, &file).map_err(|error| {
-        ApiError::new(ErrorKind::Usage, error.to_string()).hint(format!("edit {file}"))
-    })
 }

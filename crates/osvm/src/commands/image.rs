@@ -55,7 +55,7 @@ fn users(images: &Images) -> Result<Users, CliError> {
 }
 
 fn users_beside_builds(images: &Images) -> Result<Users, CliError> {
-    let (home, config) = (environment::home()?, ConfigFile::open()?.read()?);
+    let (home, config) = (environment::home()?, ConfigFile::open()?.current()?);
     let mut users = Users::default();
     let default = config.microvm.rootfs_path.as_deref().map(environment::expand).transpose()?;
     let default = ImageRef::at(&default.unwrap_or_else(|| home.default_rootfs()));

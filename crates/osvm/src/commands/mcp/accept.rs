@@ -29,7 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// A registered server that is held against what was accepted, and its image.
 pub(super) fn locked(name: &ServerName) -> Result<(Server, ImageRef), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     if config.server(name).is_none() {
         return Err(no_such(name, config.nearest(name)));
     }

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     args.names.iter().try_for_each(|name| check(&config, name))?;
     let found = args.client.find()?;
     let (text, spots) = connected(&found, &args.names)?;

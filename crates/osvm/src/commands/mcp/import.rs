@@ -150,7 +150,7 @@ impl Import {
             return Ok(Became::left_out("osvm runs it already"));
         }
         let mut plan = Plan::of(name, stdio)?;
-        let registered = self.config.read()?.server(name).cloned();
+        let registered = self.config.current()?.server(name).cloned();
         if registered.is_none() || self.lending.is_said() {
             self.lending.lend(&mut plan, stdio.cwd.as_deref())?;
         }

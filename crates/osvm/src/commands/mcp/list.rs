@@ -17,7 +17,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let servers = ConfigFile::open()?.read()?.servers;
+    let config = ConfigFile::open()?.current()?;
+    let servers = &config.servers;
     if args.json {
         return output::json(&servers.iter().map(Entry::shown).collect::<Vec<_>>());
     }

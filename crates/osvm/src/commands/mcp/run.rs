@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 
 /// The same in a VM that is recorded. However the client ends it, the policy is printed.
 fn recorded(name: &ServerName) -> Result<(), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     if config.server(name).is_none() {
         return Err(no_such(name, config.nearest(name)));
     }

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     let server =
         config.server(&args.name).ok_or_else(|| no_such(&args.name, config.nearest(&args.name)))?;
     match args.json {

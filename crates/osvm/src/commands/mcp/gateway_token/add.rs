@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let file = ConfigFile::open()?;
-    let config = file.read()?;
+    let config = file.current()?;
     if let Some(name) = args.servers.iter().find(|name| config.server(name).is_none()) {
         return Err(no_such(name, config.nearest(name)));
     }

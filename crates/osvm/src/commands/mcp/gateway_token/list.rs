@@ -32,7 +32,8 @@ struct Shown<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    let tokens = ConfigFile::open()?.read()?.gateway.tokens;
+    let config = ConfigFile::open()?.current()?;
+    let tokens = &config.gateway.tokens;
     if args.json {
         return output::json(&tokens.iter().map(shown).collect::<Vec<_>>());
     }
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         ("TOOLS", Side::Left),
         ("REQUESTS/MIN", Side::Right),
     ]);
-    for token in &tokens {
+    for token in tokens {
         let limit = token.requests_per_minute.map(|limit| limit.to_string());
         table.row(vec![
             token.name.to_string(),

@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
 
 /// Nobody should take the demo for the server they meant.
 pub(in super::super) fn warn_of_demo(name: &ServerName) -> Result<(), CliError> {
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     let meant = config.nearest(name).filter(|_| config.server(name).is_none());
     let question = meant.map_or_else(String::new, |near| format!("; did you mean {near}?"));
     output::warning(format_args!("{name} runs the built-in demo server{question}"));

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let overrides = args.options.overrides()?;
     let secrets = secrets::gather(&overrides.secrets)?;
-    let config = ConfigFile::open()?.read()?;
+    let config = ConfigFile::open()?.current()?;
     // A server of that name is another one, with grants of its own.
     let mut names = (1..).map(name).filter(|name| config.server(name).is_none()).peekable();
     let name = names.peek().expect("there is no end of names").clone();
