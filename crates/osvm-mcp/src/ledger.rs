@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::value::RawValue;
 
-use crate::envelope::{self, Envelope, Kind, each_element};
+use crate::envelope::{self, Envelope, Kind, each_element, field};
 use crate::lines;
 use crate::protocol::INTERNAL_ERROR;
+use crate::received::printable;
 
 /// Requests of one direction that are remembered at once. What goes beyond gets no answer from osvm.
 const MOST_OPEN: usize = 4096;
@@ -15,6 +16,8 @@ const MOST_OPEN: usize = 4096;
 const LONGEST_ID: usize = 1 << 10;
 /// Longest handshake that is remembered, in bytes; a client with a longer one has to begin again by itself.
 const LONGEST_HELLO: usize = 1 << 20;
+/// Characters of a revision that are remembered.
+const LONGEST_REVISION: usize = 64;
 
 /// What was said and not yet answered.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub struct Ledger {
     hello: Option<Hello>,
     /// Id of a handshake that the client has not asked for, whose answer is not for it.
     replayed: Option<String>,
+    /// Why what the last of these was answered is not what the client goes by.
+    misfit: Option<String>,
 }
 
 /// How the client of the legacy era has begun.
@@ -35,7 +40,9 @@ pub struct Ledger {
 struct Hello {
     id: String,
     initialize: Vec<u8>,
-    is_answered: bool,
+    /// The revision of the answer, as it was spelled, whether a server has given it or a manifest: empty where it names
+    /// none.
+    agreed: Option<String>,
     /// Once the client has said that it is ready.
     initialized: Option<Vec<u8>>,
 }
@@ -69,7 +76,7 @@ impl Ledger {
                 if message.method.as_deref() == Some("initialize") && said.len() <= LONGEST_HELLO {
                     let initialize = said.to_vec();
                     let id = id.clone();
-                    let hello = Hello { id, initialize, is_answered: false, initialized: None };
+                    let hello = Hello { id, initialize, agreed: None, initialized: None };
                     self.hello = Some(hello);
                 }
                 note(&mut self.open, id);
@@ -117,13 +124,14 @@ impl Ledger {
                 }
                 Kind::Response if self.replayed.as_ref() == Some(&id) => {
                     self.replayed = None;
+                    self.misfit = self.hello.as_ref().and_then(|hello| hello.misfit(message));
                     passes = false;
                 }
                 _ => {
                     self.open.remove(&id);
                     let hello = self.hello.as_mut().filter(|hello| hello.id == id);
-                    if let Some(hello) = hello.filter(|_| message.result.is_some()) {
-                        hello.is_answered = true;
+                    if let Some((hello, result)) = hello.zip(message.result) {
+                        hello.agreed = Some(revision(result));
                     }
                 }
             }
@@ -148,21 +156,43 @@ impl Ledger {
     /// client has not begun with a handshake, or its handshake was never answered.
     pub fn replay(&mut self) -> Option<Vec<u8>> {
         let hello = self.hello.as_ref().filter(|hello| hello.is_finished())?;
-        self.replayed = Some(hello.id.clone());
+        (self.replayed, self.misfit) = (Some(hello.id.clone()), None);
         Some(hello.initialize.clone())
     }
 
-    /// What it is told once it has answered.
-    pub fn initialized(&self) -> Option<&[u8]> {
-        self.hello.as_ref()?.initialized.as_deref()
+    /// What it is told once it has answered; or why it can't take the place of the one that the client knows.
+    pub fn initialized(&self) -> Result<Option<&[u8]>, &str> {
+        match &self.misfit {
+            Some(why) => Err(why),
+            None => Ok(self.hello.as_ref().and_then(|hello| hello.initialized.as_deref())),
+        }
     }
 }
 
 impl Hello {
     /// Whether a server has agreed to it. Where that can't be seen, the client says so by what it says next.
     fn is_finished(&self) -> bool {
-        self.is_answered || self.initialized.is_some()
+        self.agreed.is_some() || self.initialized.is_some()
     }
+
+    /// Why another server's answer is none for whoever was answered already.
+    fn misfit(&self, answer: &Envelope<'_>) -> Option<String> {
+        let agreed = self.agreed.as_ref()?;
+        let Some(result) = answer.result else {
+            return Some("it refuses the handshake that was agreed to".to_owned());
+        };
+        let now = revision(result);
+        (now != *agreed).then(|| {
+            let [now, agreed] = [printable(&now), printable(agreed)];
+            format!("it speaks revision {now} now, where {agreed} was agreed on")
+        })
+    }
+}
+
+/// What a handshake's answer says of it, as it is spelled.
+fn revision(result: &RawValue) -> String {
+    let said = field(Some(result), "protocolVersion").map_or("", RawValue::get);
+    said.chars().take(LONGEST_REVISION).collect()
 }
 
 fn note(ids: &mut BTreeSet<String>, id: String) {
@@ -250,9 +280,31 @@ mod tests {
         ledger.lost("gone");
         assert_eq!(ledger.replay().as_deref(), Some(HELLO));
         assert!(!ledger.of_server(&response("0")));
-        assert_eq!(ledger.initialized(), Some(READY));
+        assert_eq!(ledger.initialized(), Ok(Some(READY)));
         // The client may use that id again.
         assert!(ledger.of_server(&response("0")));
+    }
+
+    #[test]
+    fn a_server_that_agrees_to_something_else_takes_nobodys_place() {
+        let answer = |result: &str| format!(r#"{{"jsonrpc":"2.0","id":0,{result}}}"#).into_bytes();
+        let agreed =
+            |version: &str| answer(&format!(r#""result":{{"protocolVersion":"{version}"}}"#));
+        let mut ledger = Ledger::default();
+        ledger.of_client(HELLO);
+        ledger.of_server(&agreed("2025-06-18"));
+        let mut replayed = |answer: Vec<u8>| {
+            ledger.replay().unwrap();
+            assert!(!ledger.of_server(&answer));
+            ledger.initialized().map(|_| ()).map_err(str::to_owned)
+        };
+        assert_eq!(replayed(agreed("2025-06-18")), Ok(()));
+        let other = replayed(agreed("2024-11-05\\u001b")).unwrap_err();
+        let expected =
+            r#"it speaks revision "2024-11-05\u001b" now, where "2025-06-18" was agreed on"#;
+        assert_eq!(other, expected);
+        assert!(replayed(answer(r#""error":{"code":-32602,"message":"m"}"#)).is_err());
+        assert_eq!(replayed(agreed("2025-06-18")), Ok(()));
     }
 
     #[test]
@@ -362,7 +414,7 @@ mod tests {
         ledger.of_server(&response("7"));
         ledger.lost("gone");
         assert_eq!(ledger.replay().as_deref(), Some(HELLO));
-        assert_eq!(ledger.initialized(), Some(READY));
+        assert_eq!(ledger.initialized(), Ok(Some(READY)));
     }
 
     #[test]

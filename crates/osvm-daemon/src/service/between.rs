@@ -208,9 +208,10 @@ impl Between {
         Some(ended(hello))
     }
 
-    /// What it is told once it has answered.
-    pub(super) fn initialized(&self) -> Option<Vec<u8>> {
-        self.ledger.initialized().map(|line| ended(line.to_vec()))
+    /// What it is told once it has answered; or why it can't take the place of the one that the client knows.
+    pub(super) fn initialized(&self) -> Result<Vec<u8>, String> {
+        let line = self.ledger.initialized().map_err(str::to_owned)?;
+        Ok(line.map_or_else(Vec::new, |line| ended(line.to_vec())))
     }
 }
 
@@ -295,7 +296,7 @@ mod tests {
         let told = between.for_client().concat();
         assert!(String::from_utf8(told).unwrap().starts_with(r#"{"jsonrpc":"2.0","id":1,"error""#));
         assert_eq!(between.replay(), Some(hello));
-        assert_eq!(between.initialized(), Some(ready));
+        assert_eq!(between.initialized(), Ok(ready));
     }
 
     #[test]

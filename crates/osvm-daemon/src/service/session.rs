@@ -368,37 +368,34 @@ impl Seat {
     async fn again(wanted: &Wanted, client: &Arc<Client>) -> Result<Self, String> {
         let opened = wanted.open().await.map_err(|error| error.message)?;
         let mut seat = Self::take(wanted, opened, client);
-        let hello = client.between().replay();
-        if let Some(hello) = hello {
-            let limit = client.limits.handshake;
-            let why = match timeout(limit, seat.greet(hello, client)).await {
-                Ok(Some(())) => None,
-                Ok(None) => Some("ended before it had answered".to_owned()),
-                Err(_) => Some(format!("did not answer within {} s", limit.as_secs())),
-            };
-            if let Some(why) = why {
-                leave(Some(seat)).await;
-                return Err(format!("the server was started again, and {why}"));
-            }
-        }
-        match seat.check(client).await {
+        match seat.catch_up(client).await {
             Ok(()) => Ok(seat),
             Err(why) => {
                 leave(Some(seat)).await;
-                Err(why)
+                Err(format!("the server was started anew, and {why}"))
             }
         }
     }
 
-    /// Nothing of a server that ends meanwhile.
-    async fn greet(&mut self, hello: Vec<u8>, client: &Client) -> Option<()> {
-        write(&mut self.stdin, &hello).await.ok()?;
+    async fn catch_up(&mut self, client: &Client) -> Result<(), String> {
+        let hello = client.between().replay();
+        if let Some(hello) = hello {
+            let limit = client.limits.handshake;
+            let greeted = timeout(limit, self.greet(hello, client)).await;
+            greeted.map_err(|_| format!("it did not answer within {} s", limit.as_secs()))??;
+        }
+        self.check(client).await
+    }
+
+    async fn greet(&mut self, hello: Vec<u8>, client: &Client) -> Result<(), String> {
+        let ended = || "it ended before it had answered".to_owned();
+        write(&mut self.stdin, &hello).await.map_err(|_| ended())?;
         tokio::select! {
             () = client.greeted.notified() => {}
-            _ = &mut self.speaking => return None,
+            _ = &mut self.speaking => return Err(ended()),
         }
-        let ready = client.between().initialized();
-        write(&mut self.stdin, &ready.unwrap_or_default()).await.ok()
+        let ready = client.between().initialized()?;
+        write(&mut self.stdin, &ready).await.map_err(|_| ended())
     }
 
     /// Asks a new server what its client has been told without it.
@@ -407,7 +404,7 @@ impl Seat {
         match timeout(READS_WITHIN, write(&mut self.stdin, &checks)).await {
             // One that ends meanwhile is found to have ended by what it is sent next.
             Ok(_) => Ok(()),
-            Err(_) => Err("the server does not read what it is sent".to_owned()),
+            Err(_) => Err("it does not read what it is sent".to_owned()),
         }
     }
 
