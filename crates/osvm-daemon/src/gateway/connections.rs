@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use osvm_mcp::gateway::Gateway;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::tls::Tls;
 
@@ -32,21 +32,25 @@ pub(super) async fn serve(
 ) {
     let service = TowerToHyperService::new(gateway.router());
     let (open, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MOST)));
+    // Closed once the gateway was told to end.
+    let (serving, served) = watch::channel(());
     let accepting = async {
         loop {
             let place = Arc::clone(&room).acquire_owned().await;
             let Some(stream) = accept(&listener).await else { continue };
             let (service, tls, watcher) = (service.clone(), tls.clone(), open.watcher());
+            let mut served = served.clone();
             tokio::spawn(async move {
-                match tls {
-                    None => talk(stream, service, watcher).await,
-                    Some(tls) => {
-                        if let Some(stream) = tls.agree(stream).await {
-                            talk(stream, service, watcher).await;
-                        }
-                    }
+                let _place = place;
+                let Some(tls) = tls else { return talk(stream, service, watcher).await };
+                // Who has not agreed on keys has asked for nothing that is worth waiting for.
+                let agreed = tokio::select! {
+                    agreed = tls.agree(stream) => agreed,
+                    _ = served.changed() => None,
+                };
+                if let Some(stream) = agreed {
+                    talk(stream, service, watcher).await;
                 }
-                drop(place);
             });
         }
     };
@@ -54,7 +58,7 @@ pub(super) async fn serve(
         () = told_to_end => {}
         () = accepting => {}
     }
-    drop(listener);
+    drop((listener, serving));
     gateway.drain();
     let _ = tokio::time::timeout(DRAIN, open.shutdown()).await;
 }
@@ -86,5 +90,55 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
             tokio::time::sleep(PAUSE).await;
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use osvm_mcp::OnBehalf;
+    use osvm_mcp::gateway::{Access, Bounds, Naming, Opening, Servers};
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Servers for Nobody {
+        fn open<'s>(&'s self, _: &'s str, _: OnBehalf) -> Opening<'s> {
+            Box::pin(std::future::pending())
+        }
+
+        fn is_shared(&self, _: &str) -> bool {
+            false
+        }
+
+        fn names(&self) -> Naming<'_> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_agree_on_keys_keeps_nobody_from_ending() {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let tls = Tls::of(cert.pem().as_bytes(), signing_key.serialize_pem().as_bytes()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gateway = Gateway::new(Nobody, Access::default(), Bounds::default());
+        let (end, told) = oneshot::channel();
+        let serving = tokio::spawn(serve((listener, Some(tls)), gateway, async {
+            told.await.unwrap();
+        }));
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        // Accepted in the order in which they came: the one before was, when this one is talked to.
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"this is no TLS\r\n").await.unwrap();
+        let _ = plain.read_to_end(&mut Vec::new()).await;
+        end.send(()).unwrap();
+        let ended = tokio::time::timeout(DRAIN / 2, serving).await;
+        ended.expect("nobody is waited for").unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
     }
 }
