@@ -3,6 +3,7 @@
 mod error;
 mod gateway;
 mod read;
+mod rights;
 mod section;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub use error::{ConfigError, Problem};
 pub use gateway::{Gateway, Token, TokenDigest, TokenDigestError, TokenName, TokenNameError};
 pub use read::{is_remote, is_variable};
+pub use rights::Rights;
 use section::nearest;
 
 use crate::{

@@ -25,7 +25,7 @@ impl Rates {
         id: Option<&RawValue>,
     ) -> Result<(), Refusal> {
         let Some(token) = sender.token() else { return Ok(()) };
-        let Some(limit) = token.requests_per_minute else { return Ok(()) };
+        let Some(limit) = token.rights.requests_per_minute else { return Ok(()) };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         let taken = self.of(&token.name, limit).take(count);

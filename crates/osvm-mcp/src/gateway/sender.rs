@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use osvm_spec::ToolPattern;
-use osvm_spec::config::{Token, TokenDigest, TokenName};
+use osvm_spec::config::{Rights, Token, TokenDigest, TokenName};
 
 use super::refusal::Refusal;
 use crate::OnBehalf;
@@ -71,14 +71,18 @@ impl Sender {
         }
     }
 
+    /// `None` for all there are.
+    pub(super) fn rights(&self) -> Option<&Rights> {
+        self.token().map(|token| &token.rights)
+    }
+
     pub(super) fn may_use(&self, server: &str) -> bool {
-        let servers = self.token().and_then(|token| token.servers.as_ref());
-        servers.is_none_or(|servers| servers.iter().any(|own| own.as_str() == server))
+        self.rights().is_none_or(|rights| rights.may_use(server))
     }
 
     /// The tools of a server that it may call, by the server's own names; `None` for all.
     fn tools_of(&self, server: &str) -> Option<Vec<ToolPattern>> {
-        let tools = self.token()?.tools.as_ref()?;
+        let tools = self.rights()?.tools.as_ref()?;
         let prefix = format!("{server}__");
         Some(tools.iter().flat_map(|pattern| pattern.after(&prefix)).collect())
     }
@@ -96,10 +100,7 @@ impl Sender {
     /// its old name, or may do something else now, it is not.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Holder(one), Self::Holder(other)) => {
-                let limit = other.requests_per_minute;
-                Token { requests_per_minute: limit, ..one.clone() } == *other
-            }
+            (Self::Holder(one), Self::Holder(other)) => without_limit(one) == without_limit(other),
             _ => self == other,
         }
     }
@@ -108,12 +109,14 @@ impl Sender {
     pub(super) fn key(&self) -> String {
         match self {
             Self::Anybody | Self::Own => self.name().to_owned(),
-            Self::Holder(token) => {
-                let rights = Token { requests_per_minute: None, ..token.clone() };
-                serde_json::to_string(&rights).expect("string keys and texts serialize")
-            }
+            Self::Holder(token) => serde_json::to_string(&without_limit(token))
+                .expect("string keys and texts serialize"),
         }
     }
+}
+
+fn without_limit(token: &Token) -> Token {
+    Token { rights: token.rights.without_limit(), ..token.clone() }
 }
 
 #[cfg(test)]
@@ -126,9 +129,11 @@ mod tests {
         Token {
             name: name.parse().unwrap(),
             sha256: TokenDigest::of(name),
-            servers: Some(servers).filter(|some| !some.is_empty()),
-            tools: Some(tools).filter(|some| !some.is_empty()),
-            requests_per_minute: None,
+            rights: Rights {
+                servers: Some(servers).filter(|some| !some.is_empty()),
+                tools: Some(tools).filter(|some| !some.is_empty()),
+                requests_per_minute: None,
+            },
         }
     }
 
@@ -149,10 +154,8 @@ mod tests {
     #[test]
     fn only_the_same_token_with_the_same_rights_is_the_same() {
         let one = Sender::Holder(token("ci", &["time"], &[]));
-        let faster = Token {
-            requests_per_minute: std::num::NonZeroU32::new(9),
-            ..token("ci", &["time"], &[])
-        };
+        let mut faster = token("ci", &["time"], &[]);
+        faster.rights.requests_per_minute = std::num::NonZeroU32::new(9);
         assert!(one.is(&Sender::Holder(faster.clone())));
         assert_eq!(one.key(), Sender::Holder(faster).key());
         let anew = Token { sha256: TokenDigest::of("other"), ..token("ci", &["time"], &[]) };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::section::Section;
-use super::{ConfigError, Problem};
-use crate::{NameError, ServerName, ToolPattern};
+use super::{ConfigError, Problem, Rights};
+use crate::{NameError, ServerName};
 
 /// `[gateway]`
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,14 +23,8 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Token {
     pub name: TokenName,
-    /// `None` for all that are enabled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub servers: Option<Vec<ServerName>>,
-    /// Named `server__tool`; `None` for all tools of those servers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Vec<ToolPattern>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests_per_minute: Option<NonZeroU32>,
+    #[serde(flatten)]
+    pub rights: Rights,
     /// Written last: an entry that is cut off has none, and is refused, whatever it lacks.
     pub sha256: TokenDigest,
 }
@@ -63,9 +56,6 @@ pub(super) const GATEWAY_KEYS: &[&str] = &["tokens"];
 pub(super) const TOKEN_KEYS: &[&str] =
     &["name", "sha256", "servers", "tools", "requests_per_minute"];
 
-/// Most that a limit for a minute can be.
-pub(super) const MOST_PER_MINUTE: u64 = 1_000_000;
-
 impl Gateway {
     pub fn token(&self, name: &TokenName) -> Option<&Token> {
         self.tokens.iter().find(|token| token.name == *name)
@@ -95,18 +85,8 @@ fn token(section: &Section<'_>) -> Result<Token, ConfigError> {
     Ok(Token {
         name: section.required("name", section.parsed("name")?)?,
         sha256: section.required("sha256", section.parsed("sha256")?)?,
-        servers: section.all("servers")?,
-        tools: section.all("tools")?,
-        requests_per_minute: per_minute(section, "requests_per_minute")?,
+        rights: Rights::read(section)?,
     })
-}
-
-pub(super) fn per_minute(
-    section: &Section<'_>,
-    key: &'static str,
-) -> Result<Option<NonZeroU32>, ConfigError> {
-    let found = section.number_within(key, 1, MOST_PER_MINUTE)?;
-    Ok(found.and_then(|count| NonZeroU32::new(u32::try_from(count).ok()?)))
 }
 
 impl TokenName {
@@ -218,14 +198,14 @@ mod tests {
     fn a_token_is_read_with_what_its_holder_may_do() {
         let more = "servers = [\"time\"]\ntools = [\"time__*\"]\nrequests_per_minute = 600";
         let read = tokens(&(entry("ci", "a", more) + &entry("all", "b", ""))).unwrap();
-        assert_eq!(read[0].servers, Some(vec!["time".parse().unwrap()]));
-        assert_eq!(read[0].tools, Some(vec!["time__*".parse().unwrap()]));
-        assert_eq!(read[0].requests_per_minute.unwrap().get(), 600);
+        assert_eq!(read[0].rights.servers, Some(vec!["time".parse().unwrap()]));
+        assert_eq!(read[0].rights.tools, Some(vec!["time__*".parse().unwrap()]));
+        assert_eq!(read[0].rights.requests_per_minute.unwrap().get(), 600);
         assert_eq!(read[0].sha256, TokenDigest::of("a"));
-        assert_eq!((&read[1].servers, &read[1].tools), (&None, &None));
-        assert_eq!(read[1].requests_per_minute, None);
+        assert_eq!(read[1].rights, Rights::default());
         // Nothing is not everything.
-        assert_eq!(tokens(&entry("no", "a", "servers = []")).unwrap()[0].servers, Some(vec![]));
+        let none = &tokens(&entry("no", "a", "servers = []")).unwrap()[0].rights;
+        assert_eq!(none.servers, Some(vec![]));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use toml_edit::Document;
 
 use super::error::Source;
-use super::gateway::{GATEWAY_KEYS, per_minute};
+use super::gateway::GATEWAY_KEYS;
+use super::rights::per_minute;
 use super::section::Section;
 use super::{
     Audit, Builds, Config, ConfigError, Entry, Gateway, Microvm, Problem, Size, Tool, Url,

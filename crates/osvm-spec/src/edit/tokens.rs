@@ -53,7 +53,7 @@ pub fn remove_token(text: &str, file: &str, name: &TokenName) -> Result<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TokenDigest;
+    use crate::config::{Rights, TokenDigest};
 
     const FILE: &str = "# mine\n[microvm] # the VMs\nenabled = true\n\n# about a\n[[servers]]\nid = \"a\"\n\n# the end\n";
 
@@ -61,9 +61,11 @@ mod tests {
         Token {
             name: name.parse().unwrap(),
             sha256: TokenDigest::of(name),
-            servers: Some(vec!["a".parse().unwrap()]),
-            tools: Some(vec!["a__*".parse().unwrap()]),
-            requests_per_minute: None,
+            rights: Rights {
+                servers: Some(vec!["a".parse().unwrap()]),
+                tools: Some(vec!["a__*".parse().unwrap()]),
+                requests_per_minute: None,
+            },
         }
     }
 

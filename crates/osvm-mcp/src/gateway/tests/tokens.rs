@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use osvm_spec::config::{Token, TokenDigest};
+use osvm_spec::config::{Rights, Token, TokenDigest};
 
 use super::*;
 
@@ -33,9 +33,11 @@ fn token(name: &str, servers: &[&str], tools: &[&str]) -> Token {
     Token {
         name: name.parse().unwrap(),
         sha256: TokenDigest::of(name),
-        servers: Some(servers).filter(|some| !some.is_empty()),
-        tools: Some(tools).filter(|some| !some.is_empty()),
-        requests_per_minute: None,
+        rights: Rights {
+            servers: Some(servers).filter(|some| !some.is_empty()),
+            tools: Some(tools).filter(|some| !some.is_empty()),
+            requests_per_minute: None,
+        },
     }
 }
 
@@ -226,9 +228,13 @@ async fn a_server_process_is_one_tokens_unless_its_server_is_shared() {
 
 #[tokio::test]
 async fn who_asks_too_often_is_told_when_to_ask_again() {
-    let limit = |count| std::num::NonZeroU32::new(count);
-    let slow = Token { requests_per_minute: limit(3), ..token("slow", &[], &[]) };
-    let (mut world, known) = world(&[slow.clone(), token("ci", &[], &[])]);
+    let limited = |count| {
+        let rights =
+            Rights { requests_per_minute: std::num::NonZeroU32::new(count), ..Rights::default() };
+        Token { rights, ..token("slow", &[], &[]) }
+    };
+    let slow = limited(3);
+    let (mut world, known) = world(&[slow, token("ci", &[], &[])]);
     let (id, server) = session(&mut world, "slow").await;
     let discover = || modern_of(ALL, &json!(5), "server/discover", json!({}));
     assert_eq!(world.send(by("slow", discover())).await.status(), 200);
@@ -254,7 +260,7 @@ async fn who_asks_too_often_is_told_when_to_ask_again() {
         assert_eq!(world.send(by(other, discover())).await.status(), 200);
     }
     // Another limit counts from when it is known, and its session goes on.
-    known.now(&[Token { requests_per_minute: limit(9), ..slow }]);
+    known.now(&[limited(9)]);
     assert_eq!(world.send(by("slow", discover())).await.status(), 200);
     assert_eq!(world.send(by("slow", post("one", &own, told))).await.status(), 202);
     drop(server);

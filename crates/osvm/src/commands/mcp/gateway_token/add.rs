@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use osvm_spec::config::{Token, TokenDigest, TokenName};
+use osvm_spec::config::{Rights, Token, TokenDigest, TokenName};
 use osvm_spec::{ServerName, ToolPattern, edit};
 
 use crate::config_file::{ConfigFile, no_such};
@@ -41,9 +41,11 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let entry = Token {
         name: args.name,
         sha256: TokenDigest::of(&token),
-        servers: Some(args.servers).filter(|servers| !servers.is_empty()),
-        tools: Some(args.tools).filter(|tools| !tools.is_empty()),
-        requests_per_minute: args.requests_per_minute.and_then(NonZeroU32::new),
+        rights: Rights {
+            servers: Some(args.servers).filter(|servers| !servers.is_empty()),
+            tools: Some(args.tools).filter(|tools| !tools.is_empty()),
+            requests_per_minute: args.requests_per_minute.and_then(NonZeroU32::new),
+        },
     };
     file.edit(|text, file| edit::add_token(text, file, &entry))?;
     output::note(&format!("the token of {}, which is not shown again:\n", entry.name));

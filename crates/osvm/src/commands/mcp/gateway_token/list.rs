@@ -49,11 +49,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         ("REQUESTS/MIN", Side::Right),
     ]);
     for token in tokens {
-        let limit = token.requests_per_minute.map(|limit| limit.to_string());
+        let limit = token.rights.requests_per_minute.map(|limit| limit.to_string());
         table.row(vec![
             token.name.to_string(),
-            words(token.servers.as_deref()),
-            words(token.tools.as_deref()),
+            words(token.rights.servers.as_deref()),
+            words(token.rights.tools.as_deref()),
             limit.unwrap_or_else(|| "any".to_owned()),
         ]);
     }
@@ -63,9 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
 fn shown(token: &Token) -> Shown<'_> {
     Shown {
         name: &token.name,
-        servers: token.servers.as_deref(),
-        tools: token.tools.as_deref(),
-        requests_per_minute: token.requests_per_minute,
+        servers: token.rights.servers.as_deref(),
+        tools: token.rights.tools.as_deref(),
+        requests_per_minute: token.rights.requests_per_minute,
     }
 }
 
