@@ -57,9 +57,19 @@ impl Gateway {
         self.send("POST", server, &[&own, more].concat(), body)
     }
 
-    fn send(&self, method: &str, server: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        server: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Response {
         let body = body.to_string();
-        let path = if server == ALL { ALL.to_owned() } else { format!("/servers/{server}/mcp") };
+        let path = if server.starts_with('/') {
+            server.to_owned()
+        } else {
+            format!("/servers/{server}/mcp")
+        };
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
              accept: application/json, text/event-stream\r\ncontent-length: {}\r\n",

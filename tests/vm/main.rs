@@ -37,6 +37,7 @@ mod jail;
 mod local;
 mod lock;
 mod manifest;
+mod oauth;
 mod packages;
 mod peers;
 mod policy;

@@ -18,7 +18,7 @@ fn add(osvm: &Osvm, name: &str, more: &[&str]) -> String {
 }
 
 /// A request of the modern era.
-fn ask(gateway: &Gateway, token: &str, server: &str, mut request: Value) -> Response {
+pub(crate) fn ask(gateway: &Gateway, token: &str, server: &str, mut request: Value) -> Response {
     request["params"]["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},

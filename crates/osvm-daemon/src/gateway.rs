@@ -1,6 +1,7 @@
 //! What `osvm mcp gateway` is: servers over HTTP, each conversation a session of the daemon's.
 
 mod connections;
+mod oauth;
 mod tls;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use osvm_mcp::gateway::{Gateway, Naming, Opening, Servers, Stream, Unavailable};
 use osvm_spec::ServerName;
 use tokio::task::spawn_blocking;
 
+pub use oauth::Issuers;
 pub use osvm_mcp::gateway::{Access, Bounds, Tokens};
 pub use tls::{Tls, TlsError};
 

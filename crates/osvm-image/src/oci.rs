@@ -34,7 +34,7 @@ use spool::Spool;
 pub(crate) use build::{Built, Job};
 pub use merge::NameError;
 pub use osvm_spec::{Reference, ReferenceError};
-pub use registry::{Access, HelperError, Proxies, RegistryError, Transport, Trust};
+pub use registry::{Access, Asking, HelperError, Proxies, RegistryError, Transport, Trust};
 pub use tar::TarError;
 
 /// The architecture of guests, as images call it.

@@ -2,6 +2,7 @@
 
 mod error;
 mod gateway;
+mod oauth;
 mod read;
 mod rights;
 mod section;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use error::{ConfigError, Problem};
 pub use gateway::{Gateway, Token, TokenDigest, TokenDigestError, TokenName, TokenNameError};
+pub use oauth::{Grant, METADATA_PATH, Oauth, Scope, ScopeError, SecureUrl, SecureUrlError};
 pub use read::{is_remote, is_variable};
 pub use rights::Rights;
 use section::nearest;

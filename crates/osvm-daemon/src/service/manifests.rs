@@ -96,7 +96,7 @@ impl Daemon {
             Some(name) => Some((name, self.greeter.0.lock.of_server(name).ok()?)),
             None => None,
         };
-        let token = on_behalf.map(|whom| whom.token.as_deref().unwrap_or_default());
+        let token = on_behalf.map(|whom| whom.holder());
         self.manifests.of(&Told {
             image,
             command: [&plan.command, &plan.args],

@@ -78,8 +78,7 @@ impl Wanted {
 
     /// Which of the gateway's its client has shown; empty for none.
     fn token(&self) -> &str {
-        let whom = self.request.on_behalf.as_ref();
-        whom.and_then(|whom| whom.token.as_deref()).unwrap_or_default()
+        self.request.on_behalf.as_ref().map(osvm_mcp::OnBehalf::holder).unwrap_or_default()
     }
 
     pub(super) async fn open(&self) -> Result<Opened, ApiError> {

@@ -19,9 +19,10 @@ use std::time::Duration;
 use osvm_spec::image::Version;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-use ureq::config::RedirectAuthHeaders;
+use ureq::config::{ConfigBuilder, RedirectAuthHeaders};
 use ureq::http::{Method, Request, Response, header};
 use ureq::tls::TlsConfig;
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body, Proxy};
 
 use super::manifest::{Blob, Blobs, Descriptor, Document, Manifest, Wanted, bounded};
@@ -335,8 +336,24 @@ impl RegistryError {
     }
 }
 
-/// Without TLS, in plain HTTP.
+impl Access {
+    /// How another host is asked: through the same proxies, trusting what this host trusts.
+    pub fn asking(&self, host: &str, is_plain: bool) -> Result<Asking, RegistryError> {
+        let trust = Trust { host: self.trust.host.clone(), folders: Vec::new() };
+        let tls = (!is_plain).then(|| trust.of_registry(host)).transpose()?;
+        asking(host, tls, &self.proxies)
+    }
+}
+
+/// How an agent is to ask.
+pub type Asking = ConfigBuilder<AgentScope>;
+
 fn agent(host: &str, tls: Option<TlsConfig>, proxies: &Proxies) -> Result<Agent, RegistryError> {
+    Ok(asking(host, tls, proxies)?.build().into())
+}
+
+/// Without TLS, in plain HTTP.
+fn asking(host: &str, tls: Option<TlsConfig>, proxies: &Proxies) -> Result<Asking, RegistryError> {
     let proxy = if tls.is_some() { &proxies.https } else { &proxies.http };
     let proxy = proxy.as_deref().filter(|_| !is_loopback(host));
     let config = Agent::config_builder()
@@ -348,7 +365,7 @@ fn agent(host: &str, tls: Option<TlsConfig>, proxies: &Proxies) -> Result<Agent,
         .timeout_connect(Some(CONNECT_DEADLINE))
         .timeout_recv_response(Some(ANSWER_DEADLINE))
         .timeout_per_read(Some(SILENCE));
-    Ok(config.build().into())
+    Ok(config)
 }
 
 fn with_exceptions(address: &str, none: &[String]) -> Result<Proxy, RegistryError> {

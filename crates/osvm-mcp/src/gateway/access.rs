@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use osvm_spec::config::TokenDigest;
+use axum::response::Response;
+use osvm_spec::config::{Oauth, Token, TokenDigest};
 
+use super::oauth::{self, Subject, Unproven, Verifier};
 use super::sender::{Sender, Tokens};
 
 /// Whom the gateway serves.
@@ -16,6 +18,8 @@ pub struct Access {
     pub token: Option<String>,
     /// Further ones.
     pub tokens: Option<Arc<dyn Tokens>>,
+    /// What tells whether others are of the authorization server that `tokens` names. Without it none is.
+    pub verifier: Option<Arc<dyn Verifier>>,
     /// Names that requests may be addressed to, beside addresses and `localhost`. A name that is not known may be a
     /// page's own, which it has had point here (DNS rebinding).
     pub hosts: Vec<String>,
@@ -28,12 +32,15 @@ pub struct Access {
 pub(super) struct Denied {
     pub(super) status: StatusCode,
     pub(super) why: String,
+    /// What is said of how to be let in.
+    pub(super) challenge: Option<String>,
 }
 
 impl Access {
     /// Whether a request may come from there, whoever sends it.
     pub(super) fn place(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        let denied = |why: String| Err(Denied { status: StatusCode::FORBIDDEN, why });
+        let denied =
+            |why: String| Err(Denied { status: StatusCode::FORBIDDEN, why, challenge: None });
         let host = one(headers, header::HOST.as_str());
         if !host.is_some_and(|host| self.knows_host(host)) {
             return denied(format!("host {:?} is not served here", host.unwrap_or_default()));
@@ -49,38 +56,74 @@ impl Access {
         }
     }
 
-    /// Tokens are told apart by their digests, since comparing texts takes the longer the more of them is right.
-    pub(super) fn sender(&self, headers: &HeaderMap) -> Result<Sender, Denied> {
+    /// Who sends a request to that server, or to all. Tokens are told apart by their digests, since comparing texts takes
+    /// the longer the more of them is right.
+    pub(super) async fn sender(
+        &self,
+        headers: &HeaderMap,
+        server: Option<&str>,
+    ) -> Result<Sender, Denied> {
         let Some(own) = &self.token else { return Ok(Sender::Anybody) };
-        let shown = bearer(headers).map(TokenDigest::of);
-        let Some(shown) = shown else { return Err(unknown()) };
-        match shown == TokenDigest::of(own) {
-            true => Ok(Sender::Own),
-            false => self.holder(&shown),
+        let Some(shown) = bearer(headers) else {
+            let oauth = self.oauth().ok().flatten();
+            return Err(oauth.map_or_else(unknown, |oauth| oauth::unproven(&oauth, server, None)));
+        };
+        let digest = TokenDigest::of(shown);
+        if digest == TokenDigest::of(own) {
+            return Ok(Sender::Own);
+        }
+        if let Some(token) = self.find(&digest).map_err(unreadable)? {
+            return Ok(Sender::Holder(token));
+        }
+        match self.oauth().map_err(unreadable)? {
+            Some(oauth) => self.subject(shown, &oauth, server).await.map(Sender::Subject),
+            None => Err(unknown()),
         }
     }
 
-    fn holder(&self, digest: &TokenDigest) -> Result<Sender, Denied> {
-        let found = self.tokens.as_ref().map(|tokens| tokens.find(digest)).transpose();
-        match found {
-            Ok(found) => found.flatten().map(Sender::Holder).ok_or_else(unknown),
-            Err(why) => {
-                tracing::warn!(why, "tokens can't be told apart");
-                // Whoever asks may be anybody, who need not know why.
-                let why = "tokens can't be looked up at the moment".to_owned();
-                Err(Denied { status: StatusCode::SERVICE_UNAVAILABLE, why })
-            }
+    /// Of a token that is none of the gateway's.
+    async fn subject(
+        &self,
+        token: &str,
+        oauth: &Oauth,
+        server: Option<&str>,
+    ) -> Result<Subject, Denied> {
+        let refused = |why: &str| oauth::unproven(oauth, server, Some(why));
+        let verifier = self.verifier.as_ref().filter(|_| oauth::is_signed(token));
+        let verifier = verifier.ok_or_else(|| refused("the token is not known here"))?;
+        let audiences = oauth::audiences(oauth, server);
+        match verifier.verify(token, oauth, &audiences).await {
+            Ok(proven) => Subject::of(proven, oauth, server),
+            Err(Unproven::Invalid(why)) => Err(refused(&why)),
+            Err(Unproven::Unknown(why)) => Err(unreadable(format!("failed to {why}"))),
         }
     }
 
-    /// Whether what it has begun goes on.
+    fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String> {
+        self.tokens.as_ref().map_or(Ok(None), |tokens| tokens.find(digest))
+    }
+
+    fn oauth(&self) -> Result<Option<Oauth>, String> {
+        self.tokens.as_ref().map_or(Ok(None), |tokens| tokens.oauth())
+    }
+
+    /// What the resource at a path of metadata says of itself.
+    pub(super) fn metadata(&self, path: &str) -> Result<Option<Response>, Denied> {
+        let oauth = self.oauth().map_err(unreadable)?;
+        Ok(oauth.and_then(|oauth| oauth::metadata(&oauth, path)))
+    }
+
+    /// Whether what it has begun goes on. Of one that can't be looked up now, nothing is served, and nothing is ended.
     pub(super) fn still_knows(&self, sender: &Sender) -> bool {
-        let Some(token) = sender.token() else { return true };
-        let found = self.tokens.as_ref().map(|tokens| tokens.find(&token.sha256)).transpose();
-        // Of one that can't be looked up now, nothing is served, and nothing is ended.
-        found.map_or(true, |found| {
-            found.flatten().is_some_and(|token| sender.is(&Sender::Holder(token)))
-        })
+        match sender {
+            Sender::Anybody | Sender::Own => true,
+            Sender::Holder(token) => self
+                .find(&token.sha256)
+                .map_or(true, |found| found.is_some_and(|token| sender.is(&Sender::Holder(token)))),
+            Sender::Subject(subject) => self
+                .oauth()
+                .map_or(true, |found| found.is_some_and(|oauth| subject.is_known(&oauth))),
+        }
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -128,11 +171,21 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn unknown() -> Denied {
     let why = "a bearer token is needed".to_owned();
-    Denied { status: StatusCode::UNAUTHORIZED, why }
+    let challenge = Some("Bearer".to_owned());
+    Denied { status: StatusCode::UNAUTHORIZED, why, challenge }
+}
+
+/// Whoever asks may be anybody, who need not know why.
+fn unreadable(why: String) -> Denied {
+    tracing::warn!(why, "tokens can't be told apart");
+    let why = "tokens can't be looked up at the moment".to_owned();
+    Denied { status: StatusCode::SERVICE_UNAVAILABLE, why, challenge: None }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -145,7 +198,10 @@ mod tests {
 
     fn check(access: &Access, pairs: &[(&'static str, &str)]) -> u16 {
         let headers = headers(pairs);
-        let checked = access.place(&headers).and_then(|()| access.sender(&headers));
+        let checked = access.place(&headers).and_then(|()| {
+            let sender = access.sender(&headers, None).now_or_never();
+            sender.expect("nothing is asked of an authorization server")
+        });
         checked.map_or_else(|denied| denied.status.as_u16(), |_| 200)
     }
 

@@ -20,10 +20,10 @@ pub(super) const OF_CLIENTS: &str = "authorization, content-type, last-event-id,
                                      mcp-protocol-version, mcp-method, mcp-name";
 
 /// What they may read of answers.
-pub(super) const OF_ANSWERS: &str = "mcp-session-id, retry-after";
+pub(super) const OF_ANSWERS: &str = "mcp-session-id, retry-after, www-authenticate";
 
 const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream";
+pub(super) const EVENTS: &str = "text/event-stream";
 
 /// A message goes to the gateway as JSON, and the answer may be a stream.
 pub(super) fn of_message(headers: &HeaderMap) -> Result<(), Refusal> {

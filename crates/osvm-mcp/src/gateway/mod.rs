@@ -1,6 +1,7 @@
 //! Servers for clients that speak HTTP: Streamable HTTP of both eras.
 //!
-//! - `access`, `sender`, `rates`: whose requests are looked at, what they may ask for, and how often.
+//! - `door`, `access`, `sender`, `rates`: whose requests are looked at, what they may ask for, and how often.
+//! - `oauth`: those with tokens of an authorization server.
 //! - `headers`, `params`: what they must say.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
@@ -14,10 +15,12 @@ mod access;
 mod all;
 mod answer;
 mod conversation;
+mod door;
 mod headers;
 mod hub;
 mod legacy;
 mod modern;
+mod oauth;
 mod outlet;
 mod params;
 mod party;
@@ -35,11 +38,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
+use osvm_spec::config::METADATA_PATH;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -47,6 +51,7 @@ pub use self::access::Access;
 use self::access::one;
 use self::headers::{Meta, is_modern};
 use self::modern::Shares;
+pub use self::oauth::{Proven, Unproven, Verifier, Verifying};
 use self::rates::Rates;
 use self::refusal::Refusal;
 pub use self::sender::Tokens;
@@ -146,10 +151,12 @@ impl Gateway {
         Router::new()
             .route("/mcp", methods.clone())
             .route("/servers/{name}/mcp", methods)
+            .route(METADATA_PATH, get(describe))
+            .route(&format!("{METADATA_PATH}/{{*path}}"), get(describe))
             .fallback(nothing)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::disable())
-            .layer(middleware::from_fn_with_state(Arc::clone(self), admit))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), door::admit))
             .with_state(Arc::clone(self))
     }
 
@@ -195,50 +202,9 @@ async fn forget(gateway: Weak<Gateway>) {
         let is_known = |sender: &Sender| gateway.access.still_knows(sender);
         gateway.sessions.forget(gateway.bounds.idle, &is_known);
         gateway.shares.forget(gateway.bounds.idle, &is_known);
+        gateway.rates.forget();
         drop(gateway);
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-async fn admit(State(gateway): Shared, mut request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if let Err(denied) = gateway.access.place(headers) {
-        return Refusal::http(denied.status, denied.why).into_response();
-    }
-    let origin = headers.get(header::ORIGIN).cloned();
-    let mut response = match gateway.access.sender(headers) {
-        // A page's browser asks first, and can't show the token with that.
-        _ if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-        Ok(sender) => {
-            request.extensions_mut().insert(Arc::new(sender));
-            next.run(request).await
-        }
-        Err(denied) => {
-            let mut response = Refusal::http(denied.status, denied.why).into_response();
-            if response.status() == StatusCode::UNAUTHORIZED {
-                let scheme = HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-            }
-            response
-        }
-    };
-    if let Some(origin) = origin {
-        admit_page(&mut response, origin);
-    }
-    response
-}
-
-/// Tells the browser of a page that the page may read this.
-fn admit_page(response: &mut Response, origin: HeaderValue) {
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
-    for (name, value) in [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, headers::OF_CLIENTS),
-        (header::ACCESS_CONTROL_EXPOSE_HEADERS, headers::OF_ANSWERS),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
     }
 }
 
@@ -324,6 +290,16 @@ async fn leave(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     legacy::leave(&gateway, Visit::new(&sender, &name, &headers)?)
+}
+
+/// Where tokens come from, for whoever has none yet.
+async fn describe(State(gateway): Shared, uri: Uri) -> Result<Response, Refusal> {
+    let found = gateway.access.metadata(uri.path());
+    let found = found.map_err(|denied| Refusal::http(denied.status, denied.why))?;
+    found.ok_or_else(|| {
+        let why = "no authorization server gives tokens for what this is the metadata of";
+        Refusal::http(StatusCode::NOT_FOUND, why)
+    })
 }
 
 async fn nothing() -> Refusal {

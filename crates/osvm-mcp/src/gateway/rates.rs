@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use osvm_spec::config::TokenName;
 use serde_json::value::RawValue;
 
 use super::refusal::Refusal;
@@ -14,7 +14,15 @@ use crate::rate::Rate;
 
 /// What is used up of each token's limit; also of a token that was made anew under its old name.
 #[derive(Default)]
-pub(super) struct Rates(Mutex<BTreeMap<TokenName, Arc<Rate>>>);
+pub(super) struct Rates(Mutex<BTreeMap<String, Used>>);
+
+struct Used {
+    rate: Arc<Rate>,
+    last: Instant,
+}
+
+/// After which nothing is used up of any limit for a minute.
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Rates {
     /// Counts so many requests, unless they are too many.
@@ -24,25 +32,32 @@ impl Rates {
         count: usize,
         id: Option<&RawValue>,
     ) -> Result<(), Refusal> {
-        let Some(token) = sender.token() else { return Ok(()) };
-        let Some(limit) = token.rights.requests_per_minute else { return Ok(()) };
+        let limit = sender.rights().and_then(|rights| rights.requests_per_minute);
+        let Some(limit) = limit else { return Ok(()) };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
-        let taken = self.of(&token.name, limit).take(count);
+        let taken = self.of(sender, limit).take(count);
         taken.map_err(|exceeded| {
-            let why = format!("token {} asks too often: {exceeded}", token.name);
+            let why = format!("token {} asks too often: {exceeded}", sender.name());
             Refusal::too_many(id, why, exceeded.seconds)
         })
     }
 
-    fn of(&self, name: &TokenName, limit: NonZeroU32) -> Arc<Rate> {
+    fn of(&self, sender: &Sender, limit: NonZeroU32) -> Arc<Rate> {
+        let name = match sender {
+            Sender::Subject(subject) => subject.digest(),
+            _ => sender.name().to_owned(),
+        };
         let mut rates = lock(&self.0);
-        let known = rates.get(name).filter(|rate| rate.limit() == limit);
-        if let Some(rate) = known {
-            return Arc::clone(rate);
-        }
-        let rate = Arc::new(Rate::new(limit));
-        rates.insert(name.clone(), Arc::clone(&rate));
+        let known = rates.get(&name).filter(|used| used.rate.limit() == limit);
+        let rate = known.map(|used| Arc::clone(&used.rate));
+        let rate = rate.unwrap_or_else(|| Arc::new(Rate::new(limit)));
+        rates.insert(name, Used { rate: Arc::clone(&rate), last: Instant::now() });
         rate
+    }
+
+    /// Those of whom nothing is used up.
+    pub(super) fn forget(&self) {
+        lock(&self.0).retain(|_, used| used.last.elapsed() <= MINUTE);
     }
 }

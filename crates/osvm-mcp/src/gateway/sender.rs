@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
 use osvm_spec::ToolPattern;
-use osvm_spec::config::{Rights, Token, TokenDigest, TokenName};
+use osvm_spec::config::{Oauth, Rights, Token, TokenDigest, TokenName};
 
+use super::oauth::Subject;
 use super::refusal::Refusal;
 use crate::OnBehalf;
 
@@ -15,6 +17,9 @@ use crate::OnBehalf;
 pub trait Tokens: fmt::Debug + Send + Sync {
     /// The one with this digest; or why that is not known.
     fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String>;
+
+    /// The authorization server whose tokens are taken, too; or why that is not known.
+    fn oauth(&self) -> Result<Option<Oauth>, String>;
 }
 
 /// By what a request was let in.
@@ -26,6 +31,8 @@ pub(super) enum Sender {
     Own,
     /// One that has limits.
     Holder(Token),
+    /// One that an authorization server has given somebody.
+    Subject(Subject),
 }
 
 /// A request: who sends it, whom to, and what its headers say.
@@ -56,24 +63,22 @@ impl<'r> Visit<'r> {
 }
 
 impl Sender {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match self {
             Self::Anybody => "(none)",
             Self::Own => TokenName::DEFAULT,
             Self::Holder(token) => token.name.as_str(),
-        }
-    }
-
-    pub(super) fn token(&self) -> Option<&Token> {
-        match self {
-            Self::Anybody | Self::Own => None,
-            Self::Holder(token) => Some(token),
+            Self::Subject(subject) => &subject.name,
         }
     }
 
     /// `None` for all there are.
     pub(super) fn rights(&self) -> Option<&Rights> {
-        self.token().map(|token| &token.rights)
+        match self {
+            Self::Anybody | Self::Own => None,
+            Self::Holder(token) => Some(&token.rights),
+            Self::Subject(subject) => Some(&subject.grant.rights),
+        }
     }
 
     pub(super) fn may_use(&self, server: &str) -> bool {
@@ -89,11 +94,14 @@ impl Sender {
 
     /// Whom a server process is opened for: this one, or any that may call the same tools.
     pub(super) fn on_behalf(&self, server: &str, is_shared: bool) -> OnBehalf {
-        let token = match self {
-            Self::Anybody => None,
-            Self::Own | Self::Holder(_) => Some(self.name().to_owned()),
+        let tools = self.tools_of(server);
+        let (token, holder) = match self {
+            _ if is_shared => (None, None),
+            Self::Anybody => (None, None),
+            Self::Own | Self::Holder(_) => (Some(self.name().to_owned()), None),
+            Self::Subject(subject) => (Some(subject.name.clone()), Some(subject.digest())),
         };
-        OnBehalf { token: token.filter(|_| !is_shared), tools: self.tools_of(server) }
+        OnBehalf { token, holder, tools }
     }
 
     /// Whether what one has begun is the other's: the same token with the same rights. Of one that was made anew under
@@ -101,6 +109,7 @@ impl Sender {
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Holder(one), Self::Holder(other)) => without_limit(one) == without_limit(other),
+            (Self::Subject(one), Self::Subject(other)) => one.key() == other.key(),
             _ => self == other,
         }
     }
@@ -111,6 +120,15 @@ impl Sender {
             Self::Anybody | Self::Own => self.name().to_owned(),
             Self::Holder(token) => serde_json::to_string(&without_limit(token))
                 .expect("string keys and texts serialize"),
+            Self::Subject(subject) => subject.key(),
+        }
+    }
+
+    /// How long what it was let in by is good; `None` for as long as it is known.
+    pub(super) fn left(&self) -> Option<Duration> {
+        match self {
+            Self::Subject(subject) => Some(subject.left()),
+            _ => None,
         }
     }
 }

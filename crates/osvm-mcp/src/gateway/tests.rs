@@ -1,5 +1,6 @@
 //! Requests over the gateway's router, to servers whose lines the tests hear and say.
 
+mod oauth;
 mod tokens;
 
 use std::time::Duration;

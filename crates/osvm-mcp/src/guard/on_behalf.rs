@@ -9,12 +9,20 @@ pub struct OnBehalf {
     /// What the token is called; absent where none is needed, or several share the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Who that is, where what the token is called does not say it all: the same text for one, and for no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
     /// By the server's own names; absent for all that its policy allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<ToolPattern>>,
 }
 
 impl OnBehalf {
+    /// By what its holder is told from others; empty where no token is needed, or several share the conversation.
+    pub fn holder(&self) -> &str {
+        self.holder.as_deref().or(self.token.as_deref()).unwrap_or_default()
+    }
+
     /// Why a tool is not called for it, if so.
     pub(super) fn denial(&self, tool: &str) -> Option<String> {
         let tools = self.tools.as_ref()?;
@@ -40,7 +48,11 @@ mod tests {
         let patterns =
             |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let policy = ToolPolicy { allowed: allowed.map(patterns), ..ToolPolicy::default() };
-        let whom = OnBehalf { token: Some("ci".to_owned()), tools: Some(patterns(of_token)) };
+        let whom = OnBehalf {
+            token: Some("ci".to_owned()),
+            tools: Some(patterns(of_token)),
+            ..OnBehalf::default()
+        };
         Guard::new(Rules {
             server: "s".to_owned(),
             policy,
@@ -94,11 +106,18 @@ mod tests {
 
     #[test]
     fn whom_a_request_is_for_is_spelled_as_it_is_read() {
-        let whom =
-            OnBehalf { token: Some("ci".to_owned()), tools: Some(vec!["a*".parse().unwrap()]) };
+        let whom = OnBehalf {
+            token: Some("ci".to_owned()),
+            tools: Some(vec!["a*".parse().unwrap()]),
+            holder: None,
+        };
+        assert_eq!(whom.holder(), "ci");
         let text = serde_json::to_string(&whom).unwrap();
         assert_eq!(text, r#"{"token":"ci","tools":["a*"]}"#);
         assert_eq!(serde_json::from_str::<OnBehalf>(&text).unwrap(), whom);
         assert_eq!(serde_json::to_string(&OnBehalf::default()).unwrap(), "{}");
+        let told_apart = OnBehalf { holder: Some("oauth:1f".to_owned()), ..whom };
+        assert_eq!(told_apart.holder(), "oauth:1f");
+        assert_eq!(OnBehalf::default().holder(), "");
     }
 }

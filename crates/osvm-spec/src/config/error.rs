@@ -5,6 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::gateway::{TokenDigestError, TokenName, TokenNameError};
+use super::oauth::{Scope, ScopeError, SecureUrlError};
 use crate::command::CommandError;
 use crate::{
     ChoiceError, FolderRuleError, HostRuleError, ImageRefError, Isolation, NameError,
@@ -56,6 +57,16 @@ pub enum Problem {
     TokenName(#[from] TokenNameError),
     #[error("{0}")]
     TokenDigest(#[from] TokenDigestError),
+    #[error("{0}")]
+    SecureUrl(#[from] SecureUrlError),
+    #[error("{0}")]
+    Scope(#[from] ScopeError),
+    #[error("scope {scope} has a grant already, at line {first_line}")]
+    DuplicateScope { scope: Scope, first_line: usize },
+    #[error(
+        "the grant before this one has no scope and is for every token, so this one never counts"
+    )]
+    AfterAll,
     #[error("token {name} is already defined at line {first_line}")]
     DuplicateToken { name: TokenName, first_line: usize },
     #[error("this is the digest of the token at line {0}")]

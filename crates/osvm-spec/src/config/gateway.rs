@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::oauth::OAUTH_KEYS;
 use super::section::Section;
-use super::{ConfigError, Problem, Rights};
+use super::{ConfigError, Oauth, Problem, Rights};
 use crate::{NameError, ServerName};
 
 /// `[gateway]`
@@ -17,6 +18,8 @@ use crate::{NameError, ServerName};
 pub struct Gateway {
     /// In the order of the file; no two have the same name or digest.
     pub tokens: Vec<Token>,
+    /// Further clients show tokens of an authorization server.
+    pub oauth: Option<Oauth>,
 }
 
 /// `[[gateway.tokens]]`: a bearer token and what its holder may do. The token itself is written down nowhere.
@@ -52,7 +55,7 @@ pub struct TokenDigest([u8; 32]);
 #[error("{0:?} is no SHA-256 of 64 hexadecimal digits")]
 pub struct TokenDigestError(String);
 
-pub(super) const GATEWAY_KEYS: &[&str] = &["tokens"];
+pub(super) const GATEWAY_KEYS: &[&str] = &["tokens", "oauth"];
 pub(super) const TOKEN_KEYS: &[&str] =
     &["name", "sha256", "servers", "tools", "requests_per_minute"];
 
@@ -77,7 +80,9 @@ impl Gateway {
             }
         };
         let tokens = section.tables("tokens", "[[gateway.tokens]]", TOKEN_KEYS)?;
-        Ok(Self { tokens: tokens.iter().map(&mut once).collect::<Result<_, _>>()? })
+        let tokens = tokens.iter().map(&mut once).collect::<Result<_, _>>()?;
+        let oauth = section.table("oauth", "[gateway.oauth]", OAUTH_KEYS)?;
+        Ok(Self { tokens, oauth: oauth.map(|section| Oauth::read(&section)).transpose()? })
     }
 }
 

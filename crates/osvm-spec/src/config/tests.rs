@@ -340,6 +340,8 @@ fn the_manual_shows_every_key_and_only_those() {
         read::AUDIT_KEYS,
         gateway::GATEWAY_KEYS,
         gateway::TOKEN_KEYS,
+        oauth::OAUTH_KEYS,
+        oauth::GRANT_KEYS,
         read::SERVER_KEYS,
         read::SIZE_KEYS,
         read::TOOL_KEYS,

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use osvm_spec::config::{Rights, Token, TokenDigest};
+use osvm_spec::config::{Oauth, Rights, Token, TokenDigest};
 
 use super::*;
 
@@ -23,6 +23,10 @@ impl Tokens for Known {
             true => Err("the file is broken".to_owned()),
             false => Ok(tokens.iter().find(|token| token.sha256 == *digest).cloned()),
         }
+    }
+
+    fn oauth(&self) -> Result<Option<Oauth>, String> {
+        Ok(None)
     }
 }
 
@@ -55,13 +59,13 @@ fn world(tokens: &[Token]) -> (World, Arc<Known>) {
 }
 
 /// The request, shown with that token.
-fn by(secret: &str, mut request: Request<Body>) -> Request<Body> {
+pub(super) fn by(secret: &str, mut request: Request<Body>) -> Request<Body> {
     let value = format!("Bearer {secret}").parse().unwrap();
     request.headers_mut().insert("authorization", value);
     request
 }
 
-async fn session(world: &mut World, secret: &str) -> (String, Line) {
+pub(super) async fn session(world: &mut World, secret: &str) -> (String, Line) {
     let asked = tokio::spawn(world.send(by(secret, post("one", &[], INITIALIZE))));
     let mut server = world.server().await;
     let initialize = server.hears().await;
@@ -70,7 +74,7 @@ async fn session(world: &mut World, secret: &str) -> (String, Line) {
     (response.headers()[headers::SESSION].to_str().unwrap().to_owned(), server)
 }
 
-const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
+pub(super) const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
 
 #[tokio::test]
 async fn a_token_reaches_its_servers_alone() {
@@ -84,10 +88,12 @@ async fn a_token_reaches_its_servers_alone() {
         }
     }
     let (_, line) = session(&mut world, "ci").await;
-    let whom = OnBehalf { token: Some("ci".to_owned()), tools: Some(vec!["a*".parse().unwrap()]) };
+    let tools = Some(vec!["a*".parse().unwrap()]);
+    let whom = OnBehalf { token: Some("ci".to_owned()), tools, ..OnBehalf::default() };
     assert_eq!(line.whom, whom);
     let (_, line) = session(&mut world, "own").await;
-    assert_eq!(line.whom, OnBehalf { token: Some("default".to_owned()), tools: None });
+    let whom = OnBehalf { token: Some("default".to_owned()), ..OnBehalf::default() };
+    assert_eq!(line.whom, whom);
     for secret in ["c", "default", ""] {
         let refused = world.send(by(secret, post("one", &[], INITIALIZE))).await;
         assert_eq!(refused.status(), 401, "{secret}");
@@ -186,7 +192,12 @@ async fn what_a_removed_token_waits_for_ends_by_itself() {
 }
 
 /// A call of the tool `t`, and the server process that hears it: a new one, or that of an earlier call.
-async fn call(world: &mut World, secret: &str, server: &str, earlier: Option<Line>) -> Line {
+pub(super) async fn call(
+    world: &mut World,
+    secret: &str,
+    server: &str,
+    earlier: Option<Line>,
+) -> Line {
     let request = modern_of(server, &json!(1), "tools/call", json!({ "name": "t" }));
     let asked = tokio::spawn(world.send(by(secret, request)));
     let mut line = match earlier {
@@ -220,7 +231,7 @@ async fn a_server_process_is_one_tokens_unless_its_server_is_shared() {
     call(&mut world, "own", "two", Some(line)).await;
     let narrow = call(&mut world, "other", "two", None).await;
     let tools = Some(vec!["t".parse().unwrap()]);
-    assert_eq!(narrow.whom, OnBehalf { token: None, tools });
+    assert_eq!(narrow.whom, OnBehalf { tools, ..OnBehalf::default() });
     call(&mut world, "other", "two", Some(narrow)).await;
     // `*__t` has more names than `t`.
     call(&mut world, "reader", "two", None).await;

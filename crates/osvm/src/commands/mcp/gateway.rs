@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use osvm_daemon::api::{ApiError, ErrorKind, RunRequest};
 use osvm_daemon::client::Client;
-use osvm_daemon::gateway::{Access, Bounds, Registry, Tls, Tokens, serve};
+use osvm_daemon::gateway::{Access, Bounds, Issuers, Registry, Tls, Tokens, serve};
 use osvm_spec::ServerName;
-use osvm_spec::config::{Token, TokenDigest};
+use osvm_spec::config::{Oauth, Token, TokenDigest};
 
 use crate::config_file::{ConfigFile, no_such};
 use crate::error::CliError;
@@ -18,7 +18,8 @@ use crate::{daemon, environment, gateway_token, images, output, secrets};
 /// Serve MCP over HTTP
 ///
 /// All servers at /mcp, where tools are called SERVER__TOOL, and each at /servers/NAME/mcp, as Streamable HTTP of all revisions from 2025-03-26 on. Clients show a bearer
-/// token: the gateway's own, which the first start makes and prints, or one of `osvm mcp gateway-token`.
+/// token: the gateway's own, which the first start makes and prints, one of `osvm mcp gateway-token`, or one of the authorization server under [gateway.oauth] in the
+/// configuration.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -65,6 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let access = Access {
         token,
         tokens: Some(Arc::clone(&registered) as Arc<dyn Tokens>),
+        verifier: Some(Arc::new(Issuers::new(environment::registries::of_images()))),
         hosts: args.allow_host,
         origins: args.allow_origin,
     };
@@ -126,5 +128,10 @@ impl Tokens for Registered {
     fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String> {
         let config = self.0.current().map_err(|error| ApiError::from(error).message)?;
         Ok(config.gateway.tokens.iter().find(|token| token.sha256 == *digest).cloned())
+    }
+
+    fn oauth(&self) -> Result<Option<Oauth>, String> {
+        let config = self.0.current().map_err(|error| ApiError::from(error).message)?;
+        Ok(config.gateway.oauth.clone())
     }
 }
