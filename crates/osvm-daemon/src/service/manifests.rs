@@ -96,7 +96,7 @@ impl Daemon {
             Some(name) => Some((name, self.greeter.0.lock.of_server(name).ok()?)),
             None => None,
         };
-        let token = on_behalf.map(|whom| whom.holder());
+        let token = on_behalf.map(OnBehalf::holder);
         self.manifests.of(&Told {
             image,
             command: [&plan.command, &plan.args],

@@ -72,10 +72,10 @@ impl Access {
         if digest == TokenDigest::of(own) {
             return Ok(Sender::Own);
         }
-        if let Some(token) = self.find(&digest).map_err(unreadable)? {
+        if let Some(token) = self.find(&digest).map_err(|why| unreadable(&why))? {
             return Ok(Sender::Holder(token));
         }
-        match self.oauth().map_err(unreadable)? {
+        match self.oauth().map_err(|why| unreadable(&why))? {
             Some(oauth) => self.subject(shown, &oauth, server).await.map(Sender::Subject),
             None => Err(unknown()),
         }
@@ -95,7 +95,11 @@ impl Access {
         match verifier.verify(token, oauth, &audiences).await {
             Ok(proven) => Subject::of(proven, oauth, server),
             Err(Unproven::Invalid(why)) => Err(refused(&why)),
-            Err(Unproven::Unknown(why)) => Err(unreadable(format!("failed to {why}"))),
+            Err(Unproven::Unknown(why)) => {
+                // Whoever asks its issuer says so aloud, once for all who wait for that.
+                tracing::debug!("failed to {why}");
+                Err(later())
+            }
         }
     }
 
@@ -109,7 +113,7 @@ impl Access {
 
     /// What the resource at a path of metadata says of itself.
     pub(super) fn metadata(&self, path: &str) -> Result<Option<Response>, Denied> {
-        let oauth = self.oauth().map_err(unreadable)?;
+        let oauth = self.oauth().map_err(|why| unreadable(&why))?;
         Ok(oauth.and_then(|oauth| oauth::metadata(&oauth, path)))
     }
 
@@ -175,9 +179,13 @@ fn unknown() -> Denied {
     Denied { status: StatusCode::UNAUTHORIZED, why, challenge }
 }
 
-/// Whoever asks may be anybody, who need not know why.
-fn unreadable(why: String) -> Denied {
+fn unreadable(why: &str) -> Denied {
     tracing::warn!(why, "tokens can't be told apart");
+    later()
+}
+
+/// Whoever asks may be anybody, who need not know why.
+fn later() -> Denied {
     let why = "tokens can't be looked up at the moment".to_owned();
     Denied { status: StatusCode::SERVICE_UNAVAILABLE, why, challenge: None }
 }

@@ -125,6 +125,7 @@ async fn claims_that_are_wrong_or_missing_are_refused() {
         (with(good(), "exp", json!("2099-01-01")), unread),
         (with(good(), "exp", json!(1e300)), "the token has no exp"),
         (with(good(), "exp", json!(-1)), "the token has no exp"),
+        (with(good(), "exp", json!(u64::MAX)), "the token's exp is no time"),
         (without(good(), "exp"), unread),
         (with(good(), "nbf", json!(now() + 70)), "the token is not valid yet"),
         (with(good(), "nbf", json!("now")), unread),
