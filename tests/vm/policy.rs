@@ -1,5 +1,6 @@
 //! What is said of a server's tools: refused before the server hears of it, and recorded.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
@@ -130,10 +131,124 @@ fn results_and_times_beyond_a_tools_limits_give_way_to_errors() {
     assert_eq!(timed_out, "tool sleep did not answer within 1 s");
     assert!(refusal(&call(2, "echo", &long)).unwrap().contains("policy allows 300"));
     assert_eq!(refusal(&call(3, "echo", &json!({ "text": "x" }))), None);
-    let apart = refusal(&call(4, "add", &json!({ "a": 1, "b": 2 }))).unwrap();
-    assert!(apart.contains("osvm mcp call demo add"), "{apart}");
+    assert_eq!(refusal(&call(4, "add", &json!({ "a": 1, "b": 2 }))), None);
     drop(client.stdin.take());
     assert_eq!(wait(client).code, Some(0));
+}
+
+/// The demo server, of which some tools have a VM of their own for each call.
+const APART: &str = "[microvm]\ncall_timeout_seconds = 600\n\
+     [[servers]]\nid = \"demo\"\n\
+     [[servers.tools]]\nname = \"read_file\"\nisolation = \"ephemeral\"\n\
+     [[servers.tools]]\nname = \"write_file\"\nisolation = \"ephemeral\"\n\
+     [[servers.tools]]\nname = \"sleep\"\nisolation = \"ephemeral\"\n";
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What a tool said.
+fn said(answer: &Value) -> String {
+    answer["result"]["content"][0]["text"].as_str().unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn a_tool_with_a_vm_of_its_own_for_each_call_has_it_behind_a_client_too() {
+    let osvm = Osvm::with_config(APART);
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    say(&mut client, &request(1, "tools/list", &json!({})));
+    let tools = answer()["result"]["tools"].to_string();
+    assert!(tools.contains("read_file") && tools.contains("sleep"), "{tools}");
+    say(&mut client, &call(2, "system_info", &json!({})));
+    let own = answer()["result"]["structuredContent"]["boot_id"].clone();
+
+    // Two beside each other, each from a machine of its own.
+    let boot_id = json!({ "path": BOOT_ID });
+    say(&mut client, &call(3, "read_file", &boot_id));
+    say(&mut client, &call(4, "read_file", &boot_id));
+    let told = [answer(), answer()];
+    let mut ids: Vec<_> = told.iter().map(|answer| answer["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [3, 4]);
+    let boots = told.each_ref().map(said);
+    assert!(boots.iter().all(|boot| boot.len() == 36 && *boot != own), "{boots:?}, not {own}");
+    assert_ne!(boots[0], boots[1]);
+
+    let write = json!({ "path": "/tmp/x", "content": "one" });
+    say(&mut client, &call(5, "write_file", &write));
+    assert_eq!(answer()["result"]["isError"], json!(false));
+    say(&mut client, &call(6, "read_file", &json!({ "path": "/tmp/x" })));
+    assert_eq!(answer()["result"]["isError"], json!(true), "what was written is gone");
+
+    let long = json!({ "ms": 600_000 });
+    say(&mut client, &call(7, "sleep", &long));
+    say(&mut client, &call(8, "sleep", &long));
+    let ready = || osvm.vms().iter().filter(|vm| vm["state"] == "ready").count();
+    eventually("two VMs run beside the session's", || ready() == 3);
+    say(&mut client, &call(9, "echo", &json!({ "text": "beside" })));
+    assert_eq!(said(&answer()), "beside");
+    let cancel = json!({ "requestId": 7 });
+    say(
+        &mut client,
+        &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel }),
+    );
+    eventually("a cancelled call's VM ends", || osvm.vms().len() == 2);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    eventually("the VM of a call whose client has left ends", || osvm.vms().len() == 1);
+
+    let calls = osvm.json(&["mcp", "audit", "--json"])["calls"].clone();
+    let calls = calls.as_array().unwrap();
+    let of = |tool: &str| calls.iter().filter(move |call| call["tool"] == tool).collect::<Vec<_>>();
+    let session = &of("echo")[0]["vm"];
+    let apart: Vec<_> = [of("read_file"), of("write_file"), of("sleep")].concat();
+    let vms: BTreeSet<_> = apart.iter().map(|call| call["vm"].as_str().unwrap()).collect();
+    assert_eq!((apart.len(), vms.len()), (6, 6), "{calls:?}");
+    assert!(!vms.contains(session.as_str().unwrap()) && session == &osvm.vm("demo")["id"]);
+    assert!(of("sleep").iter().all(|call| call["outcome"] == "cancelled"), "{calls:?}");
+    osvm.ok(&["mcp", "microvm", "stop", "--all"]);
+    osvm.assert_nothing_left();
+}
+
+#[test]
+fn a_call_with_a_vm_of_its_own_starts_no_other_and_speaks_its_clients_era() {
+    let osvm = Osvm::with_config(APART);
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    osvm.ok(&["mcp", "microvm", "stop", "demo"]);
+
+    // What the server has said of itself is known from now on, and no VM needed for it.
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    say(&mut client, &call(1, "read_file", &json!({ "path": BOOT_ID })));
+    let told = answer();
+    assert_eq!((said(&told).len(), &told["result"]["resultType"]), (36, &Value::Null), "{told}");
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({ "name": "read_file", "arguments": { "path": BOOT_ID }, "_meta": meta });
+    say(&mut client, &request(1, "tools/call", &params));
+    let told = answer();
+    assert_eq!((said(&told).len(), &told["result"]["resultType"]), (36, &json!("complete")));
+    let params = json!({ "name": "read_file", "arguments": { "path": 7 }, "_meta": meta });
+    say(&mut client, &request(2, "tools/call", &params));
+    let told = answer();
+    assert_eq!(told["result"]["isError"], json!(true), "{told}");
+    assert!(osvm.vms().iter().all(|vm| vm["name"] != "demo"), "{:?}", osvm.vms());
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    eventually("its VM ends", || osvm.vms().is_empty());
+    osvm.assert_nothing_left();
 }
 
 #[test]

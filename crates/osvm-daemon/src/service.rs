@@ -2,6 +2,7 @@
 
 mod accepted;
 mod answer;
+mod apart;
 mod between;
 mod eras;
 mod exec;

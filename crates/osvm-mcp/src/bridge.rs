@@ -23,8 +23,8 @@ mod listening;
 mod messages;
 mod meta;
 mod modern;
-mod seal;
-mod splice;
+pub(crate) mod seal;
+pub(crate) mod splice;
 #[cfg(test)]
 mod tests;
 

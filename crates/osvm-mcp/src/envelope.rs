@@ -160,6 +160,17 @@ pub(crate) fn cancelled(id: &impl Serialize, reason: &str) -> Vec<u8> {
     notification("notifications/cancelled", Some(&params))
 }
 
+/// The answer to a request, as a line to write.
+pub(crate) fn result(id: &RawValue, result: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        result: &'a RawValue,
+    }
+    line(&Response { jsonrpc: "2.0", id, result })
+}
+
 /// The answer that says nothing but yes, as a line to write.
 pub fn empty_result(id: &RawValue) -> Vec<u8> {
     #[derive(Serialize)]

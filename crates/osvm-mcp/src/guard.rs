@@ -5,8 +5,11 @@
 //! client ── of_client ──> server      a refused call is answered, and goes no further
 //! client <── of_server ── server      lists lose what is not allowed, long results give way to an error
 //!            due                      a call that takes too long is answered, and cancelled
+//! client ── take_apart, answer_apart   a call that needs a VM of its own is made elsewhere
 //! ```
 
+mod answers;
+mod apart;
 mod call;
 mod call_rates;
 mod client;
@@ -27,11 +30,13 @@ use crate::envelope::{self, Envelope, Kind, fields};
 use crate::protocol::{CLIENT_INFO, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST};
 use crate::received::printable;
 use crate::schemas::Schemas;
+pub use apart::{Apart, Unmade};
+use apart::{Handed, Handing};
 use call::{Asked, Open};
 pub use call::{Body, Ended, Outcome};
 pub use call_rates::CallRates;
 pub use client::ClientName;
-use confirm::{Unconfirmed, Waiting};
+use confirm::Waiting;
 use id::Id;
 use judge::{Fate, each, is_ambiguous};
 pub use on_behalf::OnBehalf;
@@ -57,6 +62,8 @@ pub struct Guard {
     answered: BTreeSet<Id>,
     client: Option<ClientName>,
     schemas: Schemas,
+    /// Calls that are not for the server.
+    handing: Handing,
     /// Why no tool is called at the moment.
     shut: Option<String>,
     ended: Vec<Ended>,
@@ -190,10 +197,7 @@ impl Guard {
                 self.forget(message);
                 Fate::Passes
             }
-            (Kind::Notification, Some("notifications/cancelled")) => {
-                self.cancelled(message, now);
-                Fate::Passes
-            }
+            (Kind::Notification, Some("notifications/cancelled")) => self.cancelled(message, now),
             (Kind::Response, _) => self.word_given(message, now, answers),
             _ => Fate::Passes,
         }
@@ -242,26 +246,31 @@ impl Guard {
         if let Some(why) = self.schemas.violation(&asked.tool, asked.arguments) {
             return self.misfit(message, &asked, &why, answers);
         }
+        if let Some(why) = self.obstacle(message, &asked) {
+            return self.refuse(message, Some(&asked), &why, answers);
+        }
         if let Some(why) = self.rules.exceeds(&asked.tool) {
             return self.refuse(message, Some(&asked), &why, answers);
         }
         if self.rules.wants_confirmation(&asked.tool) {
             return self.ask(message, &asked, now, answers);
         }
-        let Some(raw) = message.id.filter(|_| message.kind() == Kind::Request) else {
+        self.admit(message, &asked, now)
+    }
+
+    /// Has a call that nothing speaks against made: by the server, or elsewhere.
+    fn admit(&mut self, message: &Envelope<'_>, asked: &Asked<'_>, now: Instant) -> Fate {
+        let id = message.id.filter(|_| message.kind() == Kind::Request);
+        let Some((raw, id)) = id.and_then(|raw| Some((raw, Id::of(raw)?))) else {
             // Nobody waits for its answer, which there will be none of.
             let arguments = Body::of(asked.arguments, self.rules.bodies);
             self.ended.push(Ended::unasked(&asked.tool, arguments, Outcome::Ok));
             return Fate::Passes;
         };
-        match Id::of(raw).filter(|_| self.calls.len() < MOST_OPEN) {
-            Some(id) => {
-                let arguments = Body::of(asked.arguments, self.rules.bodies);
-                self.note_call(id, raw, asked.tool, arguments, now);
-            }
-            None => return self.refuse(message, Some(&asked), TOO_MUCH, answers),
-        }
-        Fate::Passes
+        let handed = self.rules.apart.contains(&asked.tool).then(|| self.handing.hand_out(asked));
+        let fate = if handed.is_some() { Fate::Stays } else { Fate::Passes };
+        self.note_call(id, raw, asked, handed, now);
+        fate
     }
 
     /// Keeps a call until its user has said yes to it, if there is a way to ask.
@@ -296,19 +305,17 @@ impl Guard {
             false => Some(unsaid()),
             true => self.shut.clone(),
         };
-        let id = Id::of(&call.id).filter(|_| self.calls.len() < MOST_OPEN);
-        match (id, why) {
-            (Some(id), None) => {
-                let Unconfirmed { tool, arguments, text, id: raw, .. } = call;
-                self.note_call(id, &raw, tool, arguments, now);
-                Fate::Becomes(text)
-            }
-            (_, why) => {
-                let why = why.unwrap_or_else(|| TOO_MUCH.to_owned());
-                answers.extend(envelope::error(&call.id, INVALID_PARAMS, &why));
-                self.ended.push(call.ended(Outcome::Refused(why), now));
-                Fate::Stays
-            }
+        let call_asked = Envelope::parse(&call.text).ok();
+        let asked = call_asked.as_ref().and_then(|message| Some((message, Asked::read(message)?)));
+        let Some((message, asked)) = asked else { return Fate::Stays };
+        if let Some(why) = why.or_else(|| self.obstacle(message, &asked)) {
+            answers.extend(envelope::error(&call.id, INVALID_PARAMS, &why));
+            self.ended.push(call.ended(Outcome::Refused(why), now));
+            return Fate::Stays;
+        }
+        match self.admit(message, &asked, now) {
+            Fate::Passes => Fate::Becomes(call.text),
+            fate => fate,
         }
     }
 
@@ -329,15 +336,25 @@ impl Guard {
         Fate::Stays
     }
 
-    fn note_call(&mut self, id: Id, raw: &RawValue, tool: String, arguments: Body, now: Instant) {
-        let limits = self.rules.policy.limits_of(&tool);
+    fn note_call(
+        &mut self,
+        id: Id,
+        raw: &RawValue,
+        asked: &Asked<'_>,
+        handed: Option<Handed>,
+        now: Instant,
+    ) {
+        let limits = self.rules.policy.limits_of(&asked.tool);
         let call = Open {
-            tool,
-            arguments,
+            tool: asked.tool.clone(),
+            arguments: Body::of(asked.arguments, self.rules.bodies),
             began: now,
-            due: limits.timeout.map(|limit| now + limit),
+            // Whoever has it made elsewhere holds it to its time, which is not for a VM to start in.
+            due: limits.timeout.filter(|_| handed.is_none()).map(|limit| now + limit),
             max_result_bytes: limits.max_result_bytes,
             id: raw.to_owned(),
+            era: asked.era,
+            handed,
         };
         if let Some(other) = self.calls.insert(id, call) {
             let why = "its client has used its id again".to_owned();
@@ -349,11 +366,26 @@ impl Guard {
     fn objection(&self, asked: &Asked<'_>) -> Option<String> {
         let limits = self.rules.policy.limits_of(&asked.tool);
         let is_limited = limits.max_result_bytes.is_some() || limits.timeout.is_some();
+        let is_limited = is_limited || self.rules.apart.contains(&asked.tool);
         let task = || self.rules.refusing(&asked.tool, &"its limits can't be held for a task");
         self.rules
             .refusal(&asked.tool)
             .or_else(|| (asked.is_task && is_limited).then(task))
             .or_else(|| self.shut.clone())
+    }
+
+    /// Why there is no room for a call, if so.
+    fn obstacle(&self, message: &Envelope<'_>, asked: &Asked<'_>) -> Option<String> {
+        let id = message.id.filter(|_| message.kind() == Kind::Request);
+        if id.is_some_and(|id| Id::of(id).is_none() || self.calls.len() >= MOST_OPEN) {
+            return Some(TOO_MUCH.to_owned());
+        }
+        if !self.rules.apart.contains(&asked.tool) {
+            return None;
+        }
+        let open = self.calls.values().filter(|call| call.handed.is_some()).count();
+        let why = apart::obstacle(open, id.is_some())?;
+        Some(self.rules.refusing(&asked.tool, &why))
     }
 
     fn refuse(
@@ -383,94 +415,22 @@ impl Guard {
         self.client = info.or(modern).and_then(ClientName::read).or(self.client.take());
     }
 
-    fn cancelled(&mut self, message: &Envelope<'_>, now: Instant) {
-        let Some(params) = message.params else { return };
-        let Ok([Some(id)]) = fields(params.get(), ["requestId"]) else { return };
-        let Some(id) = Id::of(id) else { return };
-        if let Some(call) = self.calls.remove(&id) {
-            self.ended.push(call.ended(None, Outcome::Cancelled, now));
-            // What the server answers all the same is not held against the call's limits any more.
-            self.answered_for(id.clone());
-        }
+    fn cancelled(&mut self, message: &Envelope<'_>, now: Instant) -> Fate {
+        let Some(params) = message.params else { return Fate::Passes };
+        let Ok([Some(id)]) = fields(params.get(), ["requestId"]) else { return Fate::Passes };
+        let Some(id) = Id::of(id) else { return Fate::Passes };
         for call in self.waiting.cancelled(&id) {
             self.ended.push(call.ended(Outcome::Cancelled, now));
         }
-    }
-
-    fn server_message(
-        &mut self,
-        message: &Envelope<'_>,
-        now: Instant,
-        answers: &mut Vec<u8>,
-    ) -> Fate {
-        let Some(raw) = message.id else { return Fate::Passes };
-        let Some(id) = Id::of(raw) else {
-            let is_strange = message.kind() == Kind::Response && raw.get() != "null";
-            return if is_strange && self.is_strict() { Fate::Stays } else { Fate::Passes };
-        };
-        if message.kind() == Kind::Request && Waiting::is_own(&id) {
-            // The client's answer would be taken for one to the guard.
-            answers.extend(envelope::error(raw, INVALID_REQUEST, "this id is not for servers"));
+        let Some(call) = self.calls.remove(&id) else { return Fate::Passes };
+        // The server has not heard of it.
+        let is_apart = call.handed.is_some();
+        self.ended.push(call.ended(None, Outcome::Cancelled, now));
+        if is_apart {
             return Fate::Stays;
         }
-        if message.kind() != Kind::Response {
-            return Fate::Passes;
-        }
-        // What some clients take for the same id, where there is none that is the same.
-        for id in [Some(id.clone()), id.alike()].into_iter().flatten() {
-            if self.answered.remove(&id) {
-                return Fate::Stays;
-            }
-            if self.lists.remove(&id) {
-                return self.list_answered(message);
-            }
-            if let Some(call) = self.calls.remove(&id) {
-                return self.call_answered(call, message, now);
-            }
-        }
-        Fate::Passes
-    }
-
-    fn list_answered(&mut self, message: &Envelope<'_>) -> Fate {
-        let Some(result) = message.result else { return Fate::Passes };
-        let learnt = list::each_tool(result.get(), &mut |definition| {
-            if let Some((name, schema)) = list::tool(definition) {
-                self.schemas.learn(&name, schema);
-            }
-        });
-        if !self.rules.denies_any() {
-            if learnt.is_err() {
-                tracing::warn!("arguments are not checked: a list of tools can't be read");
-            }
-            return Fate::Passes;
-        }
-        let keeps = |name: &str| self.rules.shows(name);
-        match list::filtered(message.text(), result, &keeps) {
-            Ok(None) => Fate::Passes,
-            Ok(Some(text)) => Fate::Becomes(text),
-            Err(list::Unreadable) => {
-                let why =
-                    "the server's list of tools can't be read, and policy allows some of them only";
-                Fate::instead(message, why)
-            }
-        }
-    }
-
-    fn call_answered(&mut self, call: Open, message: &Envelope<'_>, now: Instant) -> Fate {
-        let body = message.result.or(message.error);
-        let result = Some(Body::of(body, self.rules.bodies));
-        let length = body.map_or(0, |body| body.get().len() as u64);
-        if let Some(limit) = call.max_result_bytes.filter(|limit| length > *limit) {
-            let why = too_long(&call.tool, length, limit);
-            let fate = Fate::instead(message, &why);
-            self.ended.push(call.ended(result, Outcome::Refused(why), now));
-            return fate;
-        }
-        let outcome = match message.result {
-            Some(result) => call::outcome(result),
-            None => Outcome::Failed(call::reason(message.error)),
-        };
-        self.ended.push(call.ended(result, outcome, now));
+        // What the server answers all the same is not held against the call's limits any more.
+        self.answered_for(id);
         Fate::Passes
     }
 

@@ -37,7 +37,8 @@ pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
 pub use guard::{
-    Body, CallRates, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, too_long,
+    Apart, Body, CallRates, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, Unmade,
+    too_long,
 };
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;

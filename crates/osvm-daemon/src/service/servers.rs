@@ -7,7 +7,7 @@ use osvm_spec::ServerName;
 use std::time::Duration;
 
 use super::answer::{self, Answer};
-use super::tools::{Call, Watch};
+use super::tools::Place;
 use super::{Daemon, Shared};
 use crate::api::{ApiError, CallAnswer, CallRequest, ListAnswer, ListRequest, Listing};
 use crate::audit::Way;
@@ -20,7 +20,8 @@ pub(super) async fn call(
     let mut watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Call)?;
     watch.rules.confirmed = request.confirmed;
     let call = watch.begin(&request.tool, &request.arguments)?;
-    match make(&daemon, &name, request, &watch, &call).await {
+    let limit = |usual| call.limit(usual);
+    match make(&daemon, &name, request, &watch.place(), limit).await {
         Ok(CallOutcome { result, is_error }) => {
             call.answered(&result, is_error)?;
             answer::json(CallAnswer { result, is_error })
@@ -32,21 +33,21 @@ pub(super) async fn call(
     }
 }
 
-/// Has the server make the call, in the VM that serves it.
-async fn make(
+/// Has the server make the call, in the VM that serves it, which is told to `place`.
+pub(super) async fn make(
     daemon: &Daemon,
     name: &ServerName,
     request: CallRequest,
-    watch: &Watch,
-    call: &Call<'_>,
+    place: &Place,
+    limit: impl FnOnce(Duration) -> Duration,
 ) -> Result<CallOutcome, ApiError> {
     let (guest, server) =
         daemon.guest(name, &request.overrides, request.secrets, Some(&request.tool)).await?;
-    watch.place().is_in(&guest);
+    place.is_in(&guest);
     let usual = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
     guest.vm.set_used();
-    let called = client.call_tool(&request.tool, &request.arguments, call.limit(usual)).await;
+    let called = client.call_tool(&request.tool, &request.arguments, limit(usual)).await;
     daemon.recordings.hear(&guest.vm.plan.name, || match &called {
         Ok(outcome) => outcome.result.get().to_owned(),
         Err(error) => error.to_string(),

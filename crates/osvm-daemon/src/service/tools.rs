@@ -1,5 +1,6 @@
 //! What is said of a server's tools, held to and recorded whichever way a call comes.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +25,7 @@ const ROOM: [u64; 2] = [8 << 10, 1 << 20];
 /// One client's calls of one server's tools.
 pub(super) struct Watch {
     pub(super) rules: Rules,
-    server: ServerName,
+    pub(super) server: ServerName,
     way: Way,
     place: Place,
     /// Values that are not written down.
@@ -67,15 +68,11 @@ impl Daemon {
         let own = self.fleet.get(name).and_then(|vm| vm.plan.server.clone());
         let config = self.config()?;
         let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
-        let apart = match way {
-            Way::Call => Vec::new(),
-            Way::Run | Way::Gateway => apart(&server),
-        };
         let rules = Rules {
             server: server.name.to_string(),
             rates: self.rates.of(&server.name, &server.tool_policy),
             policy: server.tool_policy.clone(),
-            apart: apart.into_iter().collect(),
+            apart: apart(&server),
             bodies: config.audit.bodies,
             must_be_recorded: config.audit.required,
             ..Rules::default()
@@ -87,19 +84,14 @@ impl Daemon {
     }
 }
 
-/// Tools that a session of the server's can't call, and why.
-fn apart(server: &Server) -> Vec<(String, String)> {
+/// Tools that a session of the server's can't call, since each call needs a VM of its own.
+fn apart(server: &Server) -> BTreeSet<String> {
     let needs_own = |tool: &&String| {
         server.hosts_of(tool).is_some()
             || (server.isolation_of(tool) == Isolation::Ephemeral
                 && server.isolation != Isolation::Ephemeral)
     };
-    let why = |tool: &String| {
-        let words = osvm_spec::command::join(&[server.name.to_string(), tool.clone()]);
-        let why = "it has a microVM of its own for each call, which osvm mcp run can't give it";
-        (tool.clone(), format!("{why}; osvm mcp call {words} can"))
-    };
-    server.tools.keys().filter(needs_own).map(why).collect()
+    server.tools.keys().filter(needs_own).cloned().collect()
 }
 
 /// Values that bodies are kept without: those of secrets, and of variables that look like some.
@@ -160,16 +152,23 @@ impl Watch {
         Ok(call)
     }
 
-    /// Writes a line for a call that is over. The call goes on without one where there is no room for it.
-    pub(super) fn record(&self, ended: Ended, client: Option<&ClientName>) {
-        let record = self.line(ended, client);
+    /// How long a call of a tool may take, if it is not to take `usual`.
+    pub(super) fn limit(&self, tool: &str, usual: Duration) -> Duration {
+        let own = self.rules.policy.limits_of(tool).timeout;
+        own.map_or(usual, |own| own.min(usual))
+    }
+
+    /// Writes a line for a call that is over, and was made there. The call goes on without one where there is no room for
+    /// it.
+    pub(super) fn record(&self, ended: Ended, client: Option<&ClientName>, place: &Place) {
+        let record = self.line(ended, client, place);
         if let Err(error) = self.log().add(record) {
             tracing::error!(server = %self.server, "a tool call is not recorded: {error}");
         }
     }
 
-    fn line(&self, ended: Ended, client: Option<&ClientName>) -> Record {
-        let seen = self.place.seen();
+    fn line(&self, ended: Ended, client: Option<&ClientName>, place: &Place) -> Record {
+        let seen = place.seen();
         let (outcome, why) = told(ended.outcome);
         // Each may be what a stranger wrote, and have been cut off.
         let hide = |text: &str| {
@@ -255,8 +254,7 @@ impl Place {
 impl Call<'_> {
     /// How long it may take, if it is not to take `usual`.
     pub(super) fn limit(&self, usual: Duration) -> Duration {
-        let own = self.watch.rules.policy.limits_of(&self.tool).timeout;
-        own.map_or(usual, |own| own.min(usual))
+        self.watch.limit(&self.tool, usual)
     }
 
     /// The server has answered: refused if it has said too much.
@@ -304,8 +302,9 @@ impl Call<'_> {
             result: result.map(|result| Body::of(Some(result), self.watch.rules.bodies)),
             outcome,
             took: self.began.elapsed(),
+            apart: None,
         };
-        self.watch.record(ended, None);
+        self.watch.record(ended, None, &self.watch.place);
     }
 }
 

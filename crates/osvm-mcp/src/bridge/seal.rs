@@ -8,28 +8,28 @@ use sha2::{Digest as _, Sha256};
 use super::splice::each_field;
 
 /// A key that never leaves the bridge, and whoever its client is.
-pub(super) struct Seal {
+pub(crate) struct Seal {
     key: [u8; 32],
     binding: Vec<u8>,
 }
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Subject([u8; 32]);
+pub(crate) struct Subject([u8; 32]);
 
 impl Seal {
-    pub(super) fn new(key: [u8; 32], binding: &[u8]) -> Self {
+    pub(crate) fn new(key: [u8; 32], binding: &[u8]) -> Self {
         Self { key, binding: binding.to_vec() }
     }
 
     /// The state for one round of a call.
-    pub(super) fn close(&self, call: u64, round: u64, subject: Subject) -> String {
+    pub(crate) fn close(&self, call: u64, round: u64, subject: Subject) -> String {
         let tag = self.mac(call, round, subject).finalize().into_bytes();
         format!("{call}.{round}.{}", URL_SAFE_NO_PAD.encode(tag))
     }
 
     /// Call and round, if this state was made here, for this client and such a request.
-    pub(super) fn open(&self, state: &str, subject: Subject) -> Option<(u64, u64)> {
+    pub(crate) fn open(&self, state: &str, subject: Subject) -> Option<(u64, u64)> {
         let (call, rest) = state.split_once('.')?;
         let (round, tag) = rest.split_once('.')?;
         let (call, round) = (call.parse().ok()?, round.parse().ok()?);
@@ -49,7 +49,7 @@ impl Seal {
     }
 
     /// A word that nobody can guess, for ids of the bridge's own.
-    pub(super) fn word(&self) -> String {
+    pub(crate) fn word(&self) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length is a key");
         mac.update(b"ids");
         URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..12])
@@ -59,7 +59,7 @@ impl Seal {
 impl Subject {
     /// Method and parameters, but for what a retry changes: its answers, its state, and what it says of itself. Space
     /// between tokens is no difference.
-    pub(super) fn of(method: &str, params: &str) -> Self {
+    pub(crate) fn of(method: &str, params: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(method);
         each_field(params, &mut |name, value| {

@@ -9,7 +9,7 @@ use crate::envelope;
 
 /// The values of some fields of an object. Nothing where the text is no object, and where one of those fields occurs
 /// twice: others might read another one of the two.
-pub(super) fn fields<'a, const N: usize>(
+pub(crate) fn fields<'a, const N: usize>(
     object: &'a str,
     names: [&str; N],
 ) -> Option<[Option<&'a RawValue>; N]> {
@@ -22,13 +22,13 @@ pub(super) fn fields<'a, const N: usize>(
 }
 
 /// One of them.
-pub(super) fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let [value] = fields(object, [name])?;
     value.map(RawValue::get)
 }
 
 /// Calls `visit` with each field of an object in turn, until it returns false. Whether all were visited.
-pub(super) fn each_field<'a>(
+pub(crate) fn each_field<'a>(
     object: &'a str,
     visit: &mut dyn FnMut(&str, &'a RawValue) -> bool,
 ) -> Option<()> {
@@ -57,21 +57,21 @@ impl<'a> Visitor<'a> for Fields<'_, 'a> {
 }
 
 /// What takes the place of a part of a text.
-pub(super) struct Edit<'a> {
+pub(crate) struct Edit<'a> {
     /// Lies within the text.
-    pub(super) part: &'a str,
-    pub(super) with: String,
+    pub(crate) part: &'a str,
+    pub(crate) with: String,
 }
 
 /// The text with its edits, no two of which touch the same part.
-pub(super) fn edited<'a>(text: &str, edits: impl IntoIterator<Item = Edit<'a>>) -> String {
+pub(crate) fn edited<'a>(text: &str, edits: impl IntoIterator<Item = Edit<'a>>) -> String {
     let edits: Vec<_> = edits.into_iter().collect();
     envelope::with(text, edits.iter().map(|edit| (edit.part, edit.with.as_str())))
 }
 
 /// What sets some fields of an object: where they are, those that it has, and else in front. Nothing where the text is
 /// no object, or has one of them twice.
-pub(super) fn set<'a>(object: &'a str, values: &[(&str, &str)]) -> Option<Vec<Edit<'a>>> {
+pub(crate) fn set<'a>(object: &'a str, values: &[(&str, &str)]) -> Option<Vec<Edit<'a>>> {
     let mut found = vec![None; values.len()];
     each_field(object, &mut |name, value| {
         let Some(at) = values.iter().position(|(wanted, _)| *wanted == name) else { return true };
@@ -87,7 +87,7 @@ pub(super) fn set<'a>(object: &'a str, values: &[(&str, &str)]) -> Option<Vec<Ed
 }
 
 /// What brings those fields to the front of an object that it does not have. Nothing where there is none to bring.
-pub(super) fn missing<'a, const N: usize>(
+pub(crate) fn missing<'a, const N: usize>(
     object: &'a str,
     values: [(&str, &str); N],
 ) -> Option<Edit<'a>> {
@@ -102,7 +102,7 @@ pub(super) fn missing<'a, const N: usize>(
 }
 
 /// The object without those fields; what is left is spelled as it was, but for the space between.
-pub(super) fn without(object: &str, names: &[&str]) -> Option<String> {
+pub(crate) fn without(object: &str, names: &[&str]) -> Option<String> {
     let mut left = Vec::new();
     each_field(object, &mut |name, value| {
         if !names.contains(&name) {
@@ -127,17 +127,17 @@ fn in_front<'a, 'v>(
 }
 
 /// As a JSON string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("text is a JSON string")
 }
 
 /// The text of a JSON string.
-pub(super) fn string(value: &RawValue) -> Option<String> {
+pub(crate) fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
 /// Whether an object has a field that is neither null nor false.
-pub(super) fn states(object: &str, name: &str) -> bool {
+pub(crate) fn states(object: &str, name: &str) -> bool {
     field(object, name).is_some_and(|value| value != "null" && value != "false")
 }
 

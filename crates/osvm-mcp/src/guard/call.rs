@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use super::apart::Handed;
 use super::shown;
 use crate::envelope::{Envelope, fields};
 use crate::era::Era;
@@ -22,7 +23,7 @@ pub(super) struct Asked<'a> {
     pub(super) era: Era,
 }
 
-/// A call that the server has heard.
+/// A call that the server has heard, or is made elsewhere.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) tool: String,
@@ -32,6 +33,9 @@ pub(super) struct Open {
     pub(super) max_result_bytes: Option<u64>,
     /// As the client spelled it.
     pub(super) id: Box<RawValue>,
+    pub(super) era: Era,
+    /// Of one that is not for the server.
+    pub(super) handed: Option<Handed>,
 }
 
 /// A call that is over, whether the server has heard it or not.
@@ -43,6 +47,8 @@ pub struct Ended {
     pub result: Option<Body>,
     pub outcome: Outcome,
     pub took: Duration,
+    /// The number of one that was handed out.
+    pub apart: Option<u64>,
 }
 
 /// What became of a call.
@@ -88,14 +94,15 @@ impl Ended {
     /// One that the server was not asked.
     pub(super) fn unasked(tool: &str, arguments: Body, outcome: Outcome) -> Self {
         let tool = short(tool);
-        Self { tool, arguments, result: None, outcome, took: Duration::ZERO }
+        Self { tool, arguments, result: None, outcome, took: Duration::ZERO, apart: None }
     }
 }
 
 impl Open {
     pub(super) fn ended(self, result: Option<Body>, outcome: Outcome, now: Instant) -> Ended {
         let took = now.saturating_duration_since(self.began);
-        Ended { tool: short(&self.tool), arguments: self.arguments, result, outcome, took }
+        let apart = self.handed.map(|handed| handed.number);
+        Ended { tool: short(&self.tool), arguments: self.arguments, result, outcome, took, apart }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What holds for one conversation, and how that is said.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ pub struct Rules {
     pub on_behalf: Option<OnBehalf>,
     /// What its clients together have used up of its limits; they go by a clock of their own.
     pub rates: Option<Arc<CallRates>>,
-    /// Tools that this conversation can't give the VM of their own that they need, and what does.
-    pub apart: BTreeMap<String, String>,
+    /// Tools of which each call needs a VM of its own, and is handed out.
+    pub apart: BTreeSet<String>,
     /// Whether arguments and results are kept for the record.
     pub bodies: bool,
     /// Whether a call that can't be recorded is not made.
@@ -33,10 +33,14 @@ impl Rules {
         if let Some(denial) = self.policy.denial(tool) {
             return Some(self.refusing(tool, &denial));
         }
-        if let Some(denial) = self.on_behalf.as_ref().and_then(|whom| whom.denial(tool)) {
-            return Some(self.refusing(tool, &denial));
-        }
-        self.apart.get(tool).map(|why| self.refusing(tool, why))
+        let denial = self.on_behalf.as_ref().and_then(|whom| whom.denial(tool))?;
+        Some(self.refusing(tool, &denial))
+    }
+
+    /// Whether any call that the server hears is held to a time.
+    pub fn has_timeouts(&self) -> bool {
+        let mut limits = self.policy.limits.iter();
+        limits.any(|(tool, limits)| limits.timeout.is_some() && !self.apart.contains(tool))
     }
 
     /// Whether there is any tool that is not for this client.
