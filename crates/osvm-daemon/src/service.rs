@@ -9,6 +9,7 @@ mod exec;
 mod greet;
 mod guarded;
 mod guest;
+mod hidden;
 mod logs;
 mod look;
 mod manifests;

@@ -10,11 +10,9 @@ use serde_json::value::RawValue;
 
 use super::Daemon;
 use super::guest::Guest as GuestVm;
+use super::hidden::redacted;
 use crate::api::{ApiError, ErrorKind};
 use crate::audit::{self, Caller, Log, Part, Record, Way};
-
-/// In place of a secret's value.
-const HIDDEN: &str = "(hidden)";
 
 /// Longest reason that is recorded, in characters.
 const LONGEST_WHY: usize = 500;
@@ -211,23 +209,6 @@ impl Watch {
 /// Texts of so many characters may have been longer.
 const CUT: [usize; 2] = [120, 256];
 
-/// A body without secrets' values, as they are and as JSON spells them. Of one that was cut off its end goes, too, which
-/// may be the beginning of a value.
-fn redacted(mut text: String, is_cut: bool, secrets: &[String]) -> String {
-    let spelled = |value: &String| {
-        let json = serde_json::to_string(value).expect("a text is JSON");
-        [value.clone(), json[1..json.len() - 1].to_owned()]
-    };
-    let mut values: Vec<_> = secrets.iter().flat_map(spelled).collect();
-    // One may be part of another.
-    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-    if is_cut {
-        let longest = values.first().map_or(0, String::len);
-        text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest)));
-    }
-    values.iter().fold(text, |text, value| text.replace(value, HIDDEN))
-}
-
 fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
     match outcome {
         Outcome::Ok => (audit::Outcome::Ok, None),
@@ -313,20 +294,5 @@ impl Drop for Call<'_> {
         if !self.is_over {
             self.record(None, Outcome::Cancelled);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bodies_are_kept_without_secrets_however_json_spells_them() {
-        let secrets = ["hunter2".to_owned(), "hunter2-and-more".to_owned(), "a\"b\n".to_owned()];
-        let hide = |text: &str, is_cut| redacted(text.to_owned(), is_cut, &secrets);
-        let body = r#"{"k":"hunter2","l":"hunter2-and-more","m":"a\"b\n"}"#;
-        assert_eq!(hide(body, false), r#"{"k":"(hidden)","l":"(hidden)","m":"(hidden)"}"#);
-        assert_eq!(hide("it is hunter2-and-mo", true), "it i");
-        assert_eq!(redacted("plain".to_owned(), true, &[]), "plain");
     }
 }
