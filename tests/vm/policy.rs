@@ -252,6 +252,29 @@ fn a_call_with_a_vm_of_its_own_starts_no_other_and_speaks_its_clients_era() {
 }
 
 #[test]
+fn changed_limits_reach_a_client_that_is_connected() {
+    let config = |limit: &str| format!("[[servers]]\nid = \"demo\"\n{limit}");
+    let osvm = Osvm::with_config(&config(""));
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    let mut echo = |id| {
+        say(&mut client, &call(id, "echo", &json!({ "text": "x" })));
+        let told = answer();
+        told["error"]["message"].as_str().map(str::to_owned)
+    };
+    assert!((1..4).all(|id| echo(id).is_none()));
+    osvm.write_config(&config("calls_per_minute = 1\n"));
+    assert_eq!(echo(4), None);
+    assert!(echo(5).unwrap().contains("the limit is 1 a minute"));
+    osvm.run(&["mcp", "call", "demo", "echo", r#"{"text":"x"}"#]).expect(6).says(&["too often"]);
+    osvm.write_config(&config(""));
+    assert_eq!(echo(6), None);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+}
+
+#[test]
 fn a_recorded_server_is_held_to_its_policy_under_its_other_name() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "demo", "--deny-tool", "exit"]);

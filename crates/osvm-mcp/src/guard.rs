@@ -166,7 +166,7 @@ impl Guard {
         let Rules { policy, apart, must_be_recorded, .. } = &self.rules;
         let is_limited = self.rules.denies_any()
             || !policy.limits.is_empty()
-            || policy.calls_per_minute.is_some();
+            || self.rules.rates.as_ref().is_some_and(|rates| !rates.is_empty());
         is_limited || !apart.is_empty() || *must_be_recorded
     }
 

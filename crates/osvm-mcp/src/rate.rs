@@ -2,16 +2,29 @@
 
 use std::num::NonZeroU32;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
 use thiserror::Error;
 
 /// One limit, and how much of it is used up.
 #[derive(Debug)]
 pub(crate) struct Rate {
     limit: NonZeroU32,
-    limiter: DefaultDirectRateLimiter,
+    limiter: RateLimiter<NotKeyed, Usage, DefaultClock>,
+    usage: Usage,
 }
+
+/// How much is used up, kept where it can be set back.
+#[derive(Debug, Clone, Default)]
+struct Usage(Arc<Mutex<Option<Nanos>>>);
+
+/// How much was used up at some moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used(Option<Nanos>);
 
 /// There were too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -24,7 +37,9 @@ pub(crate) struct Exceeded {
 
 impl Rate {
     pub(crate) fn new(limit: NonZeroU32) -> Self {
-        Self { limit, limiter: RateLimiter::direct(Quota::per_minute(limit)) }
+        let (quota, usage) = (Quota::per_minute(limit), Usage::default());
+        let limiter = RateLimiter::new(quota, usage.clone(), DefaultClock::default());
+        Self { limit, limiter, usage }
     }
 
     pub(crate) fn limit(&self) -> NonZeroU32 {
@@ -43,6 +58,36 @@ impl Rate {
             Err(_) => 60,
         };
         Err(Exceeded { limit: self.limit, seconds: seconds.max(1) })
+    }
+
+    /// What [`give_back`](Self::give_back) is given.
+    pub(crate) fn used(&self) -> Used {
+        Used(*self.usage.lock())
+    }
+
+    /// As if nothing had been taken since. Nobody else may have taken anything meanwhile.
+    pub(crate) fn give_back(&self, Used(used): Used) {
+        *self.usage.lock() = used;
+    }
+}
+
+impl Usage {
+    fn lock(&self) -> MutexGuard<'_, Option<Nanos>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StateStore for Usage {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut used = self.lock();
+        let (outcome, next) = measure(*used)?;
+        *used = Some(next);
+        Ok(outcome)
     }
 }
 
@@ -63,6 +108,19 @@ mod tests {
         assert!((25..=30).contains(&told.seconds), "{told}");
         let why = format!("the limit is 2 a minute; try again in {} s", told.seconds);
         assert_eq!(told.to_string(), why);
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again_and_no_more_than_that() {
+        let rate = Rate::new(count(2));
+        rate.take(count(1)).unwrap();
+        for _ in 0..5 {
+            let used = rate.used();
+            rate.take(count(1)).unwrap();
+            rate.give_back(used);
+        }
+        assert_eq!(rate.take(count(1)), Ok(()));
+        assert!(rate.take(count(1)).is_err());
     }
 
     #[test]

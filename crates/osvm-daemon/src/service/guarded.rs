@@ -117,6 +117,7 @@ impl<C: AsyncWrite> Gate<C> {
         let mut lines = LineReader::new(from, Limits::default().line_bytes);
         while let Ok(Some(line)) = lines.next().await {
             let line = whole(line);
+            self.apart.daemon.renew_rates();
             let passage = {
                 let mut guard = self.guard();
                 let obstacle = self.watch.obstacle(guard.open_calls());

@@ -68,7 +68,7 @@ impl Daemon {
         let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
         let rules = Rules {
             server: server.name.to_string(),
-            rates: self.rates.of(&server.name, &server.tool_policy),
+            rates: Some(self.rates.of(&server.name, &server.tool_policy)),
             policy: server.tool_policy.clone(),
             apart: apart(&server),
             bodies: config.audit.bodies,

@@ -2,43 +2,68 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use osvm_spec::ToolPolicy;
 
 use crate::rate::Rate;
 
-/// What is used up of the limits of one server and of its tools.
-#[derive(Debug)]
-pub struct CallRates {
+/// What is used up of the limits of one server and of its tools. There is one of each server, whatever its limits are at
+/// the moment.
+#[derive(Debug, Default)]
+pub struct CallRates(Mutex<Rates>);
+
+#[derive(Debug, Default)]
+struct Rates {
     server: Option<Rate>,
     tools: BTreeMap<String, Rate>,
 }
 
 impl CallRates {
-    /// Nothing where a policy sets no limit.
-    pub fn of(policy: &ToolPolicy) -> Option<Self> {
-        let server = policy.calls_per_minute.map(Rate::new);
-        let tools: BTreeMap<_, _> =
-            tools(policy).map(|(name, limit)| (name.to_owned(), Rate::new(limit))).collect();
-        (server.is_some() || !tools.is_empty()).then_some(Self { server, tools })
+    /// From now on what a policy sets holds, for whoever has this. Limits that are not other ones go on as they are, others
+    /// are counted from nothing.
+    pub fn hold(&self, policy: &ToolPolicy) {
+        let mut rates = self.rates();
+        let kept = |old: Option<Rate>, limit| match old.filter(|old| old.limit() == limit) {
+            Some(old) => old,
+            None => Rate::new(limit),
+        };
+        let server = rates.server.take();
+        rates.server = policy.calls_per_minute.map(|limit| kept(server, limit));
+        let mut old = std::mem::take(&mut rates.tools);
+        rates.tools = tools(policy)
+            .map(|(name, limit)| (name.to_owned(), kept(old.remove(name), limit)))
+            .collect();
     }
 
-    /// Whether these are the limits that a policy sets.
-    pub fn is_of(&self, policy: &ToolPolicy) -> bool {
-        let own = self.tools.iter().map(|(name, rate)| (name.as_str(), rate.limit()));
-        self.server.as_ref().map(Rate::limit) == policy.calls_per_minute && own.eq(tools(policy))
+    /// Whether there is no limit at all.
+    pub fn is_empty(&self) -> bool {
+        let rates = self.rates();
+        rates.server.is_none() && rates.tools.is_empty()
     }
 
-    /// Counts a call that is about to be made; or says why it is not.
+    /// Counts a call that is about to be made; or says why it is not, and counts it nowhere.
     pub(super) fn take(&self, tool: &str) -> Result<(), String> {
+        // Held, so that what is given back is nobody else's.
+        let rates = self.rates();
         let take = |rate: Option<&Rate>, whose: &str| match rate {
             Some(rate) => rate
                 .take(NonZeroU32::MIN)
                 .map_err(|exceeded| format!("{whose} is called too often: {exceeded}")),
             None => Ok(()),
         };
-        take(self.tools.get(tool), "it")?;
-        take(self.server.as_ref(), "its server")
+        let server = rates.server.as_ref();
+        let used = server.map(Rate::used);
+        take(server, "its server")?;
+        take(rates.tools.get(tool), "it").inspect_err(|_| {
+            if let (Some(server), Some(used)) = (server, used) {
+                server.give_back(used);
+            }
+        })
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,6 +95,12 @@ mod tests {
         }
     }
 
+    fn rates(policy: &ToolPolicy) -> Arc<CallRates> {
+        let rates = CallRates::default();
+        rates.hold(policy);
+        Arc::new(rates)
+    }
+
     fn guard(policy: &ToolPolicy, rates: &Arc<CallRates>) -> Guard {
         let rates = Some(Arc::clone(rates));
         let policy = policy.clone();
@@ -93,7 +124,7 @@ mod tests {
     #[test]
     fn clients_of_one_server_use_up_one_limit_and_refusals_are_recorded() {
         let policy = policy(3, 1);
-        let rates = Arc::new(CallRates::of(&policy).unwrap());
+        let rates = rates(&policy);
         let (mut one, mut other) = (guard(&policy, &rates), guard(&policy, &rates));
         assert_eq!(call(&mut one, 1, "slow"), None);
         let why = call(&mut other, 1, "slow").unwrap();
@@ -109,10 +140,45 @@ mod tests {
     }
 
     #[test]
-    fn other_limits_are_counted_anew_and_the_same_are_not() {
-        let rates = CallRates::of(&policy(3, 1)).unwrap();
-        assert!(rates.is_of(&policy(3, 1)));
-        assert!(!rates.is_of(&policy(3, 2)) && !rates.is_of(&policy(0, 1)));
-        assert!(CallRates::of(&policy(0, 0)).is_none());
+    fn what_another_limit_refuses_uses_up_none() {
+        let policy = policy(2, 3);
+        let rates = rates(&policy);
+        let mut guard = guard(&policy, &rates);
+        assert_eq!(call(&mut guard, 1, "fast"), None);
+        assert_eq!(call(&mut guard, 2, "slow"), None);
+        for id in 3..9 {
+            let why = call(&mut guard, id, "slow").unwrap();
+            assert!(why.contains("its server is called too often"), "{why}");
+        }
+        // The tool has two left, once its server may be called again.
+        rates.hold(&super::tests::policy(0, 3));
+        assert_eq!((call(&mut guard, 10, "slow"), call(&mut guard, 11, "slow")), (None, None));
+        assert!(call(&mut guard, 12, "slow").is_some());
+        // And the other way round.
+        let policy = super::tests::policy(3, 1);
+        let rates = super::tests::rates(&policy);
+        let mut guard = super::tests::guard(&policy, &rates);
+        assert_eq!(call(&mut guard, 1, "slow"), None);
+        for id in 2..9 {
+            let why = call(&mut guard, id, "slow").unwrap();
+            assert!(why.contains(": it is called too often"), "{why}");
+        }
+        assert_eq!((call(&mut guard, 10, "fast"), call(&mut guard, 11, "fast")), (None, None));
+    }
+
+    #[test]
+    fn changed_limits_hold_for_conversations_that_are_open_and_the_same_go_on() {
+        let none = ToolPolicy::default();
+        let rates = rates(&none);
+        let mut guard = guard(&none, &rates);
+        assert_eq!((call(&mut guard, 1, "slow"), rates.is_empty()), (None, true));
+        rates.hold(&policy(3, 1));
+        assert_eq!((call(&mut guard, 2, "slow"), rates.is_empty()), (None, false));
+        rates.hold(&policy(4, 1));
+        assert!(call(&mut guard, 3, "slow").is_some(), "the tool's is used up as before");
+        assert!((4..8).all(|id| call(&mut guard, id, "fast").is_none()), "the server's is another");
+        assert!(call(&mut guard, 8, "fast").is_some());
+        rates.hold(&none);
+        assert_eq!((call(&mut guard, 9, "slow"), call(&mut guard, 10, "fast")), (None, None));
     }
 }
