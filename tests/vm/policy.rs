@@ -252,6 +252,43 @@ fn a_call_with_a_vm_of_its_own_starts_no_other_and_speaks_its_clients_era() {
 }
 
 #[test]
+fn a_modern_client_confirms_a_call_by_making_it_again() {
+    let osvm = Osvm::with_config(
+        "[[servers]]\nid = \"demo\"\n[[servers.tools]]\nname = \"echo\"\nconfirm = true\n",
+    );
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": { "elicitation": { "form": {} } },
+    });
+    let mut params = json!({ "name": "echo", "arguments": { "text": "hello" }, "_meta": meta });
+    for (id, action) in [(1, "accept"), (3, "decline")] {
+        params.as_object_mut().unwrap().retain(|name, _| name != "requestState");
+        say(&mut client, &request(id, "tools/call", &params));
+        let asked = answer()["result"].clone();
+        assert_eq!(asked["resultType"], "input_required", "{asked}");
+        let questions = asked["inputRequests"].as_object().unwrap();
+        let names: Vec<_> = questions.keys().collect();
+        params["requestState"] = asked["requestState"].clone();
+        params["inputResponses"] = json!({ names[0]: { "action": action, "content": {} } });
+        say(&mut client, &request(id + 1, "tools/call", &params));
+        let told = answer();
+        let why = told["error"]["message"].as_str().unwrap_or_default();
+        let is_so = match action {
+            "accept" => said(&told) == "hello",
+            _ => why.ends_with("did not confirm it"),
+        };
+        assert!(is_so, "{action}: {told}");
+    }
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+    let calls = osvm.json(&["mcp", "audit", "--json"])["calls"].clone();
+    let outcomes: Vec<_> = calls.as_array().unwrap().iter().map(|call| &call["outcome"]).collect();
+    assert_eq!(outcomes, ["ok", "refused"]);
+}
+
+#[test]
 fn changed_limits_reach_a_client_that_is_connected() {
     let config = |limit: &str| format!("[[servers]]\nid = \"demo\"\n{limit}");
     let osvm = Osvm::with_config(&config(""));

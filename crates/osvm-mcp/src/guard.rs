@@ -18,7 +18,9 @@ mod id;
 mod judge;
 mod list;
 mod on_behalf;
+mod rounds;
 mod rules;
+mod word;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,7 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use crate::envelope::{self, Envelope, Kind, fields};
+use crate::era::Era;
 use crate::protocol::{CLIENT_INFO, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST};
 use crate::received::printable;
 use crate::schemas::Schemas;
@@ -40,6 +43,7 @@ use confirm::Waiting;
 use id::Id;
 use judge::{Fate, each, is_ambiguous};
 pub use on_behalf::OnBehalf;
+use rounds::Rounds;
 pub(crate) use rules::misfit;
 pub use rules::{Rules, too_long};
 
@@ -56,6 +60,8 @@ pub struct Guard {
     calls: BTreeMap<Id, Open>,
     /// Calls that the user has not said yes to yet.
     waiting: Waiting,
+    /// Of clients that come again: these, and calls that the server has asked back about.
+    rounds: Rounds,
     /// Requests for lists, which are learnt from and filtered.
     lists: BTreeSet<Id>,
     /// Requests that were answered in the server's place.
@@ -126,7 +132,7 @@ impl Guard {
     /// When [`due`](Self::due) has something to say, unless something passes before.
     pub fn next_due(&self) -> Option<Instant> {
         let calls = self.calls.values().filter_map(|call| call.due).min();
-        [calls, self.waiting.next_due()].into_iter().flatten().min()
+        [calls, self.waiting.next_due(), self.rounds.next_due()].into_iter().flatten().min()
     }
 
     /// What takes too long by now.
@@ -142,12 +148,7 @@ impl Guard {
             self.answered_for(id);
             self.ended.push(call.ended(None, Outcome::TimedOut, now));
         }
-        for late in self.waiting.due(now) {
-            let why = self.rules.refusing(&late.tool, &"nobody has confirmed it in time");
-            to_client.extend(late.withdrawal(&why));
-            to_client.extend(envelope::error(&late.id, INVALID_PARAMS, &why));
-            self.ended.push(late.ended(Outcome::Refused(why), now));
-        }
+        to_client.extend(self.unconfirmed(now));
         Passage { to_client: to_client.into(), to_server: to_server.into() }
     }
 
@@ -157,6 +158,9 @@ impl Guard {
             self.ended.push(call.ended(None, Outcome::Cancelled, now));
         }
         for call in self.waiting.take_all() {
+            self.ended.push(call.ended(Outcome::Cancelled, now));
+        }
+        for call in self.rounds.take_all() {
             self.ended.push(call.ended(Outcome::Cancelled, now));
         }
     }
@@ -249,11 +253,17 @@ impl Guard {
         if let Some(why) = self.obstacle(message, &asked) {
             return self.refuse(message, Some(&asked), &why, answers);
         }
-        if let Some(why) = self.rules.exceeds(&asked.tool) {
-            return self.refuse(message, Some(&asked), &why, answers);
+        if self.rounds.expects(&asked, now) {
+            return self.admit(message, &asked, now);
+        }
+        if Rounds::is_own(&asked) {
+            return self.word_brought(message, &asked, now, answers);
         }
         if self.rules.wants_confirmation(&asked.tool) {
             return self.ask(message, &asked, now, answers);
+        }
+        if let Some(why) = self.rules.exceeds(&asked.tool) {
+            return self.refuse(message, Some(&asked), &why, answers);
         }
         self.admit(message, &asked, now)
     }
@@ -271,52 +281,6 @@ impl Guard {
         let fate = if handed.is_some() { Fate::Stays } else { Fate::Passes };
         self.note_call(id, raw, asked, handed, now);
         fate
-    }
-
-    /// Keeps a call until its user has said yes to it, if there is a way to ask.
-    fn ask(
-        &mut self,
-        message: &Envelope<'_>,
-        asked: &Asked<'_>,
-        now: Instant,
-        answers: &mut Vec<u8>,
-    ) -> Fate {
-        let body = Body::of(asked.arguments, self.rules.bodies);
-        match self.waiting.ask(message, asked, &self.rules.server, body, now) {
-            Ok(question) => {
-                answers.extend(question);
-                Fate::Stays
-            }
-            Err(why) => {
-                let why = self.rules.refusing(&asked.tool, &why);
-                self.refuse(message, Some(asked), &why, answers)
-            }
-        }
-    }
-
-    /// What the client answers: to a server, or to the guard, whose call then goes on in its place.
-    fn word_given(&mut self, message: &Envelope<'_>, now: Instant, answers: &mut Vec<u8>) -> Fate {
-        let Some(question) = message.id.and_then(Id::of).filter(Waiting::is_own) else {
-            return Fate::Passes;
-        };
-        let Some(call) = self.waiting.take(&question) else { return Fate::Stays };
-        let unsaid = || self.rules.refusing(&call.tool, &"its user did not confirm it");
-        let why = match confirm::is_yes(message.result) {
-            false => Some(unsaid()),
-            true => self.shut.clone(),
-        };
-        let call_asked = Envelope::parse(&call.text).ok();
-        let asked = call_asked.as_ref().and_then(|message| Some((message, Asked::read(message)?)));
-        let Some((message, asked)) = asked else { return Fate::Stays };
-        if let Some(why) = why.or_else(|| self.obstacle(message, &asked)) {
-            answers.extend(envelope::error(&call.id, INVALID_PARAMS, &why));
-            self.ended.push(call.ended(Outcome::Refused(why), now));
-            return Fate::Stays;
-        }
-        match self.admit(message, &asked, now) {
-            Fate::Passes => Fate::Becomes(call.text),
-            fate => fate,
-        }
     }
 
     /// Arguments that don't fit are an error of the tool's, which a model may make up for.
@@ -354,6 +318,7 @@ impl Guard {
             max_result_bytes: limits.max_result_bytes,
             id: raw.to_owned(),
             era: asked.era,
+            subject: (asked.era == Era::Modern).then(|| asked.subject()),
             handed,
         };
         if let Some(other) = self.calls.insert(id, call) {

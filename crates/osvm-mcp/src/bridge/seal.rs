@@ -1,5 +1,7 @@
 //! What says that a client's retry is the retry of its own request: a state that no client can make by itself.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,6 +13,13 @@ use super::splice::each_field;
 pub(crate) struct Seal {
     key: [u8; 32],
     binding: Vec<u8>,
+}
+
+/// Its key is not shown.
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seal").finish_non_exhaustive()
+    }
 }
 
 /// What a request asks for.

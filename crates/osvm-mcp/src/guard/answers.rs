@@ -89,6 +89,9 @@ impl Guard {
             self.ended.push(call.ended(result, Outcome::Refused(why), now));
             return fate;
         }
+        if let (Some(subject), Some(result)) = (call.subject, message.result) {
+            self.rounds.answered(subject, result, now);
+        }
         let outcome = match message.result {
             Some(result) => call::outcome(result),
             None => Outcome::Failed(call::reason(message.error)),

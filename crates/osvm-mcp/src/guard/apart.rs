@@ -70,8 +70,10 @@ pub(super) fn obstacle(open: usize, is_waited_for: bool) -> Option<String> {
     if !is_waited_for {
         return Some("nobody waits for its answer, and it has a microVM of its own".to_owned());
     }
-    let why = || format!("{MOST} calls in microVMs of their own are open, and no more may be");
-    (open >= MOST).then(why)
+    let full = || {
+        format!("{MOST} calls in microVMs of their own are open; call it again when one has ended")
+    };
+    (open >= MOST).then(full)
 }
 
 impl Guard {

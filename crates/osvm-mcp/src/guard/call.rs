@@ -7,9 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::apart::Handed;
 use super::shown;
+use crate::bridge::seal::Subject;
 use crate::envelope::{Envelope, fields};
 use crate::era::Era;
-use crate::protocol::VERSION;
+use crate::protocol::{CAPABILITIES, VERSION};
 
 /// Longest name that is kept of a tool, in characters; no policy names a longer one.
 const LONGEST_NAME: usize = 256;
@@ -21,6 +22,12 @@ pub(super) struct Asked<'a> {
     /// Whether its result is asked for later, as `tasks/result`.
     pub(super) is_task: bool,
     pub(super) era: Era,
+    /// What a modern client says that it can do.
+    pub(super) capabilities: Option<&'a RawValue>,
+    /// What it brings when it makes a call again.
+    pub(super) state: Option<&'a RawValue>,
+    pub(super) responses: Option<&'a RawValue>,
+    params: &'a str,
 }
 
 /// A call that the server has heard, or is made elsewhere.
@@ -34,6 +41,8 @@ pub(super) struct Open {
     /// As the client spelled it.
     pub(super) id: Box<RawValue>,
     pub(super) era: Era,
+    /// Of a modern client's, which may have to make it again.
+    pub(super) subject: Option<Subject>,
     /// Of one that is not for the server.
     pub(super) handed: Option<Handed>,
 }
@@ -78,15 +87,22 @@ impl<'a> Asked<'a> {
     /// `None` for what names no tool, or could be read to name two.
     pub(super) fn read(message: &Envelope<'a>) -> Option<Self> {
         let params = message.params?.get();
-        let [name, arguments, task, meta] =
-            fields(params, ["name", "arguments", "task", "_meta"]).ok()?;
+        let [name, arguments, task, meta, state, responses] = fields(
+            params,
+            ["name", "arguments", "task", "_meta", "requestState", "inputResponses"],
+        )
+        .ok()?;
         let tool = serde_json::from_str(name?.get()).ok()?;
-        let says_version = |meta: &RawValue| {
-            let version = fields(meta.get(), [VERSION]);
-            version.is_ok_and(|[version]| version.is_some())
-        };
-        let era = if meta.is_some_and(says_version) { Era::Modern } else { Era::Legacy };
-        Some(Self { tool, arguments, is_task: task.is_some(), era })
+        let says = meta.and_then(|meta| fields(meta.get(), [VERSION, CAPABILITIES]).ok());
+        let [version, capabilities] = says.unwrap_or_default();
+        let era = if version.is_some() { Era::Modern } else { Era::Legacy };
+        let is_task = task.is_some();
+        Some(Self { tool, arguments, is_task, era, capabilities, state, responses, params })
+    }
+
+    /// What it asks for, whatever it brings.
+    pub(super) fn subject(&self) -> Subject {
+        Subject::of("tools/call", self.params)
     }
 }
 

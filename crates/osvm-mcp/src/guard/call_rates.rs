@@ -167,6 +167,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_refuses_uses_up_no_limit() {
+        let limits = ToolLimits {
+            calls_per_minute: NonZeroU32::new(1),
+            confirm: true,
+            ..ToolLimits::default()
+        };
+        let limits = [("slow".to_owned(), limits)].into();
+        let policy = ToolPolicy { limits, ..policy(1, 1) };
+        let mut guard = guard(&policy, &rates(&policy));
+        for id in 0..3 {
+            let why = call(&mut guard, id, "slow").unwrap();
+            assert!(why.ends_with("this client can't be asked"), "{why}");
+        }
+        assert_eq!(call(&mut guard, 3, "fast"), None);
+    }
+
+    #[test]
     fn changed_limits_hold_for_conversations_that_are_open_and_the_same_go_on() {
         let none = ToolPolicy::default();
         let rates = rates(&none);

@@ -1,29 +1,34 @@
-//! Calls that wait for their user's word: the client is asked by an elicitation, and the call goes on when it accepts.
+//! Calls that wait for their user's word: a legacy client is asked by an elicitation, and the call goes on when it
+//! accepts. For those of the modern era see `rounds`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
 
 use super::call::{Asked, Body, Ended, Outcome};
 use super::id::Id;
 use super::shown;
-use crate::envelope::{self, Envelope, Kind, fields};
+use crate::envelope::{self, Envelope, Kind, field, fields};
 use crate::received::printable;
 
-/// With which the guard's ids begin; a server's requests may not have such.
-const PREFIX: &str = "osvm-confirm-";
+/// With which the guard's ids and states begin; a server's requests may not have such.
+pub(super) const PREFIX: &str = "osvm-confirm-";
 
 /// Calls that wait at once, and bytes of each.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 const LONGEST: usize = 1 << 20;
 
 /// How long the user may take.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Arguments that are shown, in characters.
 const SHOWN_ARGUMENTS: usize = 500;
+
+pub(super) const CANT_ASK: &str = "it is to be confirmed, and this client can't be asked";
+pub(super) const TOO_MUCH: &str =
+    "it is to be confirmed, and too much is waiting for that, or it is too long";
 
 /// Questions that are open.
 #[derive(Debug, Default)]
@@ -58,16 +63,26 @@ impl Waiting {
 
     /// What a client of the legacy era says that it can do.
     pub(super) fn meet(&mut self, capabilities: Option<&RawValue>) {
-        let elicitation = capabilities.and_then(|all| fields(all.get(), ["elicitation"]).ok()?[0]);
-        // One that says nothing more means forms.
-        let takes_forms = |modes: &RawValue| {
-            let modes = fields(modes.get(), ["form", "url"]);
-            modes.is_ok_and(|[form, url]| form.is_some() || url.is_none())
-        };
-        self.can_ask = elicitation.is_some_and(takes_forms);
+        self.can_ask = takes_forms(capabilities);
     }
 
-    /// The question as a line for the client, or why it can't be asked.
+    /// An error says why a call can't be asked about.
+    pub(super) fn ready(&mut self, message: &Envelope<'_>) -> Result<(), &'static str> {
+        if message.kind() != Kind::Request || !self.can_ask {
+            return Err(CANT_ASK);
+        }
+        if self.calls.len() >= MOST || message.text().len() > LONGEST {
+            return Err(TOO_MUCH);
+        }
+        if self.count == 0 {
+            let mut bytes = [0; 8];
+            getrandom::fill(&mut bytes).map_err(|_| "there is no randomness for its question")?;
+            self.nonce = u64::from_ne_bytes(bytes);
+        }
+        Ok(())
+    }
+
+    /// The question as a line for the client. Only of a call that is [`ready`](Self::ready).
     pub(super) fn ask(
         &mut self,
         message: &Envelope<'_>,
@@ -75,35 +90,22 @@ impl Waiting {
         server: &str,
         arguments: Body,
         now: Instant,
-    ) -> Result<Vec<u8>, &'static str> {
-        let id = message.id.filter(|_| message.kind() == Kind::Request);
-        let Some(id) = id.filter(|_| self.can_ask) else {
-            return Err("it is to be confirmed, and this client can't be asked");
-        };
-        if self.calls.len() >= MOST || message.text().len() > LONGEST {
-            return Err(
-                "it is to be confirmed, and too much is waiting for that, or it is too long",
-            );
-        }
-        if self.count == 0 {
-            let mut bytes = [0; 8];
-            getrandom::fill(&mut bytes).map_err(|_| "there is no randomness for its question")?;
-            self.nonce = u64::from_ne_bytes(bytes);
-        }
+    ) -> Vec<u8> {
+        let Some(id) = message.id else { return Vec::new() };
         self.count += 1;
         let name = format!("{PREFIX}{:016x}-{}", self.nonce, self.count);
-        let question = to_raw_value(&name).expect("a text is JSON");
-        let line = elicitation(&name, &told(asked, server));
+        let params = to_raw_value(&question(asked, server)).expect("it is JSON");
+        let line = envelope::request_named(&name, "elicitation/create", &params);
         let call = Unconfirmed {
             tool: asked.tool.clone(),
             arguments,
             id: id.to_owned(),
             text: message.text().to_owned(),
-            question,
+            question: to_raw_value(&name).expect("a text is JSON"),
             asked: now,
         };
         self.calls.insert(Id::Text(name), call);
-        Ok(line)
+        line
     }
 
     pub(super) fn take(&mut self, question: &Id) -> Option<Unconfirmed> {
@@ -148,6 +150,22 @@ pub(super) fn is_yes(result: Option<&RawValue>) -> bool {
     action.is_some_and(|action| action.get() == "\"accept\"")
 }
 
+/// Whether a client that states these capabilities can be asked to fill in a form.
+pub(super) fn takes_forms(capabilities: Option<&RawValue>) -> bool {
+    // One that says nothing more means forms.
+    let has_forms = |modes: &RawValue| {
+        let modes = fields(modes.get(), ["form", "url"]);
+        modes.is_ok_and(|[form, url]| form.is_some() || url.is_none())
+    };
+    field(capabilities, "elicitation").is_some_and(has_forms)
+}
+
+/// The parameters of an elicitation.
+pub(super) fn question(asked: &Asked<'_>, server: &str) -> Value {
+    let schema = json!({ "type": "object", "properties": {} });
+    json!({ "message": told(asked, server), "requestedSchema": schema })
+}
+
 fn told(asked: &Asked<'_>, server: &str) -> String {
     let arguments = printable(asked.arguments.map_or("{}", RawValue::get));
     let mut kept: String = arguments.chars().take(SHOWN_ARGUMENTS).collect();
@@ -155,11 +173,4 @@ fn told(asked: &Asked<'_>, server: &str) -> String {
         kept += "...";
     }
     format!("osvm: may tool {} of server {server} be called with {kept}?", shown(&asked.tool))
-}
-
-fn elicitation(id: &str, message: &str) -> Vec<u8> {
-    let schema = json!({ "type": "object", "properties": {} });
-    let params = json!({ "message": message, "requestedSchema": schema });
-    let params = to_raw_value(&params).expect("it is JSON");
-    envelope::request_named(id, "elicitation/create", &params)
 }

@@ -128,7 +128,7 @@ fn not_many_are_out_at_once_and_none_that_nobody_waits_for() {
     };
     let calls: Vec<_> = (1..=MOST).map(|id| hand_out(&mut guard, &id.to_string(), "{}")).collect();
     let why = refusal(&mut guard, &call("9", "{}"));
-    assert!(why.ends_with("8 calls in microVMs of their own are open, and no more may be"));
+    assert!(why.contains("8 calls in microVMs of their own are open"));
     answer(&mut guard, calls[3].number, Ok("{}"));
     guard.take_ended();
     hand_out(&mut guard, "9", "{}");
