@@ -97,6 +97,41 @@ fn a_granted_host_is_reached_and_no_other_host_port_or_address_is() {
 }
 
 #[test]
+fn a_call_is_recorded_with_the_hosts_that_its_vm_reached() {
+    let Some(world) = World::new() else { return };
+    let rootfs = Rootfs::with_curl();
+    let urls = "http://api.example.test/hello http://other.example.test/";
+    // What the guest refuses by itself is told a moment later.
+    let asks = format!("*'\"tools/call\"'*) curl -s {urls} >&2; sleep 1; arguments=");
+    let script = MY_SERVER.replace("*'\"tools/call\"'*) arguments=", &asks);
+    assert!(script.contains("curl"));
+    rootfs.script("bin/server", &script);
+    let osvm = Osvm::new().within(&world);
+    let launch = ["mcp", "microvm", "launch", "shell", "--image", rootfs.text()];
+    osvm.ok(&[&launch[..], &["--command", "/bin/server", "--allow", "api.example.test"]].concat());
+    let mut calls = 0;
+    eventually("a call's line has a host that was reached and one that was refused", || {
+        osvm.ok(&["mcp", "call", "shell", "my-tool", "{}"]);
+        calls += 1;
+        let found = osvm.json(&["mcp", "audit", "--last", "1", "--json"]);
+        let egress = found["calls"][0]["egress"]["hosts"].clone();
+        let hosts = egress.as_array().unwrap();
+        let has = |host: &str, outcome: &str| {
+            hosts.iter().any(|it| it["host"] == host && it["outcome"] == outcome)
+        };
+        assert!(has("api.example.test", "allowed") && hosts.len() <= 2, "{egress}");
+        has("other.example.test", "refused")
+    });
+    let shown = osvm.ok(&["mcp", "audit", "--last", "1"]);
+    assert!(
+        shown.contains("api.example.test:80") && shown.contains("other.example.test"),
+        "{shown}"
+    );
+    let whole = format!("{calls} lines follow");
+    assert!(osvm.ok(&["mcp", "audit", "--verify"]).starts_with(&whole));
+}
+
+#[test]
 fn with_tools_programs_that_know_of_no_proxy_reach_a_granted_host() {
     let flags = ["--allow", "api.example.test", "--memory", "512"];
     let Some(scene) = Scene::with_tools(&flags) else { return };

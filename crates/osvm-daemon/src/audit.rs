@@ -9,7 +9,7 @@ mod record;
 pub use chain::{Fault, Verified, verify};
 pub(crate) use log::Log;
 pub use read::{Found, Wanted, read};
-pub use record::{Caller, Outcome, Part, Record, Way};
+pub use record::{Caller, Egress, Outcome, Part, Reach, Reached, Record, Way};
 
 /// What the first line has in place of the digest of one before it.
 pub const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";

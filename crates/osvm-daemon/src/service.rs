@@ -14,6 +14,7 @@ mod logs;
 mod look;
 mod manifests;
 mod peer;
+mod place;
 mod plan;
 mod rates;
 mod record;

@@ -36,7 +36,7 @@ use crate::schemas::Schemas;
 pub use apart::{Apart, Unmade};
 use apart::{Handed, Handing};
 use call::{Asked, Open};
-pub use call::{Body, Ended, Outcome};
+pub use call::{Body, Ended, Mark, Outcome};
 pub use call_rates::CallRates;
 pub use client::ClientName;
 use confirm::Waiting;
@@ -72,6 +72,7 @@ pub struct Guard {
     handing: Handing,
     /// Why no tool is called at the moment.
     shut: Option<String>,
+    mark: Mark,
     ended: Vec<Ended>,
 }
 
@@ -90,6 +91,11 @@ impl Guard {
     /// From now on no tool is called, for this reason; or again.
     pub fn shut(&mut self, why: Option<String>) {
         self.shut = why;
+    }
+
+    /// What calls that begin from now on are marked with.
+    pub fn mark(&mut self, mark: Mark) {
+        self.mark = mark;
     }
 
     pub fn client(&self) -> Option<&ClientName> {
@@ -313,6 +319,7 @@ impl Guard {
             tool: asked.tool.clone(),
             arguments: Body::of(asked.arguments, self.rules.bodies),
             began: now,
+            mark: self.mark,
             // Whoever has it made elsewhere holds it to its time, which is not for a VM to start in.
             due: limits.timeout.filter(|_| handed.is_none()).map(|limit| now + limit),
             max_result_bytes: limits.max_result_bytes,

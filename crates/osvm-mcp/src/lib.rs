@@ -37,8 +37,8 @@ pub use connection::Notification;
 pub use era::Era;
 pub use error::{McpError, RpcError};
 pub use guard::{
-    Apart, Body, CallRates, ClientName, Ended, Guard, OnBehalf, Outcome, Passage, Rules, Unmade,
-    too_long,
+    Apart, Body, CallRates, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Passage, Rules,
+    Unmade, too_long,
 };
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;

@@ -162,7 +162,7 @@ fn lines(mut file: &File) -> io::Result<u64> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::{Caller, Fault, Outcome, Part, Way, verify};
+    use super::super::{Caller, Egress, Fault, Outcome, Part, Reach, Reached, Way, verify};
     use super::*;
 
     fn record(tool: &str) -> Record {
@@ -181,6 +181,7 @@ mod tests {
             outcome: Outcome::Ok,
             why: None,
             ms: 5,
+            egress: None,
             previous: String::new(),
         }
     }
@@ -206,6 +207,30 @@ mod tests {
         let numbers: Vec<_> =
             text.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn lines_from_before_there_was_egress_are_followed_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let mut log = Log::at(path.clone());
+        log.add(record("old")).unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("egress"), "as before");
+        let reached = |host: &str, port, outcome| Reached { host: host.to_owned(), port, outcome };
+        let hosts = vec![
+            reached("api.example.com", Some(443), Reach::Allowed),
+            reached("evil.com", None, Reach::Refused),
+            reached("::1", Some(80), Reach::Failed),
+        ];
+        let egress = Egress { hosts, more: 2 };
+        let told = "api.example.com:443, evil.com refused, [::1]:80 failed, and 2 more";
+        assert_eq!(egress.to_string(), told);
+        log.add(Record { egress: Some(egress.clone()), ..record("new") }).unwrap();
+        assert_eq!((verified(&path).lines, verified(&path).faults), (2, vec![]));
+        let text = fs::read_to_string(&path).unwrap();
+        let read: Vec<_> =
+            text.lines().map(|line| serde_json::from_str::<Record>(line).unwrap().egress).collect();
+        assert_eq!(read, [None, Some(egress)]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a line of the record says.
 
+use std::fmt;
+
 use osvm_spec::ServerName;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub why: Option<String>,
     pub ms: u64,
+    /// What its VM reached, or tried to, while it ran; absent where that is nothing, or not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub egress: Option<Egress>,
     /// SHA-256 of the line before, without its end.
     pub previous: String,
 }
@@ -56,6 +61,36 @@ pub enum Way {
     Run,
     /// `osvm mcp gateway`
     Gateway,
+}
+
+/// Hosts of a VM's egress log, each once. Calls that run in one VM at the same time share them: which of them asked for a
+/// host, nobody can tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    pub hosts: Vec<Reached>,
+    /// How many there are beyond these.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub more: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    pub host: String,
+    /// Absent for a name that was looked up, and is not granted on any port.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
+    pub outcome: Reach,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// It was connected to.
+    Allowed,
+    /// By policy.
+    Refused,
+    /// It was let through, and could not be connected to.
+    Failed,
 }
 
 /// Arguments or a result, as they were spelled.
@@ -92,6 +127,37 @@ impl Outcome {
             Self::Cancelled => "cancelled",
         }
     }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, outcome } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]")?,
+            false => f.write_str(host)?,
+        }
+        port.map_or(Ok(()), |port| write!(f, ":{port}"))?;
+        f.write_str(match outcome {
+            Reach::Allowed => "",
+            Reach::Refused => " refused",
+            Reach::Failed => " failed",
+        })
+    }
+}
+
+impl fmt::Display for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.hosts.iter().map(Reached::to_string).collect();
+        f.write_str(&hosts.join(", "))?;
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
+        }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Way {

@@ -66,6 +66,8 @@ impl Sorted {
                 needs.tally(rule).refused += 1;
             }
             Outcome::Refused(None) => *self.beyond.entry(target.to_string()).or_default() += 1,
+            // It counts when it has ended.
+            Outcome::Opened => {}
             Outcome::Allowed | Outcome::Failed => {
                 let tally = match (of(&granted.allow_private), of(&granted.allow)) {
                     (Some(rule), _) => self.private.tally(rule),

@@ -8,8 +8,8 @@ use osvm_spec::{Overrides, Secrets, ServerName};
 use serde_json::value::RawValue;
 
 use super::Daemon;
+use super::place::Place;
 use super::servers;
-use super::tools::Place;
 use crate::api::{ApiError, CallRequest, ErrorKind};
 
 /// What each such VM of one client's is made of.

@@ -23,7 +23,8 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
 use super::apart::Apart;
 use super::between::whole;
-use super::tools::{Place, Watch};
+use super::place::Place;
+use super::tools::Watch;
 use super::upgrade::Stream as Outer;
 
 /// The session's end.
@@ -122,6 +123,7 @@ impl<C: AsyncWrite> Gate<C> {
                 let mut guard = self.guard();
                 let obstacle = self.watch.obstacle(guard.open_calls());
                 guard.shut(obstacle);
+                guard.mark(self.watch.place().mark());
                 guard.of_client(&line, Instant::now())
             };
             let to_server = passage.to_server.to_vec();

@@ -17,7 +17,7 @@ pub(super) struct Guest {
     pub(super) vm: Arc<Vm<Client>>,
     pub(super) visit: Visit,
     /// Present when the VM ends with the request.
-    _alone: Option<Alone>,
+    alone: Option<Alone>,
 }
 
 /// Stops its VM when dropped, whatever became of the request.
@@ -51,7 +51,7 @@ impl Daemon {
         let alone = is_alone.then(|| self.set_apart(&mut plan));
         let vm = self.fleet.ensure(plan).await?;
         let visit = vm.visit();
-        Ok((Guest { vm, visit, _alone: alone }, server))
+        Ok((Guest { vm, visit, alone }, server))
     }
 
     /// Gives the plan a name that no other VM has.
@@ -66,6 +66,11 @@ impl Daemon {
 }
 
 impl Guest {
+    /// Whether its VM serves one request alone.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
     /// The MCP conversation with the VM's server.
     pub(super) async fn client(
         &self,

@@ -7,7 +7,7 @@ use osvm_spec::ServerName;
 use std::time::Duration;
 
 use super::answer::{self, Answer};
-use super::tools::Place;
+use super::place::Place;
 use super::{Daemon, Shared};
 use crate::api::{ApiError, CallAnswer, CallRequest, ListAnswer, ListRequest, Listing};
 use crate::audit::Way;

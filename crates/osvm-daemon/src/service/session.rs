@@ -29,7 +29,7 @@ use super::between::{Between, Whom};
 use super::guarded::Stream;
 use super::guest::Guest;
 use super::manifests::Kept;
-use super::tools::Place;
+use super::place::Place;
 use crate::api::{ApiError, RunRequest};
 
 /// How long a server whose input has ended may take to finish its output.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use osvm_mcp::{Body, ClientName, Ended, Guard, OnBehalf, Outcome, Rules};
+use osvm_mcp::{Body, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Rules};
 use osvm_spec::{Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret};
 use serde_json::value::RawValue;
 
 use super::Daemon;
-use super::guest::Guest as GuestVm;
 use super::hidden::redacted;
+use super::place::Place;
 use crate::api::{ApiError, ErrorKind};
 use crate::audit::{self, Caller, Log, Part, Record, Way};
 
@@ -18,7 +18,7 @@ use crate::audit::{self, Caller, Log, Part, Record, Way};
 const LONGEST_WHY: usize = 500;
 
 /// Room that is set aside for each call, in bytes: without bodies and with them.
-const ROOM: [u64; 2] = [8 << 10, 1 << 20];
+const ROOM: [u64; 2] = [16 << 10, 1 << 20];
 
 /// One client's calls of one server's tools.
 pub(super) struct Watch {
@@ -33,16 +33,6 @@ pub(super) struct Watch {
 }
 
 pub(super) type SharedLog = Arc<Mutex<Log>>;
-
-/// Where a client's server is at the moment.
-#[derive(Clone, Default)]
-pub(super) struct Place(Arc<Mutex<Option<Seen>>>);
-
-#[derive(Clone)]
-struct Seen {
-    vm: String,
-    image: Option<String>,
-}
 
 /// A call that is being made. Recorded when it is over, and as cancelled when dropped before.
 pub(super) struct Call<'w> {
@@ -167,6 +157,7 @@ impl Watch {
 
     fn line(&self, ended: Ended, client: Option<&ClientName>, place: &Place) -> Record {
         let seen = place.seen();
+        let egress = ended.mark.and_then(|mark| place.reached(mark));
         let (outcome, why) = told(ended.outcome);
         // Each may be what a stranger wrote, and have been cut off.
         let hide = |text: &str| {
@@ -190,6 +181,7 @@ impl Watch {
             result: ended.result.map(|result| self.part(result)),
             outcome,
             why: why.map(|why| hide(&why).chars().take(LONGEST_WHY).collect()),
+            egress,
             ms: u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX),
             previous: String::new(),
         }
@@ -217,18 +209,6 @@ fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
         Outcome::Failed(why) => (audit::Outcome::Failed, Some(why)),
         Outcome::TimedOut => (audit::Outcome::TimedOut, None),
         Outcome::Cancelled => (audit::Outcome::Cancelled, None),
-    }
-}
-
-impl Place {
-    pub(super) fn is_in(&self, guest: &GuestVm) {
-        let image = guest.vm.facts().map(|facts| facts.image.to_string());
-        let seen = Seen { vm: guest.vm.id.to_string(), image };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-    }
-
-    fn seen(&self) -> Option<Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -284,6 +264,8 @@ impl Call<'_> {
             outcome,
             took: self.began.elapsed(),
             apart: None,
+            // Its VM is this call's from where it was found.
+            mark: Some(Mark::default()),
         };
         self.watch.record(ended, None, &self.watch.place);
     }

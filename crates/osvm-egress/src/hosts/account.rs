@@ -28,6 +28,9 @@ pub struct Attempt {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
+    /// The connection was made.
+    Opened,
+    /// One that was made has ended.
     Allowed,
     /// It was granted, and could not be made.
     Failed,
@@ -52,6 +55,7 @@ fn entry(line: &str) -> Option<Entry> {
     let (_time, words) = line.split_once(' ')?;
     let (verdict, rest) = words.split_once(' ')?;
     match verdict {
+        "opened" => attempt(rest, Outcome::Opened),
         "allowed" => attempt(rest, Outcome::Allowed),
         "failed" => attempt(rest, Outcome::Failed),
         "refused" => refused(rest),

@@ -1,14 +1,15 @@
 //! A VM's egress log: a line for each decision.
 //!
 //! ```text
+//! TIME opened HOST:PORT WHERE
 //! TIME allowed HOST:PORT WHERE sent BYTES received BYTES in SECONDS s[; REASON]
 //! TIME refused HOST:PORT[ in the guest]: REASON
 //! TIME failed HOST:PORT: REASON
 //! TIME tried PATH: read|written|named, COUNT parts exist
 //! ```
 //!
-//! WHERE is an address, or `via HOST:PORT` of a proxy. An allowed connection's line is written when it has
-//! ended, with the reason where that was not its two programs' wish. Paths are told by a guest that is recorded.
+//! WHERE is an address, or `via HOST:PORT` of a proxy. An allowed connection has a line when it is made, and one when it
+//! has ended, with the reason where that was not its two programs' wish. Paths are told by a guest that is recorded.
 
 use std::fmt;
 use std::fs::File;
@@ -54,7 +55,7 @@ pub(crate) enum Subject {
     Nothing,
 }
 
-/// A connection that was made. Its line is written when this is dropped, and so also for one that was cut off.
+/// A connection that was made. Its last line is written when this is dropped, and so also for one that was cut off.
 #[derive(Debug)]
 pub(crate) struct Account {
     /// Gone once there is nothing to be said.
@@ -128,6 +129,7 @@ impl Log {
 
 impl Account {
     pub(crate) fn open(log: Arc<Log>, target: Target, place: String, meter: Arc<Meter>) -> Self {
+        log.write(&format!("opened {target} {place}"));
         Self { log: Some(log), target, place, meter, reason: None }
     }
 
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connections_line_is_written_when_it_ends() {
+    fn a_connection_has_a_line_when_it_is_made_and_one_when_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let (path, log) = log(&folder);
         let target = Target::new("api.example.com", 443).unwrap();
@@ -236,8 +238,9 @@ mod tests {
                 Meter::start(),
             )
         };
+        let opened = "opened api.example.com:443 203.0.113.7";
         let first = open();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        assert_eq!(fs::read_to_string(&path).unwrap()[21..], format!("{opened}\n"));
         drop(first);
         open().close(Some("no byte for 600 s".into()));
         let text = fs::read_to_string(path).unwrap();
@@ -245,7 +248,9 @@ mod tests {
         assert_eq!(
             ends,
             [
+                opened,
                 "allowed api.example.com:443 203.0.113.7 sent 0 received 0 in 0.0 s",
+                opened,
                 "allowed api.example.com:443 203.0.113.7 sent 0 received 0 in 0.0 s; no byte for 600 s",
             ]
         );

@@ -36,6 +36,7 @@ pub(super) struct Open {
     pub(super) tool: String,
     pub(super) arguments: Body,
     pub(super) began: Instant,
+    pub(super) mark: Mark,
     pub(super) due: Option<Instant>,
     pub(super) max_result_bytes: Option<u64>,
     /// As the client spelled it.
@@ -58,6 +59,15 @@ pub struct Ended {
     pub took: Duration,
     /// The number of one that was handed out.
     pub apart: Option<u64>,
+    /// Of when it was made; nothing where it was not.
+    pub mark: Option<Mark>,
+}
+
+/// When a call began, by what its guard's caller counts: which place it was in, and where in that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub place: u64,
+    pub at: u64,
 }
 
 /// What became of a call.
@@ -110,7 +120,8 @@ impl Ended {
     /// One that the server was not asked.
     pub(super) fn unasked(tool: &str, arguments: Body, outcome: Outcome) -> Self {
         let tool = short(tool);
-        Self { tool, arguments, result: None, outcome, took: Duration::ZERO, apart: None }
+        let (result, took, apart, mark) = (None, Duration::ZERO, None, None);
+        Self { tool, arguments, result, outcome, took, apart, mark }
     }
 }
 
@@ -118,7 +129,8 @@ impl Open {
     pub(super) fn ended(self, result: Option<Body>, outcome: Outcome, now: Instant) -> Ended {
         let took = now.saturating_duration_since(self.began);
         let apart = self.handed.map(|handed| handed.number);
-        Ended { tool: short(&self.tool), arguments: self.arguments, result, outcome, took, apart }
+        let (tool, mark) = (short(&self.tool), Some(self.mark));
+        Ended { tool, arguments: self.arguments, result, outcome, took, apart, mark }
     }
 }
 

@@ -73,13 +73,14 @@ impl Net {
         self.relay.open(rules, self.log.as_fd()).await.unwrap()
     }
 
-    /// The log's lines without their times, once there are so many.
+    /// The log's lines without their times and those that were opened, once there are so many.
     pub(super) async fn lines(&self, count: usize) -> Vec<String> {
         within(async {
             loop {
                 let text = fs::read_to_string(self.path()).unwrap();
-                if text.lines().count() >= count && text.ends_with('\n') {
-                    return text.lines().map(|line| line[21..].to_owned()).collect();
+                let lines = decided(&text);
+                if lines.len() >= count && text.ends_with('\n') {
+                    return lines;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -111,9 +112,13 @@ impl Net {
         drop(relay);
         let ended = tokio::task::spawn_blocking(move || process.wait());
         assert!(within(ended).await.unwrap().unwrap().success());
-        let text = fs::read_to_string(folder.path().join("log")).unwrap();
-        text.lines().map(|line| line[21..].to_owned()).collect()
+        decided(&fs::read_to_string(folder.path().join("log")).unwrap())
     }
+}
+
+fn decided(log: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(|line| line.get(21..));
+    lines.filter(|line| !line.starts_with("opened ")).map(str::to_owned).collect()
 }
 
 /// Answers by the zone; of a name with more addresses than a packet is meant to hold, that there are more.

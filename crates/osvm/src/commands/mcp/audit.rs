@@ -17,7 +17,7 @@ use crate::{environment, output};
 /// Show which tools were called, by whom, and what became of it
 ///
 /// Reads $OSVM_HOME/logs/audit.jsonl, to which the daemon adds a line for each call, refused ones too. Each line has
-/// the digest of the one before it.
+/// the digest of the one before it. HOSTS are those that the call's VM reached, or was refused, while it ran.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -80,6 +80,7 @@ fn table(calls: &VecDeque<Record>) -> Table {
         ("TOOL", Side::Left),
         ("OUTCOME", Side::Left),
         ("MS", Side::Right),
+        ("HOSTS", Side::Left),
         ("WHY", Side::Left),
     ]);
     for call in calls {
@@ -93,6 +94,7 @@ fn table(calls: &VecDeque<Record>) -> Table {
             call.tool.clone(),
             call.outcome.word().to_owned(),
             call.ms.to_string(),
+            call.egress.as_ref().map(ToString::to_string).unwrap_or_default(),
             call.why.clone().unwrap_or_default(),
         ]);
     }
