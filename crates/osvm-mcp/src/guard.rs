@@ -214,7 +214,8 @@ impl Guard {
     }
 
     fn knows(&self, id: &Id) -> bool {
-        self.calls.contains_key(id) || self.lists.contains(id) || self.answered.contains(id)
+        let is_open = self.calls.contains_key(id) || self.waiting.has(id);
+        is_open || self.lists.contains(id) || self.answered.contains(id)
     }
 
     /// An id that is used again is no longer that of an earlier request.
@@ -319,7 +320,8 @@ impl Guard {
             tool: asked.tool.clone(),
             arguments: Body::of(asked.arguments, self.rules.bodies),
             began: now,
-            mark: self.mark,
+            // Of a VM of its own, all is.
+            mark: if handed.is_some() { Mark::default() } else { self.mark },
             // Whoever has it made elsewhere holds it to its time, which is not for a VM to start in.
             due: limits.timeout.filter(|_| handed.is_none()).map(|limit| now + limit),
             max_result_bytes: limits.max_result_bytes,
@@ -355,8 +357,7 @@ impl Guard {
         if !self.rules.apart.contains(&asked.tool) {
             return None;
         }
-        let open = self.calls.values().filter(|call| call.handed.is_some()).count();
-        let why = apart::obstacle(open, id.is_some())?;
+        let why = apart::obstacle(self.open_apart(), id.is_some())?;
         Some(self.rules.refusing(&asked.tool, &why))
     }
 

@@ -73,7 +73,7 @@ pub struct Egress {
     pub more: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reached {
     pub host: String,
     /// Absent for a name that was looked up, and is not granted on any port.
@@ -82,7 +82,7 @@ pub struct Reached {
     pub outcome: Reach,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// It was connected to.

@@ -7,23 +7,18 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use osvm_mcp::lines::LineReader;
-use osvm_mcp::{Apart as Handed, Guard, Limits, Passage, Unmade};
-use serde_json::value::RawValue;
+use osvm_mcp::{Guard, Limits, Passage};
 use tokio::io::{
     AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split,
 };
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 
-use super::apart::Apart;
+use super::apart::{Apart, Calls, Made};
 use super::between::whole;
-use super::place::Place;
 use super::tools::Watch;
 use super::upgrade::Stream as Outer;
 
@@ -32,6 +27,9 @@ pub(super) type Stream = DuplexStream;
 
 /// What waits between the two, in bytes.
 const CAPACITY: usize = 64 << 10;
+
+/// How long calls in VMs of their own may take once the session has ended, as the session's may.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Lines that a session has not read yet.
 const MOST_QUEUED: usize = 16;
@@ -50,11 +48,8 @@ pub(super) async fn carry<F: Future<Output = ()>>(
 /// The two ends, and who stands between them.
 struct Gate<C> {
     watch: Watch,
-    apart: Apart,
-    /// Where calls are made that are not the session's, by their numbers.
-    places: Mutex<BTreeMap<u64, Place>>,
-    /// Such calls, on their way there.
-    handed: mpsc::UnboundedSender<Handed>,
+    /// Calls that are not the session's.
+    apart: Calls,
     guard: Mutex<Guard>,
     to_client: AsyncMutex<WriteHalf<C>>,
     /// A queue, so that nobody but the client waits for a session that does not read. None once the client's input has
@@ -62,6 +57,8 @@ struct Gate<C> {
     to_server: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
     /// Calls were made, or answered.
     changed: Notify,
+    /// The same, for whoever waits for the last.
+    answered: Notify,
 }
 
 /// Until the session has no more to say, or the client can't be told.
@@ -73,23 +70,21 @@ where
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(session);
     let (queue, queued) = mpsc::channel(MOST_QUEUED);
-    // The guard lets few be open.
-    let (hand, handed) = mpsc::unbounded_channel();
+    let (apart, made) = Calls::new(apart);
     let gate = Gate {
         guard: Mutex::new(watch.guard()),
         watch,
         apart,
-        places: Mutex::default(),
-        handed: hand,
         to_client: AsyncMutex::new(to_client),
         to_server: Mutex::new(Some(queue)),
         changed: Notify::new(),
+        answered: Notify::new(),
     };
     tokio::select! {
         () = gate.back(from_server) => {}
         () = gate.forward(from_client) => {}
         () = gate.limit() => {}
-        () = gate.aside(handed) => {}
+        () = gate.aside(made) => {}
         () = speak(to_server, queued) => {}
     }
     gate.guard().end(Instant::now());
@@ -118,7 +113,7 @@ impl<C: AsyncWrite> Gate<C> {
         let mut lines = LineReader::new(from, Limits::default().line_bytes);
         while let Ok(Some(line)) = lines.next().await {
             let line = whole(line);
-            self.apart.daemon.renew_rates();
+            self.apart.daemon().renew_rates();
             let passage = {
                 let mut guard = self.guard();
                 let obstacle = self.watch.obstacle(guard.open_calls());
@@ -147,43 +142,31 @@ impl<C: AsyncWrite> Gate<C> {
                 return;
             }
         }
+        let _ = tokio::time::timeout(LAST_WORDS, self.others()).await;
     }
 
-    /// Has calls made that are not for the session, beside it and beside each other. What is open ends with this.
-    async fn aside(&self, mut handed: mpsc::UnboundedReceiver<Handed>) {
-        let mut open = FuturesUnordered::new();
+    /// Waits until no call is open that is not the session's.
+    async fn others(&self) {
         loop {
-            let (number, made) = tokio::select! {
-                Some(call) = handed.recv() => {
-                    open.push(self.make(call));
-                    continue;
-                }
-                Some(made) = open.next() => made,
-            };
-            let Some(made) = made else { continue };
-            let made = made.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-            let passage = self.guard().answer_apart(number, made, Instant::now());
+            let mut answered = std::pin::pin!(self.answered.notified());
+            // Before it is looked, so that nothing is missed.
+            answered.as_mut().enable();
+            if self.guard().open_apart() == 0 {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// Tells the client what became of calls that were not for the session.
+    async fn aside(&self, mut told: mpsc::UnboundedReceiver<Made>) {
+        while let Some(Made { number, result }) = told.recv().await {
+            let result = result.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+            let passage = self.guard().answer_apart(number, result, Instant::now());
             if self.deliver(passage).await.is_none() {
                 return;
             }
         }
-    }
-
-    /// Nothing of a call that is not waited for any more.
-    async fn make(&self, call: Handed) -> (u64, Option<Result<Box<RawValue>, Unmade>>) {
-        let Handed { number, tool, arguments, wanted } = call;
-        let place = Place::default();
-        self.places().insert(number, place.clone());
-        let limit = |usual| self.watch.limit(&tool, usual);
-        let made = tokio::select! {
-            _ = wanted => None,
-            made = self.apart.make(&tool, arguments, &place, limit) => Some(made),
-        };
-        (number, made)
-    }
-
-    fn places(&self) -> MutexGuard<'_, BTreeMap<u64, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers what takes too long.
@@ -222,13 +205,15 @@ impl<C: AsyncWrite> Gate<C> {
             // A session that does not read is not told.
             let _ = queue.try_send(passage.to_server.into_owned());
         }
+        self.answered.notify_waiters();
         Some(())
     }
 
     fn hand_out(&self) {
-        for call in self.guard().take_apart() {
-            // The other end lives as long as this.
-            let _ = self.handed.send(call);
+        let calls = self.guard().take_apart();
+        for call in calls {
+            let timeout = self.watch.rules.policy.limits_of(&call.tool).timeout;
+            self.apart.begin(call, timeout);
         }
     }
 
@@ -242,8 +227,10 @@ impl<C: AsyncWrite> Gate<C> {
             (guard.take_ended(), guard.client().cloned())
         };
         for call in ended {
-            let own = call.apart.and_then(|number| self.places().remove(&number));
-            let place = own.unwrap_or_else(|| self.watch.place());
+            let place = match call.apart {
+                Some(number) => self.apart.left(number),
+                None => self.watch.place(),
+            };
             self.watch.record(call, client.as_ref(), &place);
         }
     }

@@ -20,6 +20,16 @@ pub(super) struct Guest {
     alone: Option<Alone>,
 }
 
+/// What a VM is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Need<'t> {
+    Anything,
+    /// A call of this tool, in a VM of its own where the configuration says so.
+    Tool(&'t str),
+    /// A call of this tool in a VM of its own, whatever the configuration says by now.
+    Apart(&'t str),
+}
+
 /// Stops its VM when dropped, whatever became of the request.
 pub(super) struct Alone {
     fleet: Arc<Fleet<McpGreeter>>,
@@ -34,17 +44,22 @@ impl Daemon {
         name: &ServerName,
         over: &Overrides,
         secrets: Secrets,
-        tool: Option<&str>,
+        need: Need<'_>,
     ) -> Result<(Guest, Server), ApiError> {
         let server = match self.fleet.get(name).filter(|vm| !vm.state().is_end()) {
             Some(_) => self.resolve(name, over)?,
             None => self.registered(name, over)?,
         };
+        let (tool, is_apart) = match need {
+            Need::Anything => (None, false),
+            Need::Tool(tool) => (Some(tool), false),
+            Need::Apart(tool) => (Some(tool), true),
+        };
         let isolation = tool.map_or(server.isolation, |tool| server.isolation_of(tool));
         let own_hosts = tool.and_then(|tool| server.hosts_of(tool));
         let mut plan = self.plan(server.clone(), secrets, StartedBy::Auto)?;
         // What a VM may reach is fixed when it starts, so a tool with hosts of its own has one of its own.
-        let is_alone = isolation == Isolation::Ephemeral || own_hosts.is_some();
+        let is_alone = is_apart || isolation == Isolation::Ephemeral || own_hosts.is_some();
         if let Some(hosts) = own_hosts {
             plan.hosts = hosts.clone();
         }

@@ -1,5 +1,6 @@
 //! Where a client's calls are made at the moment, and what that VM reaches while they run, by its egress log.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -96,17 +97,17 @@ fn text(log: &File, from: u64) -> String {
 /// Each host once, in the order of the log.
 fn told(log: &str) -> Option<Egress> {
     let mut egress = Egress::default();
-    let mut beyond = Vec::new();
+    let mut known = HashSet::new();
     for reached in entries(log).filter_map(reached) {
-        if egress.hosts.contains(&reached) || beyond.contains(&reached) {
+        if known.contains(&reached) {
             continue;
         }
         match egress.hosts.len() < MOST {
-            true => egress.hosts.push(reached),
-            false => beyond.push(reached),
+            true => egress.hosts.push(reached.clone()),
+            false => egress.more += 1,
         }
+        known.insert(reached);
     }
-    egress.more = beyond.len() as u64;
     (!egress.hosts.is_empty()).then_some(egress)
 }
 

@@ -22,7 +22,9 @@ impl Daemon {
     pub(super) fn renew_rates(&self) {
         let Ok(config) = self.config() else { return };
         for name in self.rates.outdated(&config) {
-            if let Ok(server) = self.resolve_in(&config, &name, &Overrides::default()) {
+            let server = self.resolve_in(&config, &name, &Overrides::default());
+            // Of one that was removed, they hold for whoever still has it.
+            if let Some(server) = server.ok().filter(|server| server.registered) {
                 self.rates.of(&name, &server.tool_policy);
             }
         }

@@ -7,6 +7,7 @@ use osvm_spec::ServerName;
 use std::time::Duration;
 
 use super::answer::{self, Answer};
+use super::guest::Need;
 use super::place::Place;
 use super::{Daemon, Shared};
 use crate::api::{ApiError, CallAnswer, CallRequest, ListAnswer, ListRequest, Listing};
@@ -21,7 +22,8 @@ pub(super) async fn call(
     watch.rules.confirmed = request.confirmed;
     let call = watch.begin(&request.tool, &request.arguments)?;
     let limit = |usual| call.limit(usual);
-    match make(&daemon, &name, request, &watch.place(), limit).await {
+    let tool = request.tool.clone();
+    match make(&daemon, (&name, Need::Tool(&tool)), request, &watch.place(), limit).await {
         Ok(CallOutcome { result, is_error }) => {
             call.answered(&result, is_error)?;
             answer::json(CallAnswer { result, is_error })
@@ -36,13 +38,12 @@ pub(super) async fn call(
 /// Has the server make the call, in the VM that serves it, which is told to `place`.
 pub(super) async fn make(
     daemon: &Daemon,
-    name: &ServerName,
+    (name, need): (&ServerName, Need<'_>),
     request: CallRequest,
     place: &Place,
     limit: impl FnOnce(Duration) -> Duration,
 ) -> Result<CallOutcome, ApiError> {
-    let (guest, server) =
-        daemon.guest(name, &request.overrides, request.secrets, Some(&request.tool)).await?;
+    let (guest, server) = daemon.guest(name, &request.overrides, request.secrets, need).await?;
     place.is_in(&guest);
     let usual = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
@@ -62,7 +63,8 @@ pub(super) async fn list(
     Path(name): Path<ServerName>,
     Json(request): Json<ListRequest>,
 ) -> Answer<ListAnswer> {
-    let (guest, server) = daemon.guest(&name, &request.overrides, request.secrets, None).await?;
+    let (guest, server) =
+        daemon.guest(&name, &request.overrides, request.secrets, Need::Anything).await?;
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
     let mut items = listing(&client, request.what, server.call_timeout).await?;
     if request.what == Listing::Tools {

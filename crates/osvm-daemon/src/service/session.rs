@@ -27,7 +27,7 @@ use tokio_util::io::InspectReader;
 use super::Daemon;
 use super::between::{Between, Whom};
 use super::guarded::Stream;
-use super::guest::Guest;
+use super::guest::{Guest, Need};
 use super::manifests::Kept;
 use super::place::Place;
 use crate::api::{ApiError, RunRequest};
@@ -83,7 +83,8 @@ impl Wanted {
 
     pub(super) async fn open(&self) -> Result<Opened, ApiError> {
         let RunRequest { overrides, secrets, .. } = &self.request;
-        let (guest, _) = self.daemon.guest(&self.name, overrides, secrets.clone(), None).await?;
+        let (guest, _) =
+            self.daemon.guest(&self.name, overrides, secrets.clone(), Need::Anything).await?;
         let secrets = guest.vm.secrets();
         let server = guest.vm.start_server().await?;
         self.place.is_in(&guest);

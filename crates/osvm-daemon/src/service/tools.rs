@@ -53,14 +53,17 @@ impl Daemon {
         way: Way,
     ) -> Result<Watch, ApiError> {
         // A VM that was set apart has another name than the server that it runs.
-        let own = self.fleet.get(name).and_then(|vm| vm.plan.server.clone());
+        let vm = self.fleet.get(name);
+        let own = vm.as_ref().and_then(|vm| vm.plan.server.clone());
+        // What its tools want is to be seen in it.
+        let is_recorded = vm.is_some_and(|vm| vm.plan.record);
         let config = self.config()?;
         let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
         let rules = Rules {
             server: server.name.to_string(),
             rates: Some(self.rates.of(&server.name, &server.tool_policy)),
             policy: server.tool_policy.clone(),
-            apart: apart(&server),
+            apart: if is_recorded { BTreeSet::new() } else { apart(&server) },
             bodies: config.audit.bodies,
             must_be_recorded: config.audit.required,
             ..Rules::default()
@@ -140,12 +143,6 @@ impl Watch {
         Ok(call)
     }
 
-    /// How long a call of a tool may take, if it is not to take `usual`.
-    pub(super) fn limit(&self, tool: &str, usual: Duration) -> Duration {
-        let own = self.rules.policy.limits_of(tool).timeout;
-        own.map_or(usual, |own| own.min(usual))
-    }
-
     /// Writes a line for a call that is over, and was made there. The call goes on without one where there is no room for
     /// it.
     pub(super) fn record(&self, ended: Ended, client: Option<&ClientName>, place: &Place) {
@@ -215,7 +212,8 @@ fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
 impl Call<'_> {
     /// How long it may take, if it is not to take `usual`.
     pub(super) fn limit(&self, usual: Duration) -> Duration {
-        self.watch.limit(&self.tool, usual)
+        let own = self.watch.rules.policy.limits_of(&self.tool).timeout;
+        own.map_or(usual, |own| own.min(usual))
     }
 
     /// The server has answered: refused if it has said too much.

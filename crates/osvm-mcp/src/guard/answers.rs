@@ -38,8 +38,9 @@ impl Guard {
             if self.lists.remove(&id) {
                 return self.list_answered(message);
             }
-            if self.calls.get(&id).is_some_and(|call| call.handed.is_some()) {
-                // This one was not asked.
+            let is_apart = self.calls.get(&id).is_some_and(|call| call.handed.is_some());
+            if is_apart || self.waiting.has(&id) {
+                // It was not asked.
                 return Fate::Stays;
             }
             if let Some(call) = self.calls.remove(&id) {

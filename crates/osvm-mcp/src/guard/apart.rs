@@ -82,6 +82,11 @@ impl Guard {
         std::mem::take(&mut self.handing.queue)
     }
 
+    /// Of these, those that are waited for.
+    pub fn open_apart(&self) -> usize {
+        self.calls.values().filter(|call| call.handed.is_some()).count()
+    }
+
     /// What became of one of them. Nothing, if nobody waits for it any more.
     pub fn answer_apart(
         &mut self,

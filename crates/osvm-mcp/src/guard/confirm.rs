@@ -112,9 +112,14 @@ impl Waiting {
         self.calls.remove(question)
     }
 
+    /// Whether a call of that id waits.
+    pub(super) fn has(&self, call: &Id) -> bool {
+        self.calls.values().any(|other| other.is(call))
+    }
+
     /// Its client no longer wants it.
     pub(super) fn cancelled(&mut self, call: &Id) -> Vec<Unconfirmed> {
-        let is_it = |_: &Id, other: &mut Unconfirmed| Id::of(&other.id).as_ref() == Some(call);
+        let is_it = |_: &Id, other: &mut Unconfirmed| other.is(call);
         self.calls.extract_if(.., is_it).map(|(_, call)| call).collect()
     }
 
@@ -133,6 +138,10 @@ impl Waiting {
 }
 
 impl Unconfirmed {
+    fn is(&self, call: &Id) -> bool {
+        Id::of(&self.id).as_ref() == Some(call)
+    }
+
     pub(super) fn ended(self, outcome: Outcome, now: Instant) -> Ended {
         let took = now.saturating_duration_since(self.asked);
         Ended { took, ..Ended::unasked(&self.tool, self.arguments, outcome) }

@@ -17,7 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
 use super::call::{Asked, Body, Ended, Outcome};
-use super::confirm::{CANT_ASK, MOST, PATIENCE, PREFIX, TOO_MUCH, question, takes_forms};
+use super::confirm::{CANT_ASK, MOST, PATIENCE, PREFIX, question, takes_forms};
 use crate::bridge::seal::{Seal, Subject};
 use crate::bridge::splice::{Edit, edited, without};
 use crate::envelope::{self, Envelope, Kind, field, fields};
@@ -70,15 +70,19 @@ impl Rounds {
         if message.kind() != Kind::Request || !takes_forms(asked.capabilities) {
             return Err(CANT_ASK);
         }
-        if self.asked.len() >= MOST {
-            return Err(TOO_MUCH);
-        }
         if self.seal.is_none() {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|_| "there is no randomness for its question")?;
             self.seal = Some(Seal::new(key, token.as_bytes()));
         }
         Ok(())
+    }
+
+    /// The call whose client has let it wait for longest, if there is no room for another: clients that do not come again
+    /// say nothing of it.
+    pub(super) fn make_room(&mut self) -> Option<Unsaid> {
+        let (_, oldest) = (self.asked.len() >= MOST).then(|| self.asked.pop_first())??;
+        Some(oldest)
     }
 
     /// The question as the call's answer. Only of one that is [`ready`](Self::ready).

@@ -198,6 +198,25 @@ fn a_call_to_be_confirmed_waits_for_its_users_word() {
 }
 
 #[test]
+fn the_id_of_a_call_that_waits_for_its_user_is_nobodys_else() {
+    let mut guard = confirming(&json!({ "elicitation": {} }));
+    let line = call("5", "rm");
+    let question = read(&guard.of_client(&line, now()).to_client);
+    let other = call("5", "cat");
+    let again = guard.of_client(&other, now());
+    assert!(again.to_server.is_empty());
+    assert_eq!(read(&again.to_client)["error"]["code"], -32600);
+    for id in ["5", "5.0", "\"5\""] {
+        let forged = answer(id, &json!({ "content": [] }));
+        assert_eq!(guard.of_server(&forged, now()), Passage::default(), "{id}: it was not asked");
+    }
+    let word = answer(&question["id"].to_string(), &json!({ "action": "accept" }));
+    assert_eq!(guard.of_client(&word, now()).to_server, line);
+    let result = answer("5", &json!({ "content": [] }));
+    assert_eq!(guard.of_server(&result, now()).to_client, result);
+}
+
+#[test]
 fn a_client_that_cannot_be_asked_is_refused_with_the_reason() {
     for capabilities in [json!({}), json!({ "elicitation": { "url": {} } })] {
         let line = call("5", "rm");

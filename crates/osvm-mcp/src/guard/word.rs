@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use super::Guard;
 use super::call::{Asked, Body, Outcome};
 use super::confirm::{self, Waiting};
 use super::id::Id;
 use super::judge::Fate;
 use super::rounds::bare;
+use super::{Guard, OnBehalf};
 use crate::envelope::{self, Envelope};
 use crate::era::Era;
 use crate::protocol::INVALID_PARAMS;
 
 const UNSAID: &str = "its user did not confirm it";
+const CROWDED: &str = "nobody had confirmed it when too many others were to be";
 
 impl Guard {
     /// Keeps a call until its user has said yes to it, if there is a way to ask.
@@ -23,10 +24,10 @@ impl Guard {
         now: Instant,
         answers: &mut Vec<u8>,
     ) -> Fate {
-        let token = self.rules.on_behalf.as_ref().and_then(|whom| whom.token.as_deref());
+        let holder = self.rules.on_behalf.as_ref().map(OnBehalf::holder);
         let ready = match asked.era {
             Era::Legacy => self.waiting.ready(message),
-            Era::Modern => self.rounds.ready(message, asked, token.unwrap_or_default()),
+            Era::Modern => self.rounds.ready(message, asked, holder.unwrap_or_default()),
         };
         let refusal = match ready {
             Ok(()) => self.rules.exceeds(&asked.tool),
@@ -39,7 +40,13 @@ impl Guard {
         let server = &self.rules.server;
         answers.extend(match asked.era {
             Era::Legacy => self.waiting.ask(message, asked, server, body, now),
-            Era::Modern => self.rounds.ask(message, asked, server, body, now),
+            Era::Modern => {
+                if let Some(oldest) = self.rounds.make_room() {
+                    let why = self.rules.refusing(&oldest.tool, &CROWDED);
+                    self.ended.push(oldest.ended(Outcome::Refused(why), now));
+                }
+                self.rounds.ask(message, asked, server, body, now)
+            }
         });
         Fate::Stays
     }

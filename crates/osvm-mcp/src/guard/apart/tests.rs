@@ -5,7 +5,7 @@ use std::time::Duration;
 use osvm_spec::{ToolLimits, ToolPolicy};
 use serde_json::{Value, json};
 
-use super::super::{Passage, Rules};
+use super::super::{Mark, Passage, Rules};
 use super::*;
 
 const MODERN: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
@@ -61,6 +61,15 @@ fn a_call_is_handed_out_as_it_is_spelled_and_answered_under_its_id_in_its_client
         assert!(!is_wanted(&mut call));
         assert_eq!(answer(&mut guard, call.number, Ok("{}")), "", "it was answered");
     }
+}
+
+#[test]
+fn what_a_call_reaches_is_told_from_the_beginning_of_its_own_vm() {
+    let mut guard = guard(ToolLimits::default());
+    guard.mark(Mark { place: 1, at: 2_000 });
+    let call = hand_out(&mut guard, "1", "{}");
+    answer(&mut guard, call.number, Ok("{}"));
+    assert_eq!(guard.take_ended()[0].mark, Some(Mark::default()));
 }
 
 #[test]
