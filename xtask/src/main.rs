@@ -6,6 +6,7 @@
 
 mod bench;
 mod cache;
+mod conformance;
 mod kernel;
 mod lab;
 mod servers;
@@ -21,6 +22,7 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Chore {
     Bench(bench::Args),
+    Conformance(conformance::Args),
     Kernel(kernel::Args),
     Lab(lab::Args),
     Servers(servers::Args),
@@ -41,6 +43,7 @@ impl Chore {
     fn run(&self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Bench(args) => bench::run(args)?,
+            Self::Conformance(args) => conformance::run(args)?,
             Self::Kernel(args) => kernel::run(args)?,
             Self::Lab(args) => return lab::run(args),
             Self::Servers(args) => servers::run(args)?,

@@ -1,0 +1,60 @@
+//! The official MCP conformance suite against the same server twice: by itself, and in a VM behind osvm's gateway;
+//! and its client scenarios against `osvm mcp call`. Writes docs/conformance.md, and fails when anything that passes
+//! by itself fails behind osvm. Needs npm and some minutes: no part of CI.
+
+mod clients;
+mod fixture;
+mod kept;
+mod page;
+mod servers;
+mod stage;
+mod suite;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args as ClapArgs;
+
+use crate::checkout;
+use clients::Caller;
+use fixture::Fixture;
+use kept::Kept;
+use stage::Stage;
+use suite::Suite;
+
+/// Run the official MCP conformance suite against osvm, and write docs/conformance.md
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// The command under trial [default: built anew]
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Be the client of one scenario, for the suite: call, through a relay in a VM, the server that is at this address
+    #[arg(long, hide = true, value_name = "RELAY")]
+    call: Option<PathBuf>,
+    #[arg(hide = true, requires = "call")]
+    url: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let program = match &args.program {
+        Some(program) => program.clone(),
+        None => fixture::build_osvm()?,
+    };
+    if let (Some(relay), Some(url)) = (&args.call, &args.url) {
+        return Caller::new(program, relay, url)?.call();
+    }
+    let fixture = Fixture::build()?;
+    let suite = Suite::bring()?;
+    let stage = Stage::new(&program)?;
+    let mut kept = Kept::read()?;
+    kept.about = stage.about()?;
+    kept.servers = servers::run(&suite, &fixture, &stage)?;
+    kept.clients = clients::run(&suite, &fixture, &stage)?;
+    kept.write()?;
+    let path = checkout().join("docs/conformance.md");
+    fs::write(&path, page::text(&kept)).with_context(|| format!("write {}", path.display()))?;
+    let worse = servers::worse(&kept.servers);
+    ensure!(worse.is_empty(), "passes by itself and not behind osvm: {}", worse.join("; "));
+    Ok(())
+}
