@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// The command under trial [default: built anew]
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Write the page anew, of what was found last
+    #[arg(long)]
+    page: bool,
     /// Be the client of one scenario, for the suite: call, through a relay in a VM, the server that is at this address
     #[arg(long, hide = true, value_name = "RELAY")]
     call: Option<PathBuf>,
@@ -37,6 +40,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.page {
+        let kept = Kept::read()?;
+        ensure!(
+            !kept.servers.is_empty(),
+            "write the page: nothing was found yet, run without --page"
+        );
+        return write(&kept);
+    }
     let program = match &args.program {
         Some(program) => program.clone(),
         None => fixture::build_osvm()?,
@@ -52,9 +63,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     kept.servers = servers::run(&suite, &fixture, &stage)?;
     kept.clients = clients::run(&suite, &fixture, &stage)?;
     kept.write()?;
-    let path = checkout().join("docs/conformance.md");
-    fs::write(&path, page::text(&kept)).with_context(|| format!("write {}", path.display()))?;
+    write(&kept)?;
     let worse = servers::worse(&kept.servers);
     ensure!(worse.is_empty(), "passes by itself and not behind osvm: {}", worse.join("; "));
     Ok(())
+}
+
+fn write(kept: &Kept) -> Result<()> {
+    let path = checkout().join("docs/conformance.md");
+    fs::write(&path, page::text(kept)).with_context(|| format!("write {}", path.display()))
 }

@@ -46,7 +46,7 @@ impl Check {
     pub(super) fn why(&self) -> String {
         match (&self.error_message, self.details["method"].as_str()) {
             (Some(why), _) => why.clone(),
-            (None, Some(method)) => format!("a {method} of the client"),
+            (None, Some(method)) => format!("in the client's {method}"),
             (None, None) => "no reason given".to_owned(),
         }
     }
