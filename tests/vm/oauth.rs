@@ -152,7 +152,7 @@ fn a_subject_keeps_its_session_with_a_newer_token_and_nobody_else_has_it() {
     let issuer = Issuer::start();
     let osvm = Osvm::with_config(&format!(
         "[[servers]]\nid = \"demo\"\n[gateway.oauth]\nissuer = \"{}\"\naudience = \"{AUDIENCE}\"\n\
-         [[gateway.oauth.grants]]\n",
+         [[gateway.oauth.grants]]\nscope = \"*\"\nservers = [\"*\"]\n",
         issuer.address
     ));
     let gateway = Gateway::start(&osvm, &[]);

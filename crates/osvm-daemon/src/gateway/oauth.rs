@@ -21,6 +21,7 @@ use osvm_image::oci::Access as Ways;
 use osvm_mcp::gateway::{Proven, Unproven, Verifier, Verifying};
 use osvm_spec::config::Oauth;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use self::ask::Source;
 use self::keyring::{Keyring, Pace};
@@ -30,7 +31,9 @@ const LONGEST: usize = 16 << 10;
 /// How far clocks may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
 /// What a token's `typ` may be, of those that have one (RFC 9068, section 4).
-const TYPES: [&str; 3] = ["at+jwt", "application/at+jwt", "jwt"];
+const TYPES: [&str; 3] = ["at+jwt", "application/at+jwt", ANY_TYPE];
+/// The one that says nothing of what it is for.
+const ANY_TYPE: &str = "jwt";
 
 /// Verifies by the keys of the issuer that the configuration names at the moment.
 #[derive(Debug)]
@@ -52,6 +55,12 @@ struct Claims {
     scope: Option<Words>,
     /// Scopes, as some issuers call them.
     scp: Option<Words>,
+    /// The key of its sender's that it is bound to (RFC 7800).
+    cnf: Option<IgnoredAny>,
+    /// Of ID tokens and logout tokens (OpenID Connect), these three.
+    nonce: Option<IgnoredAny>,
+    at_hash: Option<IgnoredAny>,
+    events: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +74,8 @@ enum Words {
 struct Head {
     algorithm: Algorithm,
     key: Option<String>,
+    /// Whether its `typ` says that it is an access token.
+    is_access: bool,
 }
 
 impl Issuers {
@@ -88,7 +99,7 @@ impl Issuers {
         }
         let key = held.keys.find(&head);
         let key = key.ok_or_else(|| invalid("no key of its issuer verifies the token"))?;
-        proven(token, (key, head.algorithm), (oauth, audiences))
+        proven(token, (key, &head), (oauth, audiences))
     }
 
     fn keyring(&self, oauth: &Oauth) -> Arc<Keyring> {
@@ -129,8 +140,9 @@ impl Head {
         if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
             return Err(invalid("the token's head asks for what is not understood"));
         }
+        let is_access = header.typ.is_some_and(|kind| !kind.eq_ignore_ascii_case(ANY_TYPE));
         match crypto::is_known(header.alg) {
-            true => Ok(Self { algorithm: header.alg, key: header.kid }),
+            true => Ok(Self { algorithm: header.alg, key: header.kid, is_access }),
             false => Err(invalid("the token is not signed by a key that is its issuer's alone")),
         }
     }
@@ -139,10 +151,10 @@ impl Head {
 /// Once the signature and all that the claims must say are right.
 fn proven(
     token: &str,
-    (key, algorithm): (&DecodingKey, Algorithm),
+    (key, head): (&DecodingKey, &Head),
     (oauth, audiences): (&Oauth, &[String]),
 ) -> Result<Proven, Unproven> {
-    let mut wanted = Validation::new(algorithm);
+    let mut wanted = Validation::new(head.algorithm);
     wanted.leeway = LEEWAY.as_secs();
     wanted.validate_nbf = true;
     wanted.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
@@ -154,6 +166,7 @@ fn proven(
     if claims.iss != oauth.issuer.as_str() {
         return Err(unread(&ErrorKind::InvalidIssuer));
     }
+    claims.are_of_access(head)?;
     let until = Duration::try_from_secs_f64(claims.exp).ok();
     let until = until.and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp + LEEWAY));
     Ok(Proven {
@@ -162,6 +175,22 @@ fn proven(
         scopes: claims.scope.or(claims.scp).map(Words::all).unwrap_or_default(),
         until: until.ok_or_else(|| invalid("the token's exp is no time"))?,
     })
+}
+
+impl Claims {
+    /// Whether whoever shows it need not prove more, and it was made to be shown.
+    fn are_of_access(&self, head: &Head) -> Result<(), Unproven> {
+        if self.cnf.is_some() {
+            return Err(invalid(
+                "the token is bound to a key of its sender's, which is not checked here",
+            ));
+        }
+        let others = [&self.nonce, &self.at_hash, &self.events];
+        match !head.is_access && others.iter().any(|claim| claim.is_some()) {
+            true => Err(invalid("it is no access token by its claims")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Words {

@@ -113,6 +113,9 @@ impl Access {
 
     /// What the resource at a path of metadata says of itself.
     pub(super) fn metadata(&self, path: &str) -> Result<Option<Response>, Denied> {
+        if self.token.is_none() {
+            return Ok(None);
+        }
         let oauth = self.oauth().map_err(|why| unreadable(&why))?;
         Ok(oauth.and_then(|oauth| oauth::metadata(&oauth, path)))
     }

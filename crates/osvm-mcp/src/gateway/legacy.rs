@@ -62,10 +62,7 @@ async fn begin(
         let why = format!("header {SESSION} is missing: a session begins with initialize");
         return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
     }
-    let place = gateway.sessions.place().ok_or_else(|| {
-        let why = format!("{} sessions are open, which is the most", gateway.bounds.sessions);
-        Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why)
-    })?;
+    let place = gateway.sessions.place(visit.sender)?;
     let party = Party::open(gateway, visit, message).await?;
     let session = Arc::new(Session::new(visit, party, place));
     let outlet = session.party.ask(gateway, message).await?;

@@ -19,7 +19,7 @@ use super::headers::{self, Meta};
 use super::params;
 use super::refusal::{Refusal, json, status_of};
 use super::sender::{Sender, Visit};
-use super::sessions::lock;
+use super::sessions::{each, full, lock};
 use crate::envelope::{Envelope, Kind, field, fields};
 use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 
@@ -167,6 +167,8 @@ fn status(answer: &str) -> StatusCode {
 pub(super) struct Share {
     /// Who was the first to need it.
     sender: Arc<Sender>,
+    /// Of whose it counts.
+    account: Option<String>,
     /// Whether others may need it, too.
     is_shared: bool,
     conversation: OnceCell<Arc<Conversation>>,
@@ -181,6 +183,21 @@ impl Share {
     fn is_idle(&self) -> bool {
         self.conversation.get().is_none_or(|conversation| conversation.is_idle())
     }
+}
+
+/// Whether there is room for one more of those, which the one makes that was unused for longest.
+fn has_room(
+    shares: &mut HashMap<String, Arc<Share>>,
+    most: usize,
+    is_one: impl Fn(&Share) -> bool,
+) -> bool {
+    let those: Vec<_> = shares.iter().filter(|(_, share)| is_one(share)).collect();
+    if those.len() < most {
+        return true;
+    }
+    let idle = those.into_iter().filter(|(_, share)| share.is_idle());
+    let longest = idle.min_by_key(|(_, share)| *lock(&share.used)).map(|(key, _)| key.clone());
+    longest.is_some_and(|longest| shares.remove(&longest).is_some())
 }
 
 /// All server processes that are shared.
@@ -198,18 +215,21 @@ impl Shares {
             *lock(&share.used) = Instant::now();
             return Ok(Arc::clone(share));
         }
-        if shares.len() >= MOST_SHARES {
-            // The one that was unused for longest makes room.
-            let idle = shares.iter().filter(|(_, share)| share.is_idle());
-            let longest = idle.min_by_key(|(_, share)| *lock(&share.used));
-            let Some(longest) = longest.map(|(key, _)| key.clone()) else {
-                let why = "too many kinds of clients are served";
-                return Err(Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why));
-            };
-            shares.remove(&longest);
+        let account = sender.account();
+        let is_own = |share: &Share| share.account == account;
+        let most = each(MOST_SHARES);
+        if account.is_some() && !has_room(&mut shares, most, is_own) {
+            let (kind, name) = (sender.kind(), sender.name());
+            return Err(full(format!(
+                "{kind} {name} is served by {most} processes, which is the most for one {kind}"
+            )));
+        }
+        if !has_room(&mut shares, MOST_SHARES, |_| true) {
+            return Err(full("too many kinds of clients are served".to_owned()));
         }
         let (sender, used) = (Arc::clone(sender), Mutex::new(Instant::now()));
-        let share = Arc::new(Share { sender, is_shared, conversation: OnceCell::new(), used });
+        let share =
+            Arc::new(Share { sender, account, is_shared, conversation: OnceCell::new(), used });
         shares.insert(key, Arc::clone(&share));
         Ok(share)
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use axum::response::Response;
 use osvm_spec::ServerName;
-use osvm_spec::config::{Grant, METADATA_PATH, Oauth};
+use osvm_spec::config::{Grant, METADATA_PATH, Oauth, SecureUrl};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +56,8 @@ pub(super) struct Subject {
     /// As records have it.
     pub(super) name: String,
     issuer: String,
+    /// Another place of its keys may be another issuer's.
+    jwks_uri: Option<String>,
     audience: String,
     subject: String,
     client: Option<String>,
@@ -69,27 +71,12 @@ const LONGEST_NAME: usize = 120;
 impl Subject {
     /// What was proven grants, to that server or to all; or what is missing.
     pub(super) fn of(proven: Proven, oauth: &Oauth, server: Option<&str>) -> Result<Self, Denied> {
-        let found = oauth.grants.iter().position(|grant| grant.fits(&proven.scopes));
-        let may_use = |grant: &Grant| server.is_none_or(|server| grant.rights.may_use(server));
-        let missing = |why: &str, before: usize| {
-            // Of the grants that would count instead.
-            let enough = oauth.grants[..before].iter().find(|grant| may_use(grant));
-            let scope = enough.and_then(|grant| Some(grant.scope.as_ref()?.as_str()));
-            let error = Some(("insufficient_scope", why));
-            let challenge = challenge(oauth, server, error, scope);
-            let status = StatusCode::FORBIDDEN;
-            Denied { status, why: why.to_owned(), challenge: Some(challenge) }
-        };
-        let Some(at) = found else {
-            return Err(missing("the token's scopes grant nothing here", oauth.grants.len()));
-        };
-        let grant = oauth.grants[at].clone();
-        if !may_use(&grant) {
-            return Err(missing("the token's scopes do not grant this server", at));
-        }
+        let grant = oauth.grant(&proven.scopes, server);
+        let grant = grant.ok_or_else(|| insufficient(&proven, oauth, server))?.clone();
         Ok(Self {
             name: name(&proven.subject),
             issuer: oauth.issuer.as_str().to_owned(),
+            jwks_uri: jwks_uri(oauth).map(str::to_owned),
             audience: oauth.audience.as_str().to_owned(),
             subject: proven.subject,
             client: proven.client,
@@ -101,28 +88,48 @@ impl Subject {
     /// Whether the configuration still lets it in.
     pub(super) fn is_known(&self, oauth: &Oauth) -> bool {
         self.issuer == oauth.issuer.as_str()
+            && self.jwks_uri.as_deref() == jwks_uri(oauth)
             && self.audience == oauth.audience.as_str()
             && oauth.grants.iter().any(|grant| grant.is(&self.grant))
     }
 
     /// The same for one subject with one client and one grant, whichever token they show; no other's.
     pub(super) fn key(&self) -> String {
-        let grant = (&self.grant.scope, self.grant.rights.without_limit());
-        let whom = (&self.issuer, &self.audience, &self.subject, &self.client, grant);
-        serde_json::to_string(&whom).expect("string keys and texts serialize")
+        written(&(self.whom(), &self.client))
     }
 
     /// The same, as short as all others.
     pub(super) fn digest(&self) -> String {
-        let digest = Sha256::digest(self.key());
-        let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("oauth:{digits}")
+        digest(&self.key())
+    }
+
+    /// The same for all clients of one subject with one grant, and as short: what one may have, many may not have more of.
+    pub(super) fn account(&self) -> String {
+        digest(&written(&self.whom()))
+    }
+
+    fn whom(&self) -> impl Serialize {
+        let grant = (&self.grant.scope, self.grant.rights.without_limit());
+        (&self.issuer, &self.jwks_uri, &self.audience, &self.subject, grant)
     }
 
     /// How long the token that it was last shown by is good.
     pub(super) fn left(&self) -> Duration {
         self.until.duration_since(SystemTime::now()).unwrap_or_default()
     }
+}
+
+fn written(whom: &impl Serialize) -> String {
+    serde_json::to_string(whom).expect("string keys and texts serialize")
+}
+
+fn digest(key: &str) -> String {
+    let digits = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("oauth:{digits}")
+}
+
+fn jwks_uri(oauth: &Oauth) -> Option<&str> {
+    oauth.jwks_uri.as_ref().map(SecureUrl::as_str)
 }
 
 fn name(subject: &str) -> String {
@@ -146,19 +153,15 @@ pub(super) fn audiences(oauth: &Oauth, server: Option<&str>) -> Vec<String> {
 }
 
 /// The value of `WWW-Authenticate`: where to learn whose tokens do, what is wrong with this one, and which scope would do.
-pub(super) fn challenge(
-    oauth: &Oauth,
-    server: Option<&str>,
-    error: Option<(&str, &str)>,
-    scope: Option<&str>,
-) -> String {
+/// Clients request what it names, so that is the least.
+fn challenge(oauth: &Oauth, server: Option<&str>, error: Option<(&str, &str)>) -> String {
     let mut said = format!("Bearer resource_metadata=\"{}\"", oauth.metadata(server));
     if let Some((code, why)) = error {
         // What a quoted text may have (RFC 6750, section 3).
         let why = why.replace(|c: char| !(' '..='~').contains(&c) || c == '"' || c == '\\', "'");
         said += &format!(", error=\"{code}\", error_description=\"{why}\"");
     }
-    if let Some(scope) = scope {
+    if let Some(scope) = oauth.least_scope(server) {
         said += &format!(", scope=\"{scope}\"");
     }
     said
@@ -166,11 +169,20 @@ pub(super) fn challenge(
 
 /// Of one who shows no token, or one that is no good.
 pub(super) fn unproven(oauth: &Oauth, server: Option<&str>, why: Option<&str>) -> Denied {
-    let scopes = Some(oauth.scopes().join(" ")).filter(|scopes| !scopes.is_empty());
     let error = why.map(|why| ("invalid_token", why));
-    let challenge = challenge(oauth, server, error, scopes.as_deref());
+    let challenge = challenge(oauth, server, error);
     let why = why.unwrap_or("a bearer token is needed").to_owned();
     Denied { status: StatusCode::UNAUTHORIZED, why, challenge: Some(challenge) }
+}
+
+/// Of one whose token is good, and does not do.
+fn insufficient(proven: &Proven, oauth: &Oauth, server: Option<&str>) -> Denied {
+    let why = match oauth.grant(&proven.scopes, None) {
+        Some(_) => "the token's scopes do not grant this server",
+        None => "the token's scopes grant nothing here",
+    };
+    let challenge = challenge(oauth, server, Some(("insufficient_scope", why)));
+    Denied { status: StatusCode::FORBIDDEN, why: why.to_owned(), challenge: Some(challenge) }
 }
 
 /// Which server a path is of, as spelled by whoever has nothing to hide; `None` for that of all, and for others.
@@ -181,7 +193,12 @@ pub(super) fn server_of(path: &str) -> Option<&str> {
 
 /// Whether everybody may read what is there.
 pub(super) fn is_open(path: &str) -> bool {
-    path.strip_prefix(METADATA_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    after(METADATA_PATH, path).is_some()
+}
+
+/// What is below a folder, or nothing for the folder itself.
+fn after<'p>(folder: &str, path: &'p str) -> Option<&'p str> {
+    path.strip_prefix(folder).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What a resource says of itself, by the path of its metadata; `None` where there is no such resource. Whether there is
@@ -191,12 +208,13 @@ pub(super) fn metadata(oauth: &Oauth, path: &str) -> Option<Response> {
     struct Metadata<'a> {
         resource: String,
         authorization_servers: [&'a str; 1],
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        scopes_supported: Vec<&'a str>,
+        /// What a client requests that was not told a scope: nothing that is for some server alone.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scopes_supported: Option<[&'a str; 1]>,
         bearer_methods_supported: [&'static str; 1],
     }
     let path = path.strip_prefix(METADATA_PATH)?;
-    let path = path.strip_prefix(oauth.prefix()).unwrap_or(path);
+    let path = after(oauth.prefix(), path).unwrap_or(path);
     let server = match path {
         "" | "/" | "/mcp" => None,
         path => Some(server_of(path)?),
@@ -204,7 +222,7 @@ pub(super) fn metadata(oauth: &Oauth, path: &str) -> Option<Response> {
     let metadata = Metadata {
         resource: oauth.resource(server),
         authorization_servers: [oauth.issuer.as_str()],
-        scopes_supported: oauth.scopes(),
+        scopes_supported: oauth.least_scope(None).map(|scope| [scope]),
         bearer_methods_supported: ["header"],
     };
     let text = serde_json::to_string(&metadata).expect("string keys and texts serialize");

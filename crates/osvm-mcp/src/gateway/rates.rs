@@ -1,4 +1,4 @@
-//! How often a token may ask.
+//! How often a token, or a subject with whichever of its clients, may ask.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -33,26 +33,22 @@ impl Rates {
         id: Option<&RawValue>,
     ) -> Result<(), Refusal> {
         let limit = sender.rights().and_then(|rights| rights.requests_per_minute);
-        let Some(limit) = limit else { return Ok(()) };
+        let Some((limit, account)) = limit.zip(sender.account()) else { return Ok(()) };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
-        let taken = self.of(sender, limit).take(count);
+        let taken = self.of(account, limit).take(count);
         taken.map_err(|exceeded| {
             let why = format!("token {} asks too often: {exceeded}", sender.name());
             Refusal::too_many(id, why, exceeded.seconds)
         })
     }
 
-    fn of(&self, sender: &Sender, limit: NonZeroU32) -> Arc<Rate> {
-        let name = match sender {
-            Sender::Subject(subject) => subject.digest(),
-            _ => sender.name().to_owned(),
-        };
+    fn of(&self, account: String, limit: NonZeroU32) -> Arc<Rate> {
         let mut rates = lock(&self.0);
-        let known = rates.get(&name).filter(|used| used.rate.limit() == limit);
+        let known = rates.get(&account).filter(|used| used.rate.limit() == limit);
         let rate = known.map(|used| Arc::clone(&used.rate));
         let rate = rate.unwrap_or_else(|| Arc::new(Rate::new(limit)));
-        rates.insert(name, Used { rate: Arc::clone(&rate), last: Instant::now() });
+        rates.insert(account, Used { rate: Arc::clone(&rate), last: Instant::now() });
         rate
     }
 

@@ -124,6 +124,24 @@ impl Sender {
         }
     }
 
+    /// By what it is counted how much one has; `None` for those who may have all of it.
+    pub(super) fn account(&self) -> Option<String> {
+        match self {
+            Self::Anybody | Self::Own => None,
+            Self::Holder(token) => Some(token.name.to_string()),
+            Self::Subject(subject) => Some(subject.account()),
+        }
+    }
+
+    /// What it is one of.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Anybody => "client",
+            Self::Own | Self::Holder(_) => "token",
+            Self::Subject(_) => "subject",
+        }
+    }
+
     /// How long what it was let in by is good; `None` for as long as it is known.
     pub(super) fn left(&self) -> Option<Duration> {
         match self {

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::outlet::Outlet;
 use super::party::Party;
+use super::refusal::Refusal;
 use super::sender::{Sender, Visit};
 
 /// Streams that are over and kept for a client that comes back for the rest.
@@ -22,11 +24,11 @@ pub(super) struct Session {
     pub(super) party: Party,
     streams: Mutex<Vec<Arc<Outlet>>>,
     used: Mutex<Instant>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Session {
-    pub(super) fn new(visit: Visit<'_>, party: Party, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(visit: Visit<'_>, party: Party, place: Place) -> Self {
         let streams = Mutex::new(vec![Arc::clone(party.standalone())]);
         let (sender, server) = (Arc::clone(visit.sender), visit.server.map(str::to_owned));
         let used = Mutex::new(Instant::now());
@@ -75,17 +77,43 @@ impl Session {
 /// All of them.
 pub(super) struct Sessions {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
+    most: usize,
     places: Arc<Semaphore>,
+    /// Of each who may not have them all.
+    own: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A session's, among all and among its sender's.
+pub(super) struct Place {
+    _any: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
 }
 
 impl Sessions {
     pub(super) fn new(most: usize) -> Self {
-        Self { by_id: Mutex::default(), places: Arc::new(Semaphore::new(most)) }
+        let places = Arc::new(Semaphore::new(most));
+        Self { by_id: Mutex::default(), most, places, own: Mutex::default() }
     }
 
     /// For one more, as long as that lives.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    pub(super) fn place(&self, sender: &Sender) -> Result<Place, Refusal> {
+        let own = self.own(sender).map(Semaphore::try_acquire_owned).transpose();
+        let own = own.map_err(|_| {
+            let (kind, name, most) = (sender.kind(), sender.name(), each(self.most));
+            full(format!("{kind} {name} has {most} sessions, which is the most for one {kind}"))
+        })?;
+        let any = Arc::clone(&self.places).try_acquire_owned();
+        let any =
+            any.map_err(|_| full(format!("{} sessions are open, which is the most", self.most)))?;
+        Ok(Place { _any: any, _own: own })
+    }
+
+    fn own(&self, sender: &Sender) -> Option<Arc<Semaphore>> {
+        let account = sender.account()?;
+        let mut own = lock(&self.own);
+        let places =
+            own.entry(account).or_insert_with(|| Arc::new(Semaphore::new(each(self.most))));
+        Some(Arc::clone(places))
     }
 
     pub(super) fn add(&self, id: String, session: Arc<Session>) {
@@ -117,7 +145,18 @@ impl Sessions {
             }
             is_known && (Arc::strong_count(session) > 1 || !session.is_forgotten(after))
         });
+        // Each place holds on to those that it is one of.
+        lock(&self.own).retain(|_, places| Arc::strong_count(places) > 1);
     }
+}
+
+/// Of so much, what one may have who may not have it all.
+pub(super) fn each(most: usize) -> usize {
+    (most / 8).max(1)
+}
+
+pub(super) fn full(why: String) -> Refusal {
+    Refusal::http(StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

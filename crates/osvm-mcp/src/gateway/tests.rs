@@ -171,7 +171,10 @@ fn modern(id: &Value, token: &Value) -> Request<Body> {
 fn modern_of(server: &str, id: &Value, method: &str, mut params: Value) -> Request<Body> {
     let name = params["name"].as_str().unwrap_or_default().to_owned();
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
-    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    let capabilities = &mut params["_meta"]["io.modelcontextprotocol/clientCapabilities"];
+    if capabilities.is_null() {
+        *capabilities = json!({});
+    }
     let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
     let headers =
         [(headers::VERSION, "2026-07-28"), ("mcp-method", method), ("mcp-name", name.as_str())];

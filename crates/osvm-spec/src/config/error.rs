@@ -63,9 +63,7 @@ pub enum Problem {
     Scope(#[from] ScopeError),
     #[error("scope {scope} has a grant already, at line {first_line}")]
     DuplicateScope { scope: Scope, first_line: usize },
-    #[error(
-        "the grant before this one has no scope and is for every token, so this one never counts"
-    )]
+    #[error("the grant before this one is for every token, so this one never counts")]
     AfterAll,
     #[error("token {name} is already defined at line {first_line}")]
     DuplicateToken { name: TokenName, first_line: usize },

@@ -27,7 +27,7 @@ pub struct Oauth {
 /// `[[gateway.oauth.grants]]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grant {
-    /// `None` for every token that is valid.
+    /// `None` for every token that is valid, which is written `*`.
     pub scope: Option<Scope>,
     #[serde(flatten)]
     pub rights: Rights,
@@ -61,7 +61,14 @@ pub enum SecureUrlError {
     Extra(String),
     #[error("{0:?} has a query, which it must not")]
     Query(String),
+    #[error("{0:?} does not end in /mcp, which those of single servers are made of")]
+    NotMcp(String),
 }
+
+/// What the gateway's address of all servers ends in.
+const MCP: &str = "/mcp";
+/// The scope of a grant that is for every token.
+const EVERY: &str = "*";
 
 pub(super) const OAUTH_KEYS: &[&str] = &["issuer", "audience", "jwks_uri", "grants"];
 pub(super) const GRANT_KEYS: &[&str] = &["scope", "servers", "tools", "requests_per_minute"];
@@ -75,12 +82,13 @@ impl Oauth {
             let url = section.parsed::<SecureUrl>(key)?;
             section.checked(key, url, SecureUrl::without_query)
         };
+        let audience = section.checked("audience", plain("audience")?, SecureUrl::ending_in_mcp)?;
         let grants = section.tables("grants", "[[gateway.oauth.grants]]", GRANT_KEYS)?;
         let grants = Some(grants).filter(|grants| !grants.is_empty());
         let grants = section.required("grants", grants)?;
         Ok(Self {
             issuer: section.required("issuer", plain("issuer")?)?,
-            audience: section.required("audience", plain("audience")?)?,
+            audience: section.required("audience", audience)?,
             jwks_uri: section.parsed("jwks_uri")?,
             grants: read_grants(&grants)?,
         })
@@ -99,7 +107,7 @@ impl Oauth {
         let resource =
             Url::parse(&self.resource(server)).unwrap_or_else(|_| self.audience.url.clone());
         let origin = resource.origin().ascii_serialization();
-        format!("{origin}{METADATA_PATH}{}", resource.path().trim_end_matches('/'))
+        format!("{origin}{METADATA_PATH}{}", resource.path())
     }
 
     /// What stands before `/mcp` where the gateway is not at the root of its host.
@@ -111,9 +119,16 @@ impl Oauth {
         without_mcp(&self.audience.text)
     }
 
-    /// All that grants are for, in their order.
-    pub fn scopes(&self) -> Vec<&str> {
-        self.grants.iter().filter_map(|grant| Some(grant.scope.as_ref()?.as_str())).collect()
+    /// The first that is for tokens with these scopes, and for that server, if it is about one.
+    pub fn grant(&self, scopes: &[String], server: Option<&str>) -> Option<&Grant> {
+        self.grants.iter().find(|grant| grant.fits(scopes) && grant.may_use(server))
+    }
+
+    /// Which scope does for that server, or for all: of the last grant, since the widest are first. `None` where none does, or
+    /// none is needed.
+    pub fn least_scope(&self, server: Option<&str>) -> Option<&str> {
+        let least = self.grants.iter().rfind(|grant| grant.may_use(server))?;
+        least.scope.as_ref().map(Scope::as_str)
     }
 }
 
@@ -124,6 +139,10 @@ impl Grant {
         self.scope.as_ref().is_none_or(has)
     }
 
+    fn may_use(&self, server: Option<&str>) -> bool {
+        server.is_none_or(|server| self.rights.may_use(server))
+    }
+
     /// For the same tokens, and the same but for how often.
     pub fn is(&self, other: &Self) -> bool {
         self.scope == other.scope && self.rights.without_limit() == other.rights.without_limit()
@@ -131,8 +150,7 @@ impl Grant {
 }
 
 fn without_mcp(address: &str) -> &str {
-    let address = address.trim_end_matches('/');
-    address.strip_suffix("/mcp").unwrap_or(address)
+    address.strip_suffix(MCP).unwrap_or(address)
 }
 
 /// Each is for tokens that none before it is for.
@@ -140,7 +158,8 @@ fn read_grants(sections: &[Section<'_>]) -> Result<Vec<Grant>, ConfigError> {
     let mut lines = BTreeMap::new();
     let mut grants: Vec<Grant> = Vec::new();
     for section in sections {
-        let scope: Option<Scope> = section.parsed("scope")?;
+        let scope: Scope = section.required("scope", section.parsed("scope")?)?;
+        let scope = Some(scope).filter(|scope| scope.as_str() != EVERY);
         if grants.last().is_some_and(|grant| grant.scope.is_none()) {
             return Err(section.fault("scope", Problem::AfterAll));
         }
@@ -150,7 +169,7 @@ fn read_grants(sections: &[Section<'_>]) -> Result<Vec<Grant>, ConfigError> {
             let scope = scope.clone();
             return Err(section.fault("scope", Problem::DuplicateScope { scope, first_line }));
         }
-        grants.push(Grant { scope, rights: Rights::read(section)? });
+        grants.push(Grant { scope, rights: Rights::read_spelled_out(section)? });
     }
     Ok(grants)
 }
@@ -203,6 +222,13 @@ impl SecureUrl {
             Some(_) => Err(SecureUrlError::Query(self.text)),
         }
     }
+
+    fn ending_in_mcp(self) -> Result<Self, SecureUrlError> {
+        match self.text.ends_with(MCP) && self.url.path().ends_with(MCP) {
+            true => Ok(self),
+            false => Err(SecureUrlError::NotMcp(self.text)),
+        }
+    }
 }
 
 impl FromStr for SecureUrl {
@@ -242,7 +268,7 @@ mod tests {
 
     const ISSUER: &str = "issuer = \"https://login.example.com\"\n";
     const AUDIENCE: &str = "audience = \"https://tools.example.com/mcp\"\n";
-    const ALL: &str = "[[gateway.oauth.grants]]\n";
+    const ALL: &str = "[[gateway.oauth.grants]]\nscope = \"*\"\nservers = [\"*\"]\n";
 
     fn read(section: &str) -> Result<Oauth, String> {
         let text = format!("[gateway.oauth]\n{section}");
@@ -256,18 +282,23 @@ mod tests {
 
     #[test]
     fn grants_are_read_in_their_order_with_what_they_are_for() {
-        let grants = "[[gateway.oauth.grants]]\nscope = \"tools:all\"\nrequests_per_minute = 9\n\
-                      [[gateway.oauth.grants]]\nservers = [\"time\"]\ntools = [\"time__*\"]\n";
+        let grants = "[[gateway.oauth.grants]]\nscope = \"tools:all\"\nrequests_per_minute = 9\nservers = [\"*\"]\n\
+                      [[gateway.oauth.grants]]\nscope = \"*\"\ntools = [\"time__*\"]\nservers = [\"time\"]\n";
         let oauth = read(&format!("{ISSUER}{AUDIENCE}{grants}")).unwrap();
         assert_eq!(oauth.issuer.as_str(), "https://login.example.com");
-        assert_eq!(oauth.scopes(), ["tools:all"]);
         let [wide, rest] = &oauth.grants[..] else { panic!("{oauth:?}") };
         assert_eq!(wide.rights.requests_per_minute.unwrap().get(), 9);
+        assert_eq!((wide.rights.servers.as_ref(), rest.scope.as_ref()), (None, None));
         assert_eq!(rest.rights.servers, Some(vec!["time".parse().unwrap()]));
         let scopes = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(wide.fits(&scopes(&["openid", "tools:all"])));
         assert!(!wide.fits(&scopes(&["tools", "tools:all2"])));
         assert!(rest.fits(&[]));
+        assert_eq!(oauth.grant(&scopes(&["tools:all"]), Some("time")), Some(wide));
+        assert_eq!(oauth.grant(&[], Some("time")), Some(rest));
+        assert_eq!(oauth.grant(&[], Some("files")), None);
+        assert_eq!(oauth.least_scope(Some("files")), Some("tools:all"));
+        assert_eq!((oauth.least_scope(Some("time")), oauth.least_scope(None)), (None, None));
         let slower = Grant { rights: Rights::default(), ..wide.clone() };
         assert!(wide.is(&slower) && !wide.is(rest));
     }
@@ -310,12 +341,13 @@ mod tests {
         assert_eq!(fault(&format!("{ISSUER}{AUDIENCE}")), none);
         let unknown = fault(&format!("{ISSUER}{AUDIENCE}audiences = \"x\"\n{ALL}"));
         assert!(unknown.ends_with("did you mean \"audience\"?"), "{unknown}");
-        let scope = "[[gateway.oauth.grants]]\nscope = \"a\"\n";
+        let scope = "[[gateway.oauth.grants]]\nscope = \"a\"\nservers = [\"*\"]\n";
         let twice = fault(&format!("{ISSUER}{AUDIENCE}{scope}{scope}"));
-        assert_eq!(twice, "f:7:9: scope a has a grant already, at line 5");
+        assert_eq!(twice, "f:8:9: scope a has a grant already, at line 5");
         let after = fault(&format!("{ISSUER}{AUDIENCE}{ALL}{scope}"));
-        assert!(after.starts_with("f:6:9: ") && after.contains("never counts"), "{after}");
-        let spaced = fault(&format!("{ISSUER}{AUDIENCE}{ALL}scope = \"a b\"\n"));
+        assert!(after.starts_with("f:8:9: ") && after.contains("never counts"), "{after}");
+        let spaced =
+            fault(&format!("{ISSUER}{AUDIENCE}[[gateway.oauth.grants]]\nscope = \"a b\"\n"));
         assert!(spaced.starts_with("f:5:9: scope \"a b\" is none"), "{spaced}");
         let server = fault(&format!("{ISSUER}{AUDIENCE}{ALL}server = [\"a\"]\n"));
         assert!(server.ends_with("did you mean \"servers\"?"), "{server}");
@@ -336,8 +368,31 @@ mod tests {
         assert_eq!(oauth.metadata(None), format!("https://example.com:8443{known}/t/mcp"));
         assert_eq!(oauth.resource(Some("a")), "https://example.com:8443/t/servers/a/mcp");
         assert_eq!(oauth.prefix(), "/t");
-        let oauth = of("https://tools.example.com/");
-        assert_eq!(oauth.metadata(None), format!("https://tools.example.com{known}"));
-        assert_eq!(oauth.resource(Some("a")), "https://tools.example.com/servers/a/mcp");
+        for wrong in [
+            "https://tools.example.com/",
+            "https://a.example/mcp/",
+            "https:/mcp",
+            "https://a.example/xmcp",
+        ] {
+            let told = fault(&format!("{ISSUER}audience = \"{wrong}\"\n{ALL}"));
+            assert_eq!(
+                told,
+                format!(
+                    "f:3:12: {wrong:?} does not end in /mcp, which those of single servers are made of"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_grant_that_is_cut_off_grants_nothing() {
+        let whole = "[[gateway.oauth.grants]]\nscope = \"tools\"\ntools = [\"time__*\"]\nservers = [\"time\"]";
+        for (at, _) in whole.match_indices('\n') {
+            let cut = fault(&format!("{ISSUER}{AUDIENCE}{}", &whole[..at]));
+            assert!(cut.starts_with("f:4:1: [[gateway.oauth.grants]] has no "), "{cut}");
+        }
+        assert!(read(&format!("{ISSUER}{AUDIENCE}{whole}")).is_ok());
+        let none = read(&format!("{ISSUER}{AUDIENCE}{}", whole.replace("\"time\"", ""))).unwrap();
+        assert_eq!(none.grants[0].rights.servers, Some(vec![]), "nothing is not everything");
     }
 }

@@ -31,6 +31,26 @@ fn a_token_is_printed_once_and_never_written_down() {
 }
 
 #[test]
+fn a_gateway_that_asks_for_no_token_does_not_start_where_some_have_limits() {
+    let osvm = Osvm::new();
+    osvm.ok(&["mcp", "gateway-token", "add", "ci"]);
+    let refused = |section: &str| {
+        let ran = osvm.run(&["mcp", "gateway", "--no-token", "--listen", "127.0.0.1:0"]);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        let why = format!("--no-token would serve everybody, whatever {section} in ");
+        assert!(ran.stderr.contains(&why), "{}", ran.stderr);
+        let hint = format!("start it without --no-token, or remove {section}");
+        assert!(ran.stderr.contains(&hint), "{}", ran.stderr);
+    };
+    refused("[[gateway.tokens]]");
+    osvm.write_config(
+        "[gateway.oauth]\nissuer = \"https://login.example.com\"\naudience = \"https://tools.example.com/mcp\"\n\
+         [[gateway.oauth.grants]]\nscope = \"*\"\nservers = [\"*\"]\n",
+    );
+    refused("[gateway.oauth]");
+}
+
+#[test]
 fn what_is_no_token_is_refused() {
     let osvm = Osvm::new();
     osvm.ok(&["mcp", "add", "time"]);

@@ -146,6 +146,31 @@ async fn claims_that_are_wrong_or_missing_are_refused() {
 }
 
 #[tokio::test]
+async fn what_was_not_made_to_be_shown_by_whoever_has_it_is_refused() {
+    let key = Key::new("ES256");
+    let issuer = Issuer::start(&[key.jwk("k")]).await;
+    let (issuers, oauth) = (issuers(EAGER), oauth(&issuer));
+    let token = |typ: &str, name: &str| {
+        let head = json!({ "alg": "ES256", "kid": "k", "typ": typ }).to_string();
+        key.sign(&head, &with(claims(&issuer), name, json!({ "jkt": "a" })).to_string())
+    };
+    for typ in ["at+jwt", "application/at+jwt", "JWT"] {
+        let bound = refused(&issuers, &oauth, &token(typ, "cnf")).await;
+        assert_eq!(bound, "the token is bound to a key of its sender's, which is not checked here");
+    }
+    for name in ["nonce", "at_hash", "events"] {
+        let other = refused(&issuers, &oauth, &token("jwt", name)).await;
+        assert_eq!(other, "it is no access token by its claims", "{name}");
+        let claims = with(claims(&issuer), name, json!("a")).to_string();
+        let untyped = key.sign(r#"{"alg":"ES256","kid":"k"}"#, &claims);
+        assert_eq!(refused(&issuers, &oauth, &untyped).await, other);
+        for typ in ["at+jwt", "application/at+JWT"] {
+            assert!(verify(&issuers, &oauth, &token(typ, name)).await.is_ok(), "{typ} {name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn heads_that_do_not_name_a_key_of_the_issuer_are_refused() {
     let (key, other) = (Key::new("ES256"), Key::new("ES256"));
     let issuer = Issuer::start(&[key.jwk("k")]).await;

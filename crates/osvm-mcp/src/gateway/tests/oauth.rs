@@ -85,6 +85,10 @@ fn oauth(grants: Vec<Grant>) -> Oauth {
 }
 
 fn world(grants: Vec<Grant>) -> (World, Arc<Told>) {
+    world_of(grants, Bounds::default())
+}
+
+fn world_of(grants: Vec<Grant>, bounds: Bounds) -> (World, Arc<Told>) {
     let (opening, opened) = mpsc::unbounded_channel();
     let told = Arc::new(Told::default());
     *lock(&told.oauth) = Some(oauth(grants));
@@ -95,7 +99,7 @@ fn world(grants: Vec<Grant>) -> (World, Arc<Told>) {
         origins: vec!["https://app.example".to_owned()],
         ..Access::default()
     };
-    let gateway = Gateway::new(Scripted(opening), access, Bounds::default());
+    let gateway = Gateway::new(Scripted(opening), access, bounds);
     (World { router: gateway.router(), opened }, told)
 }
 
@@ -109,12 +113,14 @@ const METADATA: &str =
 #[tokio::test]
 async fn who_shows_no_token_or_a_wrong_one_is_told_where_to_get_one() {
     let (world, told) = world(vec![grant("all", &[]), grant("some", &["one"])]);
-    let scope = "scope=\"all some\"";
+    let scope = "scope=\"some\"";
     let refused = world.send(post(ALL, &[], INITIALIZE)).await;
     assert_eq!(refused.status(), 401);
     assert_eq!(challenge(&refused), format!("Bearer {METADATA}/mcp\", {scope}"));
     let refused = world.send(get("two", &[])).await;
-    assert_eq!(challenge(&refused), format!("Bearer {METADATA}/servers/two/mcp\", {scope}"));
+    // Which does for that server, and no wider one.
+    let two = format!("Bearer {METADATA}/servers/two/mcp\", scope=\"all\"");
+    assert_eq!(challenge(&refused), two);
     let told_so = |why: &str| {
         format!(
             "Bearer {METADATA}/mcp\", error=\"invalid_token\", error_description=\"{why}\", {scope}"
@@ -149,6 +155,14 @@ async fn who_shows_no_token_or_a_wrong_one_is_told_where_to_get_one() {
             "{token}"
         );
     }
+    // Where every token does for a server, none is named for it.
+    let every = Grant { scope: None, ..grant("every", &["one"]) };
+    *lock(&told.oauth) = Some(oauth(vec![grant("all", &[]), every]));
+    for (server, scope) in [("one", ""), ("two", ", scope=\"all\"")] {
+        let refused = world.send(post(server, &[], INITIALIZE)).await;
+        let said = format!("Bearer {METADATA}/servers/{server}/mcp\"{scope}");
+        assert_eq!(challenge(&refused), said);
+    }
     *lock(&told.oauth) = None;
     let refused = world.send(by("good.to.ken", post(ALL, &[], INITIALIZE))).await;
     assert_eq!((refused.status().as_u16(), challenge(&refused).as_str()), (401, "Bearer"));
@@ -156,7 +170,8 @@ async fn who_shows_no_token_or_a_wrong_one_is_told_where_to_get_one() {
 
 #[tokio::test]
 async fn a_token_whose_scopes_do_not_do_is_told_which_would() {
-    let (mut world, told) = world(vec![grant("admin", &[]), grant("some", &["one"])]);
+    let (mut world, told) =
+        world(vec![grant("root", &[]), grant("admin", &[]), grant("some", &["one"])]);
     told.prove("none.a.b", "alice", &["openid"]);
     told.prove("some.a.b", "alice", &["some"]);
     let refused = |path: &str, why: &str, scope: &str| {
@@ -167,7 +182,7 @@ async fn a_token_whose_scopes_do_not_do_is_told_which_would() {
     let nothing = "the token's scopes grant nothing here";
     for (token, server, said) in [
         ("none.a.b", "two", refused("/servers/two/mcp", nothing, "admin")),
-        ("none.a.b", ALL, refused("/mcp", nothing, "admin")),
+        ("none.a.b", ALL, refused("/mcp", nothing, "some")),
         (
             "some.a.b",
             "two",
@@ -184,6 +199,20 @@ async fn a_token_whose_scopes_do_not_do_is_told_which_would() {
     assert_eq!(world.send(written).await.status(), 403, "however it is spelled");
     let list = modern_of(ALL, &json!(2), "tools/list", json!({}));
     let asked = tokio::spawn(world.send(by("some.a.b", list)));
+    let (name, mut one) = world.named_server().await;
+    assert_eq!(name, "one");
+    lists_two_pages(&mut one, "t", "u").await;
+    assert_eq!(tools(&value(asked.await.unwrap()).await), ["one__t", "one__u"]);
+}
+
+#[tokio::test]
+async fn of_several_grants_the_first_counts_that_is_for_the_server() {
+    let (mut world, told) = world(vec![grant("first", &["one"]), grant("second", &["two"])]);
+    told.prove("both.a.b", "alice", &["second", "first"]);
+    session(&mut world, "both.a.b").await;
+    call(&mut world, "both.a.b", "two", None).await;
+    let list = modern_of(ALL, &json!(2), "tools/list", json!({}));
+    let asked = tokio::spawn(world.send(by("both.a.b", list)));
     let (name, mut one) = world.named_server().await;
     assert_eq!(name, "one");
     lists_two_pages(&mut one, "t", "u").await;
@@ -213,7 +242,7 @@ async fn anybody_may_read_whose_tokens_are_taken() {
         json!({
             "resource": format!("https://tools.example.com{path}"),
             "authorization_servers": ["https://login.example.com"],
-            "scopes_supported": ["all", "some"],
+            "scopes_supported": ["some"],
             "bearer_methods_supported": ["header"],
         })
     };
@@ -249,8 +278,27 @@ async fn anybody_may_read_whose_tokens_are_taken() {
     }
     let answer = value(ask("localhost", "/t/servers/one/mcp").await).await;
     assert_eq!(answer["resource"], "https://example.com/t/servers/one/mcp");
+    // A prefix ends where a name does.
+    let audience = "https://example.com/m/mcp".parse().unwrap();
+    let every = Grant { scope: None, ..grant("every", &[]) };
+    *lock(&told.oauth) = Some(Oauth { audience, ..oauth(vec![every]) });
+    let answer = value(ask("localhost", "/mcp").await).await;
+    assert_eq!(answer["resource"], "https://example.com/m/mcp");
+    assert!(answer.get("scopes_supported").is_none(), "{answer}");
     *lock(&told.oauth) = None;
     assert_eq!(ask("localhost", "").await.status(), 404);
+}
+
+#[tokio::test]
+async fn where_no_token_is_asked_for_nobody_is_told_of_an_issuer() {
+    let (opening, _opened) = mpsc::unbounded_channel();
+    let told = Told::default();
+    *lock(&told.oauth) = Some(oauth(vec![grant("all", &[])]));
+    let access = Access { tokens: Some(Arc::new(told)), ..Access::default() };
+    let router = Gateway::new(Scripted(opening), access, Bounds::default()).router();
+    let request = Request::builder().uri(METADATA_PATH).header("host", "localhost");
+    let answer = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 404);
 }
 
 #[tokio::test]
@@ -339,7 +387,9 @@ async fn what_is_not_granted_any_more_ends_by_itself() {
     let heard = stays.hears().await;
     stays.answers(&heard, &json!({}));
     assert_eq!(asked.await.unwrap().status(), 200);
-    *lock(&told.oauth) = None;
+    // Keys of another place are another issuer's.
+    let jwks_uri = Some("https://login.example.com/keys".parse().unwrap());
+    *lock(&told.oauth) = Some(Oauth { jwks_uri, ..oauth(vec![grant("all", &[])]) });
     assert!(tokio::time::timeout(PATIENCE, stays.heard.recv()).await.unwrap().is_none());
 }
 
@@ -382,4 +432,72 @@ async fn each_subject_has_the_limit_of_its_grant() {
     assert_eq!(refused.status(), 429);
     let why = value(refused).await["error"]["message"].as_str().unwrap().to_owned();
     assert!(why.starts_with("token oauth:alice asks too often: the limit is 2 a minute"), "{why}");
+    // Another client of a subject's has no limit of its own.
+    let proven = lock(&told.tokens)["alice.1.x"].clone().unwrap();
+    told.say("alice.app.x", Ok(Proven { client: Some("app".to_owned()), ..proven }));
+    assert_eq!(ask("alice.app.x").await.status(), 429);
+}
+
+#[tokio::test]
+async fn no_subject_takes_the_sessions_of_all() {
+    let (mut world, told) =
+        world_of(vec![grant("all", &[])], Bounds { sessions: 17, ..Bounds::default() });
+    for name in ["alice", "bob"] {
+        told.prove(&format!("{name}.1.x"), name, &["all"]);
+    }
+    let proven = lock(&told.tokens)["alice.1.x"].clone().unwrap();
+    told.say("alice.app.x", Ok(Proven { client: Some("app".to_owned()), ..proven }));
+    let (first, _first) = session(&mut world, "alice.1.x").await;
+    let _second = session(&mut world, "alice.app.x").await;
+    let refused = world.send(by("alice.1.x", post("one", &[], INITIALIZE))).await;
+    assert_eq!(refused.status(), 503);
+    let why = "subject oauth:alice has 2 sessions, which is the most for one subject";
+    assert_eq!(value(refused).await["error"]["message"], why);
+    let _bob = session(&mut world, "bob.1.x").await;
+    for _ in 0..3 {
+        session(&mut world, "own").await;
+    }
+    // One that has ended makes room.
+    let own = [(headers::SESSION, first.as_str())];
+    let end = request("DELETE", "one", &own).body(Body::empty()).unwrap();
+    assert!(world.send(by("alice.1.x", end)).await.status().is_success());
+    session(&mut world, "alice.1.x").await;
+}
+
+#[tokio::test]
+async fn no_subject_takes_the_server_processes_of_all() {
+    let (mut world, told) = world(vec![grant("all", &[])]);
+    told.prove("alice.1.x", "alice", &["all"]);
+    told.prove("bob.1.x", "bob", &["all"]);
+    let bobs = call(&mut world, "bob.1.x", "one", None).await;
+    let mut open = Vec::new();
+    for number in 0..32 {
+        let asked = tokio::spawn(world.send(by("alice.1.x", of_kind(number))));
+        let mut server = world.server().await;
+        let heard = server.hears().await;
+        open.push((asked, server, heard));
+    }
+    let refused = world.send(by("alice.1.x", of_kind(32))).await;
+    assert_eq!(refused.status(), 503);
+    let why = "subject oauth:alice is served by 32 processes, which is the most for one subject";
+    assert_eq!(value(refused).await["error"]["message"], why);
+    // One that is idle makes room for another, and nobody else's does.
+    let (asked, mut idle, heard) = open.remove(0);
+    idle.answers(&heard, &json!({}));
+    assert_eq!(asked.await.unwrap().status(), 200);
+    let asked = tokio::spawn(world.send(by("alice.1.x", of_kind(33))));
+    let _other = world.server().await;
+    assert!(tokio::time::timeout(PATIENCE, idle.heard.recv()).await.unwrap().is_none());
+    call(&mut world, "bob.1.x", "one", Some(bobs)).await;
+    asked.abort();
+}
+
+/// A request of a kind of client that needs a process of its own.
+fn of_kind(number: u64) -> Request<Body> {
+    let capabilities = json!({ "experimental": { number.to_string(): {} } });
+    let meta = json!({ "io.modelcontextprotocol/clientCapabilities": capabilities });
+    let mut request = modern_of("one", &json!(1), "tools/list", json!({ "_meta": meta }));
+    // Of one that does not say how long it is few are read at a time.
+    request.headers_mut().insert("content-length", "1".parse().unwrap());
+    request
 }

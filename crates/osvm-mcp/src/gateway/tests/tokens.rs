@@ -276,3 +276,17 @@ async fn who_asks_too_often_is_told_when_to_ask_again() {
     assert_eq!(world.send(by("slow", post("one", &own, told))).await.status(), 202);
     drop(server);
 }
+
+#[tokio::test]
+async fn no_token_takes_the_sessions_of_all() {
+    let (mut world, _) = world(&[token("ci", &[], &[]), token("laptop", &[], &[])]);
+    let mut open = Vec::new();
+    for _ in 0..125 {
+        open.push(session(&mut world, "ci").await);
+    }
+    let refused = world.send(by("ci", post("one", &[], INITIALIZE))).await;
+    assert_eq!(refused.status(), 503);
+    let why = "token ci has 125 sessions, which is the most for one token";
+    assert_eq!(value(refused).await["error"]["message"], why);
+    session(&mut world, "laptop").await;
+}

@@ -51,6 +51,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         let why = format!("--no-token on {} would serve the whole network", args.listen.ip());
         return Err(CliError::usage(why).hint("--listen 127.0.0.1:7080"));
     }
+    let file = ConfigFile::open()?;
+    if args.no_token {
+        check_open(file)?;
+    }
     let tls = args.tls_cert.zip(args.tls_key);
     let tls = tls.map(|(certificate, key)| read(&certificate, &key)).transpose()?;
     let listener = TcpListener::bind(args.listen)
@@ -62,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "the token and all that is said can be read on the way: this is plain HTTP; see --tls-cert",
         );
     }
-    let registered = Arc::new(Registered(ConfigFile::open()?));
+    let registered = Arc::new(Registered(file));
     let access = Access {
         token,
         tokens: Some(Arc::clone(&registered) as Arc<dyn Tokens>),
@@ -79,6 +83,20 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         let served = serve((listener, tls), limits, registered, told_to_end).await;
         served.map_err(|error| CliError::failed(format!("can't serve on {address}: {error}")))
     })
+}
+
+/// What says who may do what would count for nobody.
+fn check_open(file: ConfigFile) -> Result<(), CliError> {
+    let config = file.current()?;
+    let section = match &config.gateway {
+        gateway if gateway.oauth.is_some() => "[gateway.oauth]",
+        gateway if !gateway.tokens.is_empty() => "[[gateway.tokens]]",
+        _ => return Ok(()),
+    };
+    let why =
+        format!("--no-token would serve everybody, whatever {section} in {} says", file.name());
+    let hint = format!("start it without --no-token, or remove {section}");
+    Err(CliError::usage(why).hint(hint))
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Tls, CliError> {
