@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use osvm_daemon::ConfigFileError;
 use osvm_daemon::api::ApiError;
 use osvm_daemon::text_file::TextFileError;
 use osvm_spec::edit::EditError;
@@ -57,8 +58,7 @@ impl From<TextFileError> for CliError {
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        let hint = format!("edit {}", error.file);
-        Self::usage(error.to_string()).hint(hint)
+        ApiError::from(ConfigFileError::from(error)).into()
     }
 }
 

@@ -17,9 +17,6 @@ use super::place::Place;
 use super::servers;
 use crate::api::{ApiError, CallRequest, ErrorKind};
 
-/// VMs of one client at once. What was cancelled has its place until its call is given up.
-const MOST: usize = 8;
-
 /// What each such VM of one client's is made of.
 pub(super) struct Apart {
     pub(super) daemon: Arc<Daemon>,
@@ -32,6 +29,7 @@ pub(super) struct Apart {
 /// One client's calls. They end with this, and their VMs with them.
 pub(super) struct Calls {
     apart: Arc<Apart>,
+    /// What was cancelled has its place until its call is given up.
     room: Arc<Semaphore>,
     making: Mutex<JoinSet<()>>,
     /// Where each is made, by its number, until it is recorded.
@@ -52,7 +50,7 @@ impl Calls {
         let (made, told) = mpsc::unbounded_channel();
         let calls = Self {
             apart: Arc::new(apart),
-            room: Arc::new(Semaphore::new(MOST)),
+            room: Arc::new(Semaphore::new(Handed::MOST)),
             making: Mutex::default(),
             places: Mutex::default(),
             made,

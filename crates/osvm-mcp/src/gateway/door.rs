@@ -51,7 +51,8 @@ fn refused(denied: Denied) -> Response {
     response
 }
 
-/// A stream ends with the token that it was asked for by, and what it waits for ends with it.
+/// A stream ends with the token that it was asked for by. In the modern era what it waits for ends with it; a session's
+/// call goes on.
 fn until_expired(response: Response, sender: &Sender) -> Response {
     let events = HeaderValue::from_static(headers::EVENTS);
     match sender.left() {

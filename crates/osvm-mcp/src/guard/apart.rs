@@ -15,9 +15,6 @@ use crate::envelope::{self, Envelope};
 use crate::era::Era;
 use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS};
 
-/// Of one client at once. What goes beyond is refused.
-const MOST: usize = 8;
-
 /// A call that is to be made elsewhere.
 #[derive(Debug)]
 pub struct Apart {
@@ -28,6 +25,11 @@ pub struct Apart {
     pub arguments: Box<RawValue>,
     /// Ends when nobody waits for the call any more.
     pub wanted: oneshot::Receiver<Infallible>,
+}
+
+impl Apart {
+    /// Of one client at once. What goes beyond is refused.
+    pub const MOST: usize = 8;
 }
 
 /// Why such a call has no result.
@@ -70,10 +72,11 @@ pub(super) fn obstacle(open: usize, is_waited_for: bool) -> Option<String> {
     if !is_waited_for {
         return Some("nobody waits for its answer, and it has a microVM of its own".to_owned());
     }
+    let most = Apart::MOST;
     let full = || {
-        format!("{MOST} calls in microVMs of their own are open; call it again when one has ended")
+        format!("{most} calls in microVMs of their own are open; call it again when one has ended")
     };
-    (open >= MOST).then(full)
+    (open >= most).then(full)
 }
 
 impl Guard {

@@ -27,8 +27,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const SHOWN_ARGUMENTS: usize = 500;
 
 pub(super) const CANT_ASK: &str = "it is to be confirmed, and this client can't be asked";
-pub(super) const TOO_MUCH: &str =
-    "it is to be confirmed, and too much is waiting for that, or it is too long";
+const TOO_MUCH: &str = "it is to be confirmed, and too much is waiting for that, or it is too long";
 
 /// Questions that are open.
 #[derive(Debug, Default)]

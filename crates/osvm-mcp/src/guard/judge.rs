@@ -22,6 +22,14 @@ impl Fate {
         let line = envelope::error(&id, INTERNAL_ERROR, why);
         Self::Becomes(String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
     }
+
+    /// The same, of another message that this one stands for.
+    pub(super) fn spelled(self, text: String) -> Self {
+        match self {
+            Self::Passes => Self::Becomes(text),
+            other => other,
+        }
+    }
 }
 
 /// What goes on of a line, of which each message is judged. What holds none goes on as it is.

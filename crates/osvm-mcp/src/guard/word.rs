@@ -74,10 +74,7 @@ impl Guard {
             self.ended.push(call.ended(Outcome::Refused(why), now));
             return Fate::Stays;
         }
-        match self.admit(message, &asked, now) {
-            Fate::Passes => Fate::Becomes(call.text),
-            fate => fate,
-        }
+        self.admit(message, &asked, now).spelled(call.text)
     }
 
     /// A call that comes again with what its user has said. The server hears nothing of the question.
@@ -101,10 +98,7 @@ impl Guard {
             self.ended.push(call.ended(Outcome::Refused(why), now));
             return Fate::Stays;
         }
-        match self.admit(message, asked, now) {
-            Fate::Passes => Fate::Becomes(text),
-            fate => fate,
-        }
+        self.admit(message, asked, now).spelled(text)
     }
 
     /// Gives up the calls that have waited for long enough: what their clients are told.

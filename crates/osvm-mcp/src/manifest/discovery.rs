@@ -162,11 +162,6 @@ impl Discovery {
         asks.collect()
     }
 
-    /// Whether nothing that is said from now on tells anything: the server is used, and owes no answer.
-    fn is_deaf(&self) -> bool {
-        self.is_used && self.open.is_empty() && self.checks.is_empty()
-    }
-
     /// Notes a line that is written to a server.
     pub fn asked(&mut self, line: &[u8]) {
         let text = lines::text(line);
@@ -211,8 +206,9 @@ impl Discovery {
 
     /// Takes a line of a server's.
     pub fn heard(&mut self, line: &[u8]) -> Heard {
-        let is_long = self.open.is_empty() && self.checks.is_empty() && line.len() > LONGEST_NOTE;
-        if self.is_deaf() || is_long {
+        let owes_nothing = self.open.is_empty() && self.checks.is_empty();
+        // What a used server tells without being asked is not learnt.
+        if owes_nothing && (self.is_used || line.len() > LONGEST_NOTE) {
             return Heard::Passes;
         }
         let text = lines::text(line);

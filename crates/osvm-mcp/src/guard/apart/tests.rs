@@ -135,7 +135,8 @@ fn not_many_are_out_at_once_and_none_that_nobody_waits_for() {
         assert_eq!(passage.to_client.is_empty(), !String::from_utf8_lossy(line).contains("\"id\""));
         why
     };
-    let calls: Vec<_> = (1..=MOST).map(|id| hand_out(&mut guard, &id.to_string(), "{}")).collect();
+    let calls: Vec<_> =
+        (1..=Apart::MOST).map(|id| hand_out(&mut guard, &id.to_string(), "{}")).collect();
     let why = refusal(&mut guard, &call("9", "{}"));
     assert!(why.contains("8 calls in microVMs of their own are open"));
     answer(&mut guard, calls[3].number, Ok("{}"));
