@@ -1,5 +1,6 @@
 //! The daemon's HTTP API: paths, requests, answers. Data only; the command and the daemon share it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use osvm_fleet::drivers::jail::Standing;
@@ -23,6 +24,7 @@ pub mod path {
     pub const CALL: &str = "/servers/{name}/call";
     pub const LIST: &str = "/servers/{name}/list";
     pub const LOOK: &str = "/servers/{name}/look";
+    pub const RECALL: &str = "/recall";
     pub const RUN: &str = "/servers/{name}/run";
     pub const WORK: &str = "/work";
 }
@@ -219,6 +221,28 @@ pub struct RunRequest {
     pub on_behalf: Option<OnBehalf>,
 }
 
+/// `POST /v1/recall`: what clients of these servers' would be told without any of them being started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecallRequest {
+    /// What each client says, from its beginning on. The last one is a request.
+    pub lines: Vec<Box<RawValue>>,
+    pub servers: Vec<Recalled>,
+}
+
+/// One of the servers, and what its session would be asked for with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recalled {
+    pub name: ServerName,
+    #[serde(default)]
+    pub request: RunRequest,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecallAnswer {
+    /// The message that answers the last line, of each server that need not be asked itself.
+    pub answers: BTreeMap<ServerName, Box<RawValue>>,
+}
+
 /// `POST /v1/vms/{name}/exec`, upgraded: one command beside the server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExecRequest {
@@ -291,8 +315,6 @@ pub enum ErrorKind {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -312,6 +334,7 @@ mod tests {
             path::CALL,
             path::LIST,
             path::LOOK,
+            path::RECALL,
             path::RUN,
             path::WORK,
         ];

@@ -11,7 +11,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use crate::api::{
     ApiError, CallAnswer, CallRequest, ErrorKind, ExecRequest, Info, LaunchEvent, LaunchRequest,
-    ListAnswer, ListRequest, LogsQuery, LookRequest, ROOT, RunRequest, VmStatus, WorkRequest,
+    ListAnswer, ListRequest, LogsQuery, LookRequest, ROOT, RecallAnswer, RecallRequest, RunRequest,
+    VmStatus, WorkRequest,
 };
 use crate::home::Home;
 
@@ -105,6 +106,10 @@ impl Client {
 
     pub async fn look(&self, name: &ServerName, request: &LookRequest) -> Result<ListAnswer> {
         self.ask("POST", &format!("/servers/{name}/look"), request).await
+    }
+
+    pub async fn recall(&self, request: &RecallRequest) -> Result<RecallAnswer> {
+        self.ask("POST", "/recall", request).await
     }
 
     /// A session of the caller's own with the server: raw bytes in both directions.

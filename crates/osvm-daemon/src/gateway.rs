@@ -4,20 +4,22 @@ mod connections;
 mod oauth;
 mod tls;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use osvm_mcp::OnBehalf;
-use osvm_mcp::gateway::{Gateway, Naming, Opening, Servers, Stream, Unavailable};
+use osvm_mcp::gateway::{Gateway, Naming, Opening, Recalling, Servers, Stream, Unavailable};
 use osvm_spec::ServerName;
+use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
 pub use oauth::Issuers;
 pub use osvm_mcp::gateway::{Access, Bounds, Tokens};
 pub use tls::{Tls, TlsError};
 
-use crate::api::{ApiError, ErrorKind, RunRequest};
+use crate::api::{ApiError, ErrorKind, RecallAnswer, RecallRequest, Recalled, RunRequest};
 use crate::client::Client;
 
 /// What the user has registered. Asked in no hurry.
@@ -28,6 +30,12 @@ pub trait Registry: Send + Sync + 'static {
     /// What a server process is started with, and the daemon that starts it: another one, if that has ended. Its image may
     /// have to be made first.
     fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError>;
+
+    /// The same for several, without an image being made; of those alone that can be started so.
+    fn requests(
+        &self,
+        names: &[ServerName],
+    ) -> Result<(Client, Vec<(ServerName, RunRequest)>), ApiError>;
 
     /// Whether one process of a server may serve requests with several tokens. Asked for each request.
     fn is_shared(&self, name: &ServerName) -> bool;
@@ -58,6 +66,33 @@ impl Sessions {
         let asked = spawn_blocking(move || question(&*registry)).await;
         asked.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?
     }
+
+    async fn recalled(
+        &self,
+        lines: &[String],
+        servers: Vec<(String, OnBehalf)>,
+    ) -> Result<RecallAnswer, ApiError> {
+        let lines = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
+        let lines = lines.map_err(|error| ApiError::failed(&error))?;
+        let wanted = move |registry: &dyn Registry| wanted(registry, servers);
+        let (client, servers) = self.ask(wanted).await?;
+        client.recall(&RecallRequest { lines, servers }).await
+    }
+}
+
+fn wanted(
+    registry: &dyn Registry,
+    servers: Vec<(String, OnBehalf)>,
+) -> Result<(Client, Vec<Recalled>), ApiError> {
+    let servers: HashMap<ServerName, OnBehalf> =
+        servers.into_iter().filter_map(|(name, whom)| Some((name.parse().ok()?, whom))).collect();
+    let names: Vec<_> = servers.keys().cloned().collect();
+    let (client, requests) = registry.requests(&names)?;
+    let of = |(name, request): (ServerName, RunRequest)| {
+        let on_behalf = servers.get(&name).cloned();
+        Recalled { name, request: RunRequest { on_behalf, ..request } }
+    };
+    Ok((client, requests.into_iter().map(of).collect()))
 }
 
 impl Servers for Sessions {
@@ -71,6 +106,16 @@ impl Servers for Sessions {
 
     fn is_shared(&self, name: &str) -> bool {
         name.parse().is_ok_and(|name| self.0.is_shared(&name))
+    }
+
+    fn recall(&self, lines: Vec<String>, servers: Vec<(String, OnBehalf)>) -> Recalling<'_> {
+        Box::pin(async move {
+            let recalled = self.recalled(&lines, servers).await.map_err(|error| error.message)?;
+            let text = |(name, answer): (ServerName, Box<RawValue>)| {
+                (name.to_string(), answer.get().to_owned())
+            };
+            Ok(recalled.answers.into_iter().map(text).collect())
+        })
     }
 
     fn open<'s>(&'s self, name: &'s str, whom: OnBehalf) -> Opening<'s> {

@@ -17,6 +17,7 @@ mod peer;
 mod place;
 mod plan;
 mod rates;
+mod recall;
 mod record;
 mod relay;
 mod rights;
@@ -159,6 +160,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route(path::CALL, post(servers::call))
         .route(path::LIST, post(servers::list))
         .route(path::LOOK, post(look::look))
+        .route(path::RECALL, post(recall::recall))
         .route(path::RUN, post(run::start))
         .route(path::WORK, post(work::start));
     Router::new()

@@ -110,6 +110,21 @@ impl Between {
         true
     }
 
+    /// What a client is told for a line by a server that is not there; nothing where that would have to be.
+    pub(super) fn recalled(&mut self, line: &[u8], token: &str) -> Option<Vec<Vec<u8>>> {
+        if let Some(era) = self.begins(line) {
+            let known = self.discovery.introduction(era)?.clone();
+            self.settle(era, Some(&known), token);
+        }
+        self.of_client(Line { bytes: line, complete: true });
+        while let Some(line) = self.for_server() {
+            if self.passes(&line) == Fate::Asks && !self.recall(&line) {
+                return None;
+            }
+        }
+        Some(self.for_client())
+    }
+
     fn says(&mut self, line: Line<'_>) -> Whom {
         let passes = self.ledger.of_server(line.bytes);
         match &mut self.crossing {
@@ -297,6 +312,53 @@ mod tests {
         assert!(String::from_utf8(told).unwrap().starts_with(r#"{"jsonrpc":"2.0","id":1,"error""#));
         assert_eq!(between.replay(), Some(hello));
         assert_eq!(between.initialized(), Ok(ready));
+    }
+
+    /// Of a server of that era that a client has listed the tools of, in this many requests.
+    fn known(server: Era, asks: &[&str]) -> Manifest {
+        let mut discovery = Discovery::new(Manifest::default());
+        discovery.begins(false);
+        discovery.introduced(Era::of_first(asks[0].as_bytes()).unwrap(), self::server(server));
+        for ask in asks {
+            discovery.asked(ask.as_bytes());
+            let id = serde_json::from_str::<serde_json::Value>(ask).unwrap()["id"].clone();
+            let result = r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"tools":[{"name":"t"}]}"#;
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+            discovery.heard(answer.as_bytes());
+        }
+        let mut manifest = Manifest::default();
+        discovery.take_news().into_iter().for_each(|news| manifest.add(news));
+        manifest
+    }
+
+    #[test]
+    fn what_is_known_is_recalled_across_the_eras_too_and_nothing_else_is() {
+        let plain = known(Era::Modern, &[MODERN]);
+        let told = Between::new(plain.clone()).recalled(MODERN.as_bytes(), "").unwrap();
+        assert_eq!(told.len(), 1);
+        assert!(String::from_utf8_lossy(&told[0]).contains(r#""tools":[{"name":"t"}]"#));
+        let prompts = MODERN.replace("tools/list", "prompts/list");
+        assert_eq!(Between::new(plain).recalled(prompts.as_bytes(), ""), None);
+        assert_eq!(Between::new(Manifest::default()).recalled(MODERN.as_bytes(), ""), None);
+
+        // What the bridge asks in the client's place is known, too.
+        let mut learning = modern();
+        let (hello, mut asked) = (meets(&mut learning), Vec::new());
+        while let Some(line) = learning.for_server() {
+            asked.push(String::from_utf8(line).unwrap());
+        }
+        let hello = String::from_utf8(hello).unwrap();
+        let asks: Vec<_> =
+            [hello.as_str()].into_iter().chain(asked.last().map(String::as_str)).collect();
+        let mut manifest = known(Era::Legacy, &asks);
+        let mut met = Discovery::new(Manifest::default());
+        met.introduced(Era::Modern, server(Era::Legacy));
+        met.take_news().into_iter().for_each(|news| manifest.add(news));
+        let told = Between::new(manifest).recalled(MODERN.as_bytes(), "").unwrap();
+        assert!(
+            String::from_utf8_lossy(&told[0]).contains(r#""resultType":"complete""#),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::conversation::{Conversation, Waiting};
+use super::recall::Recalled;
 use super::refusal::Refusal;
 use super::sender::Sender;
 use crate::envelope::{self, Envelope, each_element, field, fields};
@@ -145,16 +146,21 @@ fn split<'a>(names: &'a [String], name: &'a str) -> Option<(&'a str, &'a str)> {
     rests.max_by_key(|(server, _)| server.len())
 }
 
-/// Everything that servers list in `field`, under names that say whose it is.
+/// Everything that servers list in `field`, under names that say whose it is. Those are asked of which it was not
+/// recalled.
 pub(super) async fn list<'a>(
     names: &'a [String],
     (method, field): (&'a str, &'static str),
     (meta, limits): (Option<&'a RawValue>, &'a Limits),
+    mut recalled: Recalled,
     conversation: impl Fn(&'a str) -> BoxFuture<'a, Result<Arc<Conversation>, Refusal>>,
 ) -> Vec<Box<RawValue>> {
     let lists: Vec<BoxFuture<'a, _>> = names
         .iter()
         .map(|server| {
+            if let Some(items) = recalled.remove(server) {
+                return async move { (server, items) }.boxed();
+            }
             let conversation = conversation(server);
             async move {
                     (server, list_one(server, conversation, (method, field), meta, limits).await)
@@ -236,6 +242,11 @@ pub(super) async fn pages(
         }
     }
     Err(broken("its list is too long".to_owned()))
+}
+
+/// The request for a list.
+pub(super) fn asking(method: &str, meta: Option<&RawValue>) -> String {
+    request("osvm-list", method, None, meta)
 }
 
 fn request(id: &str, method: &str, cursor: Option<&RawValue>, meta: Option<&RawValue>) -> String {

@@ -1,6 +1,7 @@
 //! A session with all servers: each gets the client's own handshake when it is first needed.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,10 @@ use super::Gateway;
 use super::all::{self, Asked, Capabilities, MYSELF, Nothing};
 use super::conversation::{Conversation, Numbers, Place, unmarked};
 use super::outlet::Outlet;
+use super::recall::Recalled;
 use super::refusal::Refusal;
 use super::sender::Sender;
-use crate::envelope::{Envelope, Kind, field};
+use crate::envelope::{self, Envelope, Kind, field};
 use crate::era::LEGACY;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
@@ -30,13 +32,15 @@ pub(super) struct Hub {
     hello: String,
     numbers: Numbers,
     servers: Mutex<HashMap<String, Arc<OnceCell<Arc<Conversation>>>>>,
+    /// What was told of servers that were not spoken to, by method and field, as its [`mark`].
+    told: Mutex<HashMap<String, HashMap<(String, &'static str), u64>>>,
 }
 
 impl Hub {
     pub(super) fn new(sender: &Arc<Sender>, initialize: &Envelope<'_>) -> Self {
         let numbers = Numbers { standalone: Outlet::new(0), last: Arc::new(AtomicU64::new(0)) };
         let (sender, hello) = (Arc::clone(sender), initialize.text().to_owned());
-        Self { sender, hello, numbers, servers: Mutex::default() }
+        Self { sender, hello, numbers, servers: Mutex::default(), told: Mutex::default() }
     }
 
     pub(super) fn standalone(&self) -> &Arc<Outlet> {
@@ -59,8 +63,10 @@ impl Hub {
             Asked::List(field) => {
                 let method = message.method.as_deref().unwrap_or_default();
                 let limits = &gateway.bounds.of_servers;
+                let recalled = self.recall(gateway, &names, (method, field)).await;
                 let server = |server| self.server(gateway, server).boxed();
-                let items = all::list(&names, (method, field), (None, limits), server).await;
+                let said = (None, limits);
+                let items = all::list(&names, (method, field), said, recalled, server).await;
                 let result = HashMap::from([(field, items)]);
                 Ok(own(all::answer(message.id, &result)))
             }
@@ -69,6 +75,41 @@ impl Hub {
                 let conversation = self.server(gateway, &server).await?;
                 let message = super::parse(&line)?;
                 conversation.ask(&message)
+            }
+        }
+    }
+
+    /// Of servers that this client has not spoken to.
+    async fn recall(
+        &self,
+        gateway: &Gateway,
+        names: &[String],
+        (method, field): (&str, &'static str),
+    ) -> Recalled {
+        let spoken_to = self.spoken_to();
+        let unasked = names.iter().filter(|name| !spoken_to.contains_key(*name));
+        let unasked = unasked.map(|name| (name.clone(), self.sender.on_behalf(name, false)));
+        let lines = [&self.hello, INITIALIZED].map(str::to_owned);
+        let lines = lines.into_iter().chain([all::asking(method, None)]).collect();
+        let recalled = gateway.recall(lines, field, unasked.collect()).await;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (server, items) in &recalled {
+            told.entry(server.clone()).or_default().insert((method.to_owned(), field), mark(items));
+        }
+        recalled
+    }
+
+    /// Has a server's session know what its client was told without it, and the client what is another by now.
+    async fn catch_up(&self, gateway: &Gateway, name: &str, conversation: &Arc<Conversation>) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        for ((method, field), then) in told.unwrap_or_default() {
+            let list = (method.as_str(), field);
+            let listed = all::pages(conversation, list, None, &gateway.bounds.of_servers);
+            let now = timeout(GREET_WITHIN, listed).await;
+            if !matches!(now, Ok(Ok(items)) if mark(&items) == then) {
+                let changed =
+                    envelope::notification(&format!("notifications/{field}/list_changed"), None);
+                self.standalone().put(String::from_utf8_lossy(&changed).trim_end());
             }
         }
     }
@@ -145,11 +186,20 @@ impl Hub {
             return Err(bad(format!("server {name} refused initialize: {error}")));
         }
         conversation.say(INITIALIZED);
-        Ok(Arc::new(conversation))
+        let conversation = Arc::new(conversation);
+        self.catch_up(gateway, name, &conversation).await;
+        Ok(conversation)
     }
 
     pub(super) fn end(&self) {
         self.spoken_to().values().for_each(|conversation| conversation.end());
         self.numbers.standalone.cut();
     }
+}
+
+/// Of lists that say the same.
+fn mark(items: &[Box<RawValue>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    items.iter().for_each(|item| item.get().hash(&mut hasher));
+    hasher.finish()
 }

@@ -5,7 +5,7 @@
 //! - `headers`, `params`: what they must say.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
-//! - `all`, `hub`, `party`: all servers as one.
+//! - `all`, `hub`, `party`, `recall`: all servers as one.
 //! - `conversation`: which message of a server belongs to which HTTP answer.
 //! - `outlet`, `answer`, `refusal`: the answers.
 //!
@@ -25,12 +25,14 @@ mod outlet;
 mod params;
 mod party;
 mod rates;
+mod recall;
 mod refusal;
 mod sender;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -80,11 +82,20 @@ pub trait Servers: Send + Sync + 'static {
 
     /// All that there are, or why that is not known.
     fn names(&self) -> Naming<'_>;
+
+    /// What these servers answer to the last of a client's lines, which begin with its first, by their names. Absent where
+    /// a server itself is to be asked, as each may be.
+    fn recall(&self, _lines: Vec<String>, _servers: Vec<(String, OnBehalf)>) -> Recalling<'_> {
+        Box::pin(async { Ok(HashMap::new()) })
+    }
 }
 
 pub type Naming<'s> = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send + 's>>;
 
 pub type Opening<'s> = Pin<Box<dyn Future<Output = Result<Stream, Unavailable>> + Send + 's>>;
+
+pub type Recalling<'s> =
+    Pin<Box<dyn Future<Output = Result<HashMap<String, String>, String>> + Send + 's>>;
 
 /// Why there is no server.
 #[derive(Debug)]

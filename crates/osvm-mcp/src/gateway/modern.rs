@@ -20,6 +20,7 @@ use super::params;
 use super::refusal::{Refusal, json, status_of};
 use super::sender::{Sender, Visit};
 use super::sessions::{each, full, lock};
+use crate::OnBehalf;
 use crate::envelope::{Envelope, Kind, field, fields};
 use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 
@@ -62,9 +63,12 @@ async fn ask_all(
         Asked::List(listed) => {
             let method = message.method.as_deref().unwrap_or_default();
             let said = (field(message.params, "_meta"), &gateway.bounds.of_servers);
+            let lines = vec![all::asking(method, said.0)];
+            let unasked = unasked(gateway, visit.sender, &names, meta);
+            let recalled = gateway.recall(lines, listed, unasked).await;
             let share =
                 |server| conversation(gateway, (visit.sender, server), message.id, meta).boxed();
-            let items = all::list(&names, (method, listed), said, share).await;
+            let items = all::list(&names, (method, listed), said, recalled, share).await;
             Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
         }
         Asked::Named => {
@@ -125,13 +129,12 @@ async fn conversation(
     id: Option<&RawValue>,
     meta: &Meta<'_>,
 ) -> Result<Arc<Conversation>, Refusal> {
-    let is_shared = gateway.servers.is_shared(server);
-    let whom = sender.on_behalf(server, is_shared);
-    let of = match is_shared {
-        true => format!("{:?}", whom.tools),
-        false => sender.key(),
-    };
-    let share = gateway.shares.get(key(server, id, meta)? + &of, (sender, is_shared))?;
+    let Wish { key, whom, is_shared } = Wish::of(gateway, (sender, server), meta);
+    if meta.capabilities.is_some_and(|said| said.get().len() > LONGEST_CAPABILITIES) {
+        let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
+        return Err(Refusal::rpc(id, INVALID_REQUEST, why));
+    }
+    let share = gateway.shares.get(key, (sender, is_shared))?;
     let opened = share.conversation.get_or_try_init(async || {
         let stream = gateway.open(server, whom).await?;
         let limits = &gateway.bounds.of_servers;
@@ -144,14 +147,38 @@ async fn conversation(
     opened
 }
 
-/// Whose requests a server process is for: a server may answer by what its client is capable of.
-fn key(server: &str, id: Option<&RawValue>, meta: &Meta<'_>) -> Result<String, Refusal> {
-    let capabilities = meta.capabilities.map_or("{}", RawValue::get);
-    if capabilities.len() > LONGEST_CAPABILITIES {
-        let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
-        return Err(Refusal::rpc(id, INVALID_REQUEST, why));
+/// What somebody wants of a server.
+struct Wish {
+    /// The same for those who may share a server process: a server may answer by what its client is capable of.
+    key: String,
+    whom: OnBehalf,
+    is_shared: bool,
+}
+
+impl Wish {
+    fn of(gateway: &Gateway, (sender, server): (&Sender, &str), meta: &Meta<'_>) -> Self {
+        let is_shared = gateway.servers.is_shared(server);
+        let whom = sender.on_behalf(server, is_shared);
+        let of = match is_shared {
+            true => format!("{:?}", whom.tools),
+            false => sender.key(),
+        };
+        let capabilities = meta.capabilities.map_or("{}", RawValue::get);
+        Self { key: format!("{server} {capabilities}{of}"), whom, is_shared }
     }
-    Ok(format!("{server} {capabilities}"))
+}
+
+/// Servers with which nothing is open for a client of this kind. One that was asked for something may list something else
+/// since.
+fn unasked(
+    gateway: &Gateway,
+    sender: &Sender,
+    names: &[String],
+    meta: &Meta<'_>,
+) -> Vec<(String, OnBehalf)> {
+    let wishes = names.iter().map(|name| (name, Wish::of(gateway, (sender, name), meta)));
+    let unasked = wishes.filter(|(_, wish)| !gateway.shares.has(&wish.key));
+    unasked.map(|(name, wish)| (name.clone(), wish.whom)).collect()
 }
 
 fn status(answer: &str) -> StatusCode {
@@ -232,6 +259,11 @@ impl Shares {
             Arc::new(Share { sender, account, is_shared, conversation: OnceCell::new(), used });
         shares.insert(key, Arc::clone(&share));
         Ok(share)
+    }
+
+    /// Whether there is a process, or is about to be.
+    fn has(&self, key: &str) -> bool {
+        lock(&self.0).get(key).is_some_and(|share| !share.is_over())
     }
 
     fn remove(&self, share: &Arc<Share>) {

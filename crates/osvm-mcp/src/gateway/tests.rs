@@ -1,6 +1,7 @@
 //! Requests over the gateway's router, to servers whose lines the tests hear and say.
 
 mod oauth;
+mod recall;
 mod tokens;
 
 use std::time::Duration;

@@ -136,6 +136,19 @@ impl Registry for Registered {
         Ok(request()?)
     }
 
+    fn requests(
+        &self,
+        names: &[ServerName],
+    ) -> Result<(Client, Vec<(ServerName, RunRequest)>), ApiError> {
+        let overrides = environment::overrides()?;
+        let request = |name: &ServerName| {
+            let (overrides, secrets) = (overrides.clone(), secrets::of(name, &[]).ok()?);
+            Some((name.clone(), RunRequest { overrides, secrets, on_behalf: None }))
+        };
+        let requests = names.iter().filter_map(request).collect();
+        Ok((daemon::run(daemon::connect())?, requests))
+    }
+
     fn is_shared(&self, name: &ServerName) -> bool {
         let config = self.0.current();
         config.is_ok_and(|config| config.server(name).is_some_and(|server| server.shared))

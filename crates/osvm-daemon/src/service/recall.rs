@@ -1,0 +1,70 @@
+//! `POST /v1/recall`: what many servers answer without being there, and without a session with any of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use osvm_mcp::{Guard, OnBehalf};
+use serde_json::value::RawValue;
+use tokio::task::spawn_blocking;
+
+use super::answer::{self, Answer};
+use super::between::Between;
+use super::{Daemon, Shared};
+use crate::api::{ApiError, RecallAnswer, RecallRequest, Recalled};
+use crate::audit::Way;
+
+pub(super) async fn recall(
+    State(daemon): Shared,
+    Json(request): Json<RecallRequest>,
+) -> Answer<RecallAnswer> {
+    let recalled = move || {
+        let RecallRequest { lines, servers } = request;
+        let answers = servers.into_iter().filter_map(|server| {
+            let answer = daemon.recalled(&server, &lines)?;
+            Some((server.name, answer))
+        });
+        answers.collect()
+    };
+    let answers = spawn_blocking(recalled).await.map_err(|error| ApiError::failed(&error))?;
+    answer::json(RecallAnswer { answers })
+}
+
+impl Daemon {
+    /// The answer to the last of the lines, as a session with the server would have it; none where the server would have
+    /// to be started for one of them, or where a session would say why there is none. Reads files.
+    fn recalled(
+        self: &Arc<Self>,
+        server: &Recalled,
+        lines: &[Box<RawValue>],
+    ) -> Option<Box<RawValue>> {
+        let Recalled { name, request } = server;
+        let manifest = self.manifest(name, request).ok()??.read();
+        if manifest.is_empty() {
+            return None;
+        }
+        let watch = self.watch(name, &request.overrides, &request.secrets, Way::Run).ok()?;
+        let whom = request.on_behalf.as_ref();
+        let mut guard = watch.for_whom(whom).guard();
+        let mut between = Between::new(manifest);
+        let token = whom.map(OnBehalf::holder).unwrap_or_default();
+        let mut said = Vec::new();
+        for line in lines {
+            said = told(&mut guard, &mut between, line.get(), token)?;
+        }
+        serde_json::from_slice(&said).ok()
+    }
+}
+
+/// What the client is told at last for a line of its.
+fn told(guard: &mut Guard, between: &mut Between, line: &str, token: &str) -> Option<Vec<u8>> {
+    let line = [line.as_bytes(), b"\n"].concat();
+    let passage = guard.of_client(&line, Instant::now());
+    if !passage.to_client.is_empty() {
+        return None;
+    }
+    let answers = between.recalled(passage.to_server.trim_ascii_end(), token)?;
+    let answers = answers.iter().map(|answer| guard.of_server(answer, Instant::now()).to_client);
+    Some(answers.last().unwrap_or_default().into_owned())
+}
