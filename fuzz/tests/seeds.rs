@@ -27,5 +27,5 @@ macro_rules! targets {
 targets! {
     wire session mcp config archive kernel disk layers vmm record
     dns proxy hosts post folders rules bundle packages lock clients
-    bridge
+    bridge guard manifest gateway
 }

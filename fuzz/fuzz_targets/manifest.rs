@@ -1,0 +1,8 @@
+//! Runs `osvm_fuzz::manifest` under libFuzzer.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| osvm_fuzz::manifest(bytes));
+
+#[cfg(not(fuzzing))]
+fn main() {}
