@@ -7,6 +7,7 @@ mod folders;
 mod gateway;
 mod hosts;
 mod images;
+mod listing;
 mod osvm;
 mod table;
 
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// VMs that are there at once, for the memory that each costs; 0 leaves it out
     #[arg(long, default_value_t = 0, value_name = "N")]
     crowd: usize,
+    /// Servers that are registered and listed at once, none of them running; 0 leaves it out
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    listed: usize,
     /// Also measure what a guest's way to a host costs; needs root, for a network of its own
     #[arg(long)]
     hosts: bool,
@@ -73,6 +77,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     figures.push(help(&osvm, args.runs)?);
     if args.crowd > 0 {
         figures.extend(crowd::figures(&osvm, args.crowd)?);
+    }
+    if args.listed > 0 {
+        figures.extend(listing::figures(&osvm, args.listed, args.runs)?);
     }
     if args.images {
         figures.extend(images::figures(&osvm, args.runs)?);
