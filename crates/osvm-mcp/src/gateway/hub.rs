@@ -32,8 +32,8 @@ pub(super) struct Hub {
     hello: String,
     numbers: Numbers,
     servers: Mutex<HashMap<String, Arc<OnceCell<Arc<Conversation>>>>>,
-    /// What was told of servers that were not spoken to, by method and field, as its [`mark`].
-    told: Mutex<HashMap<String, HashMap<(String, &'static str), u64>>>,
+    /// What was listed of servers that were not spoken to: of each, fields and the [`mark`]s of what was in them.
+    told: Mutex<HashMap<String, HashMap<&'static str, u64>>>,
 }
 
 impl Hub {
@@ -94,7 +94,7 @@ impl Hub {
         let recalled = gateway.recall(lines, field, unasked.collect()).await;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (server, items) in &recalled {
-            told.entry(server.clone()).or_default().insert((method.to_owned(), field), mark(items));
+            told.entry(server.clone()).or_default().insert(field, mark(items));
         }
         recalled
     }
@@ -102,7 +102,8 @@ impl Hub {
     /// Has a server's session know what its client was told without it, and the client what is another by now.
     async fn catch_up(&self, gateway: &Gateway, name: &str, conversation: &Arc<Conversation>) {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        for ((method, field), then) in told.unwrap_or_default() {
+        for (field, then) in told.unwrap_or_default() {
+            let method = format!("{field}/list");
             let list = (method.as_str(), field);
             let listed = all::pages(conversation, list, None, &gateway.bounds.of_servers);
             let now = timeout(GREET_WITHIN, listed).await;

@@ -2,10 +2,14 @@
 
 use super::*;
 
+/// What is to be recalled: of which lines, by which servers.
+type Question = (Vec<String>, Vec<(String, OnBehalf)>);
+type Asked = mpsc::UnboundedReceiver<Question>;
+
 /// Servers of which the first has said before what it lists.
 struct Remembered {
     servers: Scripted,
-    asked: mpsc::UnboundedSender<(Vec<String>, Vec<(String, OnBehalf)>)>,
+    asked: mpsc::UnboundedSender<Question>,
 }
 
 impl Servers for Remembered {
@@ -30,8 +34,6 @@ impl Servers for Remembered {
         Box::pin(async { Ok(known.into_iter().collect()) })
     }
 }
-
-type Asked = mpsc::UnboundedReceiver<(Vec<String>, Vec<(String, OnBehalf)>)>;
 
 fn world() -> (World, Asked) {
     let (opening, opened) = mpsc::unbounded_channel();
