@@ -2,22 +2,25 @@
 //! what a server says makes no events but its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::{Request, Response};
 use osvm_mcp::OnBehalf;
 use osvm_mcp::envelope::Envelope;
-use osvm_mcp::gateway::{Access, Bounds, Gateway, Naming, Opening, Servers, Stream};
+use osvm_mcp::gateway::{Access, Bounds, Gateway, Naming, Opening, Recalling, Servers, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tower::ServiceExt;
 
 use crate::run;
 
-/// Longest answer that is looked at.
-const LONGEST: usize = 16 << 20;
+/// How long an answer is read.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Servers say the first part; then each of the other parts is a request: its first line and headers, an empty line, and
-/// its body. Parts are separated by lines of a dash.
+/// Servers say the first part, and have said before what follows a line `=` in it. Then each of the other parts is a
+/// request: its first line and headers, an empty line, and its body. Parts are separated by lines of a dash.
 pub fn gateway(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split("\n-\n");
@@ -56,6 +59,13 @@ impl Servers for Says {
         })
     }
 
+    fn recall(&self, _: Vec<String>, servers: Vec<(String, OnBehalf)>) -> Recalling<'_> {
+        let said = self.0.split_once("\n=\n").map(|(_, said)| said.to_owned());
+        let known = servers.into_iter().filter(|(name, _)| name != "one__two");
+        let said = known.filter_map(|(name, _)| Some((name, said.clone()?))).collect();
+        Box::pin(async { Ok(said) })
+    }
+
     fn is_shared(&self, name: &str) -> bool {
         name == "shared"
     }
@@ -85,21 +95,30 @@ async fn look(answer: Response<Body>) {
         told.is_some_and(|told| told.starts_with(kind))
     };
     let (is_json, is_events) = (is("application/json"), is("text/event-stream"));
-    let patience = std::time::Duration::from_secs(3600);
     // A stream that waits for something to happen has no end of its own.
-    let read = tokio::time::timeout(patience, to_bytes(answer.into_body(), LONGEST)).await;
-    let Ok(Ok(body)) = read else { return };
-    let body = String::from_utf8(body.to_vec()).expect("it is text");
+    let mut chunks = answer.into_body().into_data_stream();
+    let mut body = Vec::new();
+    let read = async {
+        while let Some(Ok(chunk)) = chunks.next().await {
+            body.extend_from_slice(&chunk);
+        }
+    };
+    let _ = timeout(PATIENCE, read).await;
+    let body = String::from_utf8(body).expect("it is text");
     if is_json {
         serde_json::from_str::<serde_json::Value>(&body).expect("it is JSON");
     }
     if is_events {
-        body.lines().filter_map(|line| line.strip_prefix("data: ")).for_each(|data| {
-            Envelope::parse(data).expect("an event is a message");
-        });
-        let known = ["data: ", "id: ", "retry: ", ":"];
-        let strange =
-            |line: &&str| !line.is_empty() && !known.iter().any(|field| line.starts_with(field));
-        assert_eq!(body.lines().find(strange), None);
+        // As the HTML standard has it, a carriage return ends a line, too.
+        body.split(['\r', '\n']).for_each(event_line);
     }
+}
+
+fn event_line(line: &str) {
+    if let Some(data) = line.strip_prefix("data: ") {
+        Envelope::parse(data).expect("an event is a message");
+        return;
+    }
+    let known = ["id: ", "retry: ", ":"];
+    assert!(line.is_empty() || known.iter().any(|field| line.starts_with(field)), "{line:?}");
 }

@@ -13,6 +13,7 @@ use osvm_mcp::OnBehalf;
 use osvm_mcp::gateway::{Gateway, Naming, Opening, Recalling, Servers, Stream, Unavailable};
 use osvm_spec::ServerName;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 pub use oauth::Issuers;
@@ -31,7 +32,8 @@ pub trait Registry: Send + Sync + 'static {
     /// have to be made first.
     fn request(&self, name: &ServerName) -> Result<(Client, RunRequest), ApiError>;
 
-    /// The same for several, without an image being made; of those alone that can be started so.
+    /// The same for several, without an image being made, or the user being asked for anything; of those alone that can be
+    /// started so.
     fn requests(
         &self,
         names: &[ServerName],
@@ -40,6 +42,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Whether one process of a server may serve requests with several tokens. Asked for each request.
     fn is_shared(&self, name: &ServerName) -> bool;
 }
+
+/// Lists that are recalled at a time. Of those beyond, servers are asked.
+const RECALLING: usize = 16;
 
 /// Serves until `told_to_end`, and then what is open for a little longer. Without TLS, plain HTTP.
 pub async fn serve(
@@ -50,19 +55,24 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let gateway = Gateway::new(Sessions(registry), access, bounds);
+    let recalling = Arc::new(Semaphore::new(RECALLING));
+    let gateway = Gateway::new(Sessions { registry, recalling }, access, bounds);
     connections::serve((listener, tls), gateway, told_to_end).await;
     Ok(())
 }
 
-struct Sessions(Arc<dyn Registry>);
+struct Sessions {
+    registry: Arc<dyn Registry>,
+    /// For lists that are recalled at a time: what is asked of the registry for one can't be given up.
+    recalling: Arc<Semaphore>,
+}
 
 impl Sessions {
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&dyn Registry) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let registry = Arc::clone(&self.0);
+        let registry = Arc::clone(&self.registry);
         let asked = spawn_blocking(move || question(&*registry)).await;
         asked.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?
     }
@@ -74,7 +84,13 @@ impl Sessions {
     ) -> Result<RecallAnswer, ApiError> {
         let lines = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
         let lines = lines.map_err(|error| ApiError::failed(&error))?;
-        let wanted = move |registry: &dyn Registry| wanted(registry, servers);
+        let busy = "too many lists are asked for at once";
+        let room = Arc::clone(&self.recalling).try_acquire_owned();
+        let room = room.map_err(|_| ApiError::new(ErrorKind::Failed, busy.to_owned()))?;
+        let wanted = move |registry: &dyn Registry| {
+            let _room = room;
+            wanted(registry, servers)
+        };
         let (client, servers) = self.ask(wanted).await?;
         client.recall(&RecallRequest { lines, servers }).await
     }
@@ -105,7 +121,7 @@ impl Servers for Sessions {
     }
 
     fn is_shared(&self, name: &str) -> bool {
-        name.parse().is_ok_and(|name| self.0.is_shared(&name))
+        name.parse().is_ok_and(|name| self.registry.is_shared(&name))
     }
 
     fn recall(&self, lines: Vec<String>, servers: Vec<(String, OnBehalf)>) -> Recalling<'_> {

@@ -20,11 +20,22 @@ const LONGEST: u64 = 64 * 1024;
 
 /// What the server `name` is to be given: by the configuration, and by `more`, which is stronger.
 pub(crate) fn of(name: &ServerName, more: &[SecretRule]) -> Result<Secrets, CliError> {
+    gather(&SecretRule::merge(rules(name)?, more))
+}
+
+/// What the configuration says, without the user being asked for it; nothing if that is what it takes.
+pub(crate) fn unasked(name: &ServerName) -> Result<Option<Secrets>, CliError> {
+    let rules = rules(name)?;
+    let asks = rules.iter().any(|rule| matches!(rule.source, Source::Keyring { .. }));
+    if asks { Ok(None) } else { gather(&rules).map(Some) }
+}
+
+fn rules(name: &ServerName) -> Result<Vec<SecretRule>, CliError> {
     let config = ConfigFile::open()?.current()?;
     let registered = config.server(name).cloned().map(containers::lower);
     // A command that is not understood is told by whoever is asked to run it.
     let registered = registered.and_then(Result::ok).map(|(server, _)| server.secrets);
-    gather(&SecretRule::merge(registered.unwrap_or_default(), more))
+    Ok(registered.unwrap_or_default())
 }
 
 /// What the rules say.

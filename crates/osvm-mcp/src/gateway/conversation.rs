@@ -151,6 +151,11 @@ impl Conversation {
         self.shared.lock().params.as_ref().map(|params| params.of(tool))
     }
 
+    /// It was asked for its tools, and has said which it has, or will not.
+    pub(super) fn has_listed(&self) {
+        self.shared.lock().params.get_or_insert_default();
+    }
+
     /// One that no request of its client has had.
     pub(super) fn next_number(&self) -> u64 {
         let mut state = self.shared.lock();

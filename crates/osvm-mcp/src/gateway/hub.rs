@@ -1,9 +1,8 @@
 //! A session with all servers: each gets the client's own handshake when it is first needed.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::FutureExt;
@@ -16,15 +15,18 @@ use super::Gateway;
 use super::all::{self, Asked, Capabilities, MYSELF, Nothing};
 use super::conversation::{Conversation, Numbers, Place, unmarked};
 use super::outlet::Outlet;
-use super::recall::Recalled;
+use super::recall::{Recalled, mark};
 use super::refusal::Refusal;
 use super::sender::Sender;
+use super::sessions::lock;
 use crate::envelope::{self, Envelope, Kind, field};
 use crate::era::LEGACY;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 /// How long a server may take for the handshake.
 const GREET_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to list again what its client was told before.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Hub {
     sender: Arc<Sender>,
@@ -79,20 +81,26 @@ impl Hub {
         }
     }
 
-    /// Of servers that this client has not spoken to.
+    /// Of servers that this client does not speak to.
     async fn recall(
         &self,
         gateway: &Gateway,
         names: &[String],
         (method, field): (&str, &'static str),
     ) -> Recalled {
-        let spoken_to = self.spoken_to();
-        let unasked = names.iter().filter(|name| !spoken_to.contains_key(*name));
-        let unasked = unasked.map(|name| (name.clone(), self.sender.on_behalf(name, false)));
+        let unasked: Vec<_> = {
+            let servers = lock(&self.servers);
+            names.iter().filter(|name| !servers.contains_key(*name)).collect()
+        };
+        let whom = |name: &String| (name.clone(), self.sender.on_behalf(name, false));
+        let unasked = unasked.into_iter().map(whom).collect();
         let lines = [&self.hello, INITIALIZED].map(str::to_owned);
         let lines = lines.into_iter().chain([all::asking(method, None)]).collect();
-        let recalled = gateway.recall(lines, field, unasked.collect()).await;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recalled = gateway.recall(lines, field, unasked).await;
+        // Nobody begins to speak to one of them before it is marked.
+        let servers = lock(&self.servers);
+        let mut told = lock(&self.told);
+        recalled.retain(|name, _| !servers.contains_key(name));
         for (server, items) in &recalled {
             told.entry(server.clone()).or_default().insert(field, mark(items));
         }
@@ -101,18 +109,20 @@ impl Hub {
 
     /// Has a server's session know what its client was told without it, and the client what is another by now.
     async fn catch_up(&self, gateway: &Gateway, name: &str, conversation: &Arc<Conversation>) {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let told = lock(&self.told).get(name).cloned();
         for (field, then) in told.unwrap_or_default() {
             let method = format!("{field}/list");
             let list = (method.as_str(), field);
             let listed = all::pages(conversation, list, None, &gateway.bounds.of_servers);
-            let now = timeout(GREET_WITHIN, listed).await;
-            if !matches!(now, Ok(Ok(items)) if mark(&items) == then) {
-                let changed =
-                    envelope::notification(&format!("notifications/{field}/list_changed"), None);
+            // Of one that does not say what it has, nothing is known to have changed.
+            let Ok(Ok(now)) = timeout(CATCH_UP_WITHIN, listed).await else { continue };
+            if mark(&now) != then {
+                let changed = format!("notifications/{field}/list_changed");
+                let changed = envelope::notification(&changed, None);
                 self.standalone().put(String::from_utf8_lossy(&changed).trim_end());
             }
         }
+        lock(&self.told).remove(name);
     }
 
     fn greeting(&self, message: &Envelope<'_>) -> String {
@@ -154,7 +164,7 @@ impl Hub {
     }
 
     fn spoken_to(&self) -> HashMap<String, Arc<Conversation>> {
-        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers = lock(&self.servers);
         let open =
             servers.iter().filter_map(|(name, cell)| Some((name.clone(), cell.get()?.clone())));
         open.collect()
@@ -162,7 +172,7 @@ impl Hub {
 
     async fn server(&self, gateway: &Gateway, name: &str) -> Result<Arc<Conversation>, Refusal> {
         let cell = {
-            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut servers = lock(&self.servers);
             // One that is gone is started again.
             servers
                 .retain(|_, cell| !cell.get().is_some_and(|conversation| conversation.is_over()));
@@ -196,11 +206,4 @@ impl Hub {
         self.spoken_to().values().for_each(|conversation| conversation.end());
         self.numbers.standalone.cut();
     }
-}
-
-/// Of lists that say the same.
-fn mark(items: &[Box<RawValue>]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    items.iter().for_each(|item| item.get().hash(&mut hasher));
-    hasher.finish()
 }

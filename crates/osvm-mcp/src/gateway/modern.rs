@@ -1,6 +1,7 @@
 //! Requests of the modern era: each says it all, so those with one token, of one kind of client, share a server process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::answer::Answer;
 use super::conversation::{Conversation, Place, Waiting};
 use super::headers::{self, Meta};
 use super::params;
+use super::recall::Recalled;
 use super::refusal::{Refusal, json, status_of};
 use super::sender::{Sender, Visit};
 use super::sessions::{each, full, lock};
@@ -28,6 +30,8 @@ use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 const LONGEST_CAPABILITIES: usize = 16 << 10;
 /// Server processes that are shared, at a time.
 const MOST_SHARES: usize = 256;
+/// Of which it is remembered that something was told of them.
+const MOST_TOLD: usize = 1 << 16;
 
 /// How long a server may take to list its tools before a call of one of them.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -40,6 +44,10 @@ pub(super) async fn say(
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     let meta = headers::of_modern(visit.headers, meta, message)?;
+    if meta.capabilities.is_some_and(|said| said.get().len() > LONGEST_CAPABILITIES) {
+        let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
+        return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
+    }
     if message.kind() != Kind::Request {
         // Whoever ends a request ends its stream; nothing else is said without being asked.
         return Ok(StatusCode::ACCEPTED.into_response());
@@ -64,10 +72,8 @@ async fn ask_all(
             let method = message.method.as_deref().unwrap_or_default();
             let said = (field(message.params, "_meta"), &gateway.bounds.of_servers);
             let lines = vec![all::asking(method, said.0)];
-            let unasked = unasked(gateway, visit.sender, &names, meta);
-            let recalled = gateway.recall(lines, listed, unasked).await;
-            let share =
-                |server| conversation(gateway, (visit.sender, server), message.id, meta).boxed();
+            let recalled = recall(gateway, visit.sender, (&names, lines, listed), meta).await;
+            let share = |server| conversation(gateway, (visit.sender, server), meta).boxed();
             let items = all::list(&names, (method, listed), said, recalled, share).await;
             Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
         }
@@ -85,20 +91,22 @@ async fn ask(
     message: &Envelope<'_>,
 ) -> Result<Response, Refusal> {
     let of = (visit.sender, server);
-    let conversation = conversation(gateway, of, message.id, meta).await?;
+    let conversation = conversation(gateway, of, meta).await?;
     if message.method.as_deref() == Some("tools/call") {
-        check_params(gateway, &conversation, visit.headers, message).await?;
+        let Wish { key, .. } = Wish::of(gateway, (visit.sender, server), meta);
+        check_params(gateway, (&key, &conversation), visit.headers, message).await?;
     }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
     Ok(Answer::of(&outlet, waiting).await.with(status))
 }
 
-/// Holds what headers say of a call's arguments against these. Of tools that nobody has listed yet, they are listed if a
-/// header says anything.
+/// Holds what headers say of a call's arguments against these. Of tools that nobody has listed there yet, they are listed
+/// if a header says anything, or if their client was told of them without the server: whose session then knows what to
+/// hold arguments against, and what was told against the server.
 async fn check_params(
     gateway: &Gateway,
-    conversation: &Arc<Conversation>,
+    (key, conversation): (&str, &Arc<Conversation>),
     headers: &HeaderMap,
     message: &Envelope<'_>,
 ) -> Result<(), Refusal> {
@@ -109,11 +117,13 @@ async fn check_params(
     };
     let name = name.and_then(|name| serde_json::from_str::<String>(name.get()).ok());
     let name = name.unwrap_or_default();
-    if conversation.params_of(&name).is_none() && params::has_any(headers) {
+    let is_told = || gateway.shares.is_told(key);
+    if conversation.params_of(&name).is_none() && (params::has_any(headers) || is_told()) {
         let list = ("tools/list", "tools");
         let listed = all::pages(conversation, list, meta, &gateway.bounds.of_servers);
-        // A server that does not list its tools has none that ask for this.
+        // A server that does not list its tools has none that ask for this, and is not asked for each call.
         let _ = timeout(LISTED_WITHIN, listed).await;
+        conversation.has_listed();
     }
     let places = conversation.params_of(&name).unwrap_or_default();
     match params::misfit(headers, arguments, &places) {
@@ -126,14 +136,9 @@ async fn check_params(
 async fn conversation(
     gateway: &Gateway,
     (sender, server): (&Arc<Sender>, &str),
-    id: Option<&RawValue>,
     meta: &Meta<'_>,
 ) -> Result<Arc<Conversation>, Refusal> {
     let Wish { key, whom, is_shared } = Wish::of(gateway, (sender, server), meta);
-    if meta.capabilities.is_some_and(|said| said.get().len() > LONGEST_CAPABILITIES) {
-        let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
-        return Err(Refusal::rpc(id, INVALID_REQUEST, why));
-    }
     let share = gateway.shares.get(key, (sender, is_shared))?;
     let opened = share.conversation.get_or_try_init(async || {
         let stream = gateway.open(server, whom).await?;
@@ -168,17 +173,21 @@ impl Wish {
     }
 }
 
-/// Servers with which nothing is open for a client of this kind. One that was asked for something may list something else
-/// since.
-fn unasked(
+/// Of servers with which nothing is open for a client of this kind: one that was asked for something may list something
+/// else since.
+async fn recall(
     gateway: &Gateway,
     sender: &Sender,
-    names: &[String],
+    (names, lines, field): (&[String], Vec<String>, &'static str),
     meta: &Meta<'_>,
-) -> Vec<(String, OnBehalf)> {
+) -> Recalled {
     let wishes = names.iter().map(|name| (name, Wish::of(gateway, (sender, name), meta)));
-    let unasked = wishes.filter(|(_, wish)| !gateway.shares.has(&wish.key));
-    unasked.map(|(name, wish)| (name.clone(), wish.whom)).collect()
+    let wishes: HashMap<_, _> = wishes.filter(|(_, wish)| !gateway.shares.has(&wish.key)).collect();
+    let unasked = wishes.iter().map(|(name, wish)| ((*name).clone(), wish.whom.clone()));
+    let mut recalled = gateway.recall(lines, field, unasked.collect()).await;
+    // Nothing is opened with one of them before it is known what was told of it.
+    recalled.retain(|name, _| wishes.get(name).is_some_and(|wish| gateway.shares.tell(&wish.key)));
+    recalled
 }
 
 fn status(answer: &str) -> StatusCode {
@@ -212,6 +221,12 @@ impl Share {
     }
 }
 
+fn digest(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Whether there is room for one more of those, which the one makes that was unused for longest.
 fn has_room(
     shares: &mut HashMap<String, Arc<Share>>,
@@ -229,7 +244,11 @@ fn has_room(
 
 /// All server processes that are shared.
 #[derive(Default)]
-pub(super) struct Shares(Mutex<HashMap<String, Arc<Share>>>);
+pub(super) struct Shares {
+    open: Mutex<HashMap<String, Arc<Share>>>,
+    /// Digests of those that something was told of before they were there.
+    told: Mutex<HashSet<u64>>,
+}
 
 impl Shares {
     fn get(
@@ -237,7 +256,7 @@ impl Shares {
         key: String,
         (sender, is_shared): (&Arc<Sender>, bool),
     ) -> Result<Arc<Share>, Refusal> {
-        let mut shares = lock(&self.0);
+        let mut shares = lock(&self.open);
         if let Some(share) = shares.get(&key).filter(|share| !share.is_over()) {
             *lock(&share.used) = Instant::now();
             return Ok(Arc::clone(share));
@@ -261,19 +280,37 @@ impl Shares {
         Ok(share)
     }
 
+    /// Notes that something was told of one that is not there; or says that it is by now.
+    fn tell(&self, key: &str) -> bool {
+        let open = lock(&self.open);
+        if open.get(key).is_some_and(|share| !share.is_over()) {
+            return false;
+        }
+        let mut told = lock(&self.told);
+        if told.len() >= MOST_TOLD {
+            told.clear();
+        }
+        told.insert(digest(key));
+        true
+    }
+
+    fn is_told(&self, key: &str) -> bool {
+        lock(&self.told).contains(&digest(key))
+    }
+
     /// Whether there is a process, or is about to be.
     fn has(&self, key: &str) -> bool {
-        lock(&self.0).get(key).is_some_and(|share| !share.is_over())
+        lock(&self.open).get(key).is_some_and(|share| !share.is_over())
     }
 
     fn remove(&self, share: &Arc<Share>) {
-        lock(&self.0).retain(|_, kept| !Arc::ptr_eq(kept, share));
+        lock(&self.open).retain(|_, kept| !Arc::ptr_eq(kept, share));
     }
 
     /// Those that nobody has used for a long time, and those of tokens that are not known any more: what is open there
     /// ends, unless it may be another's.
     pub(super) fn forget(&self, after: Duration, is_known: &dyn Fn(&Sender) -> bool) {
-        lock(&self.0).retain(|_, share| {
+        lock(&self.open).retain(|_, share| {
             let unused = lock(&share.used).elapsed() > after && share.is_idle();
             let is_known = is_known(&share.sender);
             if let Some(conversation) = share.conversation.get().filter(|_| !is_known)

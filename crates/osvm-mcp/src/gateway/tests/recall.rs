@@ -74,6 +74,20 @@ async fn only_those_are_opened_for_a_list_that_have_not_said_it_before() {
     two.answers(&heard, &json!({ "tools": [] }));
     assert_eq!(names(&value(again.await.unwrap()).await), ["one__t"]);
     assert_eq!(of(&asked.recv().await.unwrap().1), ["one"]);
+    // What the client was told without it, its session is asked before a call.
+    let call = modern_of(ALL, &json!(3), "tools/call", json!({ "name": "one__t" }));
+    let calling = tokio::spawn(world.send(call));
+    let (name, mut one) = world.named_server().await;
+    assert_eq!(name, "one");
+    let heard = one.hears().await;
+    assert_eq!(heard["method"], "tools/list");
+    let named = json!({ "type": "string", "x-mcp-header": "Region" });
+    let schema = json!({ "type": "object", "properties": { "region": named } });
+    one.answers(&heard, &json!({ "tools": [{ "name": "t", "inputSchema": schema }] }));
+    let heard = one.hears().await;
+    assert_eq!(heard["method"], "tools/call");
+    one.answers(&heard, &json!({ "content": [] }));
+    assert_eq!(value(calling.await.unwrap()).await["result"], json!({ "content": [] }));
 }
 
 /// A session with all servers that has listed their tools, of which one was not asked itself.

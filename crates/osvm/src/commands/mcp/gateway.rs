@@ -142,7 +142,7 @@ impl Registry for Registered {
     ) -> Result<(Client, Vec<(ServerName, RunRequest)>), ApiError> {
         let overrides = environment::overrides()?;
         let request = |name: &ServerName| {
-            let (overrides, secrets) = (overrides.clone(), secrets::of(name, &[]).ok()?);
+            let (overrides, secrets) = (overrides.clone(), secrets::unasked(name).ok()??);
             Some((name.clone(), RunRequest { overrides, secrets, on_behalf: None }))
         };
         let requests = names.iter().filter_map(request).collect();
