@@ -171,6 +171,17 @@ pub(crate) fn result(id: &RawValue, result: &RawValue) -> Vec<u8> {
     line(&Response { jsonrpc: "2.0", id, result })
 }
 
+/// The answer to a request that has failed, as a line to write.
+pub(crate) fn failure(id: &RawValue, error: &RawValue) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Response<'a> {
+        jsonrpc: &'static str,
+        id: &'a RawValue,
+        error: &'a RawValue,
+    }
+    line(&Response { jsonrpc: "2.0", id, error })
+}
+
 /// The answer that says nothing but yes, as a line to write.
 pub fn empty_result(id: &RawValue) -> Vec<u8> {
     #[derive(Serialize)]

@@ -53,11 +53,19 @@ pub struct RpcError {
     #[serde(default)]
     pub message: String,
     pub data: Option<Box<RawValue>>,
+    /// All of it, as it was spelled.
+    #[serde(skip)]
+    pub spelled: Box<RawValue>,
 }
 
 impl RpcError {
     /// JSON-RPC's own: nothing by that name.
     pub const METHOD_NOT_FOUND: i64 = protocol::METHOD_NOT_FOUND;
+
+    pub(crate) fn read(spelled: &RawValue) -> Result<Self, serde_json::Error> {
+        let error: Self = serde_json::from_str(spelled.get())?;
+        Ok(Self { spelled: spelled.to_owned(), ..error })
+    }
 
     /// The protocol versions that the server names in its refusal, if it does.
     pub(crate) fn supported_versions(&self) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use osvm_mcp::{Apart as Handed, Unmade};
+use osvm_mcp::{Apart as Handed, McpError, Unmade};
 use osvm_spec::{Overrides, Secrets, ServerName};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
@@ -113,8 +113,11 @@ impl Apart {
             secrets: self.secrets.clone(),
         };
         let whose = (&self.server, Need::Apart(tool));
-        let made = servers::make(&self.daemon, whose, request, place, limit).await;
-        made.map(|outcome| outcome.result).map_err(unmade)
+        match servers::make(&self.daemon, whose, request, place, limit).await.map_err(unmade)? {
+            Ok(outcome) => Ok(outcome.result),
+            Err(McpError::Rpc(error)) => Err(Unmade::Error(error.spelled)),
+            Err(error) => Err(unmade(error.into())),
+        }
     }
 }
 

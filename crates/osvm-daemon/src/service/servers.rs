@@ -23,7 +23,8 @@ pub(super) async fn call(
     let call = watch.begin(&request.tool, &request.arguments)?;
     let limit = |usual| call.limit(usual);
     let tool = request.tool.clone();
-    match make(&daemon, (&name, Need::Tool(&tool)), request, &watch.place(), limit).await {
+    let made = make(&daemon, (&name, Need::Tool(&tool)), request, &watch.place(), limit).await;
+    match made.and_then(|called| called.map_err(ApiError::from)) {
         Ok(CallOutcome { result, is_error }) => {
             call.answered(&result, is_error)?;
             answer::json(CallAnswer { result, is_error })
@@ -35,27 +36,34 @@ pub(super) async fn call(
     }
 }
 
-/// Has the server make the call, in the VM that serves it, which is told to `place`.
+/// Has the server make the call, in the VM that serves it, which is told to `place`. The inner result is the server's
+/// own; of a call apart it stays as the server has it.
 pub(super) async fn make(
     daemon: &Daemon,
     (name, need): (&ServerName, Need<'_>),
     request: CallRequest,
     place: &Place,
     limit: impl FnOnce(Duration) -> Duration,
-) -> Result<CallOutcome, ApiError> {
+) -> Result<Result<CallOutcome, McpError>, ApiError> {
+    let is_apart = matches!(need, Need::Apart(_));
     let (guest, server) = daemon.guest(name, &request.overrides, request.secrets, need).await?;
     place.is_in(&guest);
     let usual = request.timeout_seconds.map_or(server.call_timeout, Duration::from_secs);
     let client = guest.client(&daemon.greeter, server.launch_timeout).await?;
     guest.vm.set_used();
-    let called = client.call_tool(&request.tool, &request.arguments, limit(usual)).await;
+    let (tool, arguments) = (&request.tool, &request.arguments);
+    let called = match is_apart {
+        true => client.call_as_it_is(tool, arguments, limit(usual)).await,
+        false => client.call_tool(tool, arguments, limit(usual)).await,
+    };
     daemon.recordings.hear(&guest.vm.plan.name, || match &called {
         Ok(outcome) => outcome.result.get().to_owned(),
         Err(error) => error.to_string(),
     });
-    let outcome = called?;
-    guest.visit.count_call();
-    Ok(outcome)
+    if called.is_ok() {
+        guest.visit.count_call();
+    }
+    Ok(called)
 }
 
 pub(super) async fn list(

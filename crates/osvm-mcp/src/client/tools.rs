@@ -43,20 +43,41 @@ impl Client {
         arguments: &RawValue,
         timeout: Duration,
     ) -> Result<CallOutcome, McpError> {
-        if let Some(why) = self.schemas().violation(name, Some(arguments)) {
-            return Err(McpError::Arguments(misfit(name, &why)));
-        }
         let deadline = Deadline::after(timeout);
-        let params = to_raw_value(&Call { name, arguments }).expect("strings and JSON serialize");
-        let outcome = self.ask("tools/call", Some(&params), deadline).await;
-        drop(params);
-        let outcome = outcome.and_then(|result| read_outcome(name, result));
+        let outcome = self.call_by(name, arguments, deadline).await;
         match outcome {
             Ok(CallOutcome { is_error: true, .. }) | Err(McpError::Rpc(_)) => {
                 self.missing(name, deadline).await.map_or(outcome, Err)
             }
             outcome => outcome,
         }
+    }
+
+    /// The same, and an error or a result of the server's stays what it is, whatever the server lists.
+    ///
+    /// # Errors
+    /// As [`call_tool`](Self::call_tool), but for a tool that is not listed.
+    pub async fn call_as_it_is(
+        &self,
+        name: &str,
+        arguments: &RawValue,
+        timeout: Duration,
+    ) -> Result<CallOutcome, McpError> {
+        self.call_by(name, arguments, Deadline::after(timeout)).await
+    }
+
+    async fn call_by(
+        &self,
+        name: &str,
+        arguments: &RawValue,
+        deadline: Deadline,
+    ) -> Result<CallOutcome, McpError> {
+        if let Some(why) = self.schemas().violation(name, Some(arguments)) {
+            return Err(McpError::Arguments(misfit(name, &why)));
+        }
+        let params = to_raw_value(&Call { name, arguments }).expect("strings and JSON serialize");
+        let result = self.ask("tools/call", Some(&params), deadline).await?;
+        read_outcome(name, result)
     }
 
     /// Notes what arguments the server's tools take.

@@ -182,11 +182,10 @@ impl Shared {
 }
 
 fn refusal(error: Option<&RawValue>) -> McpError {
-    let text = error.map_or("null", RawValue::get);
-    match serde_json::from_str(text) {
-        Ok(error) => McpError::Rpc(error),
-        Err(_) => {
-            let start: String = text.chars().take(200).collect();
+    match error.map(RpcError::read) {
+        Some(Ok(error)) => McpError::Rpc(error),
+        _ => {
+            let start: String = error.map_or("null", RawValue::get).chars().take(200).collect();
             McpError::Protocol(format!("an error that is no JSON-RPC error: {start}"))
         }
     }

@@ -33,8 +33,10 @@ impl Apart {
 }
 
 /// Why such a call has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Unmade {
+    /// What its server has answered, as it was spelled.
+    Error(Box<RawValue>),
     /// Its arguments don't fit.
     Misfit(String),
     Refused(String),
@@ -104,13 +106,10 @@ impl Guard {
         let (line, outcome) = match answer {
             Ok(result) => {
                 let line = envelope::result(&id, &stated(result, era));
-                let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-                let Ok(message) = Envelope::parse(&text) else { return Passage::default() };
-                let line = match self.call_answered(call, &message, now) {
-                    Fate::Becomes(other) => (other + "\n").into_bytes(),
-                    Fate::Passes | Fate::Stays => line,
-                };
-                return Passage { to_client: line.into(), ..Passage::default() };
+                return self.apart_answered(call, line, now);
+            }
+            Err(Unmade::Error(error)) => {
+                return self.apart_answered(call, envelope::failure(&id, &error), now);
             }
             Err(Unmade::Misfit(why)) => {
                 (envelope::tool_error(&id, &why, era), Outcome::Refused(why))
@@ -126,6 +125,17 @@ impl Guard {
             }
         };
         self.ended.push(call.ended(None, outcome, now));
+        Passage { to_client: line.into(), ..Passage::default() }
+    }
+
+    /// A server's own answer, as that of any other call.
+    fn apart_answered(&mut self, call: Open, line: Vec<u8>, now: Instant) -> Passage<'static> {
+        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        let Ok(message) = Envelope::parse(&text) else { return Passage::default() };
+        let line = match self.call_answered(call, &message, now) {
+            Fate::Becomes(other) => (other + "\n").into_bytes(),
+            Fate::Passes | Fate::Stays => line,
+        };
         Passage { to_client: line.into(), ..Passage::default() }
     }
 }

@@ -166,6 +166,6 @@ pub(super) fn outcome(result: &RawValue) -> Outcome {
 
 /// What an error says, harmless and short.
 pub(super) fn reason(error: Option<&RawValue>) -> String {
-    let error = error.and_then(|error| serde_json::from_str::<crate::RpcError>(error.get()).ok());
+    let error = error.and_then(|error| crate::RpcError::read(error).ok());
     error.map_or_else(|| "an error that can't be read".to_owned(), |error| shown(&error.message))
 }

@@ -97,6 +97,21 @@ async fn without_a_list_the_first_failure_stands() {
 }
 
 #[tokio::test]
+async fn a_servers_error_stays_what_it_is_where_no_list_is_asked_for() {
+    let (mut peer, client) = connected(Limits::default()).await;
+    let error = r#"{"code":-32602,"message":"Unknown tool","data":{"x" : 1.0},"more":[]}"#;
+    let server = async {
+        let request = peer.expect("tools/call").await;
+        let id = &request["id"];
+        peer.send(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)).await;
+    };
+    let arguments = raw(&json!({}));
+    let (outcome, ()) = tokio::join!(client.call_as_it_is("echo", &arguments, LONG), server);
+    let McpError::Rpc(refused) = outcome.unwrap_err() else { panic!("it is the server's") };
+    assert_eq!((refused.code, refused.spelled.get()), (-32602, error));
+}
+
+#[tokio::test]
 async fn results_that_are_none_are_told_apart() {
     let (mut peer, client) = connected(Limits::default()).await;
     let server = async {

@@ -101,6 +101,21 @@ fn what_became_of_a_call_is_told_as_of_any_other() {
 }
 
 #[test]
+fn an_error_of_its_server_is_told_as_the_server_spelled_it() {
+    let mut guard = guard(ToolLimits::default());
+    let number = hand_out(&mut guard, "7", "{}").number;
+    let error = r#"{"code" : -32042,"message":"sign in","data":{"x" : 1.0}, "more":[]}"#;
+    let line = answer(&mut guard, number, Err(Unmade::Error(raw(error))));
+    assert_eq!(line, format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{error}}}\n"));
+    let error = r#"{"code":-32000,"message":"full","data":{"free":0}}"#;
+    let number = hand_out(&mut guard, "7", "{}").number;
+    answer(&mut guard, number, Err(Unmade::Error(raw(error))));
+    let ended = guard.take_ended().pop().unwrap();
+    assert_eq!(ended.outcome, Outcome::Failed("full".to_owned()));
+    assert_eq!(ended.result.unwrap().bytes, error.len() as u64);
+}
+
+#[test]
 fn a_call_is_over_when_its_client_cancels_it_or_leaves_and_the_server_hears_nothing_of_it() {
     let limits = ToolLimits { timeout: Some(Duration::from_secs(1)), ..ToolLimits::default() };
     let mut guard = guard(limits);
