@@ -35,6 +35,8 @@ use crate::era::Era;
 use crate::lines;
 use crate::protocol::VERSION;
 use legacy::LegacyClient;
+pub(crate) use messages::Refusal;
+pub(crate) use meta::Meta;
 use modern::ModernClient;
 
 /// Requests that a modern server may answer by asking back.

@@ -14,6 +14,7 @@ mod call;
 mod call_rates;
 mod client;
 mod confirm;
+mod handshake;
 mod id;
 mod judge;
 mod list;
@@ -40,6 +41,7 @@ pub use call::{Body, Ended, Mark, Outcome};
 pub use call_rates::CallRates;
 pub use client::ClientName;
 use confirm::Waiting;
+use handshake::Handshake;
 use id::Id;
 use judge::{Fate, each, is_ambiguous};
 pub use on_behalf::OnBehalf;
@@ -67,6 +69,7 @@ pub struct Guard {
     /// Requests that were answered in the server's place.
     answered: BTreeSet<Id>,
     client: Option<ClientName>,
+    handshake: Handshake,
     schemas: Schemas,
     /// Calls that are not for the server.
     handing: Handing,
@@ -204,6 +207,9 @@ impl Guard {
                 if matches!(method, "initialize" | "server/discover") {
                     self.meet(message);
                 }
+                if method == "initialize" {
+                    self.handshake.begins(message.id);
+                }
                 self.forget(message);
                 Fate::Passes
             }
@@ -259,6 +265,9 @@ impl Guard {
         }
         if let Some(why) = self.obstacle(message, &asked) {
             return self.refuse(message, Some(&asked), &why, answers);
+        }
+        if let Some(refusal) = self.unready(&asked) {
+            return self.unmade(message, &asked, &refusal, answers);
         }
         if self.rounds.expects(&asked, now) {
             return self.admit(message, &asked, now);

@@ -45,20 +45,20 @@ pub(super) fn cancels<'a>(message: &Envelope<'a>) -> Option<&'a RawValue> {
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) code: i64,
-    pub(super) message: String,
+    pub(crate) message: String,
     /// As JSON.
     pub(super) data: Option<String>,
 }
 
 impl Refusal {
-    pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
 
     /// As the answer to a request.
-    pub(super) fn answers(&self, id: &str) -> Vec<u8> {
+    pub(crate) fn answers(&self, id: &str) -> Vec<u8> {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{}}}"#, self.error()).into_bytes()
     }
 

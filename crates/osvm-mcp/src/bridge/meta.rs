@@ -16,7 +16,7 @@ pub(super) const LONGEST_CLIENT: usize = 64 << 10;
 
 /// As it is read from a modern client.
 #[derive(Debug)]
-pub(super) struct Meta<'a> {
+pub(crate) struct Meta<'a> {
     pub(super) info: Option<&'a str>,
     pub(super) capabilities: &'a str,
     pub(super) level: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Meta<'a> {
 
 impl<'a> Meta<'a> {
     /// As the specification has it: what is missing makes a request malformed, and a version may be another.
-    pub(super) fn read(params: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn read(params: &'a str) -> Result<Self, Refusal> {
         let missing = |name: &str| {
             let why = format!("the request's _meta has no {name}, or one that can't be read");
             Refusal::new(INVALID_PARAMS, why)

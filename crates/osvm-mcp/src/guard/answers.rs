@@ -30,6 +30,7 @@ impl Guard {
         if message.kind() != Kind::Response {
             return Fate::Passes;
         }
+        self.handshake.answered(&id, message);
         // What some clients take for the same id, where there is none that is the same.
         for id in [Some(id.clone()), id.alike()].into_iter().flatten() {
             if self.answered.remove(&id) {

@@ -7,9 +7,10 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::call::{Asked, Open, Outcome};
+use super::call::{Asked, Body, Ended, Open, Outcome};
 use super::judge::Fate;
-use super::{Guard, Passage};
+use super::{Guard, Passage, shown};
+use crate::bridge::Refusal;
 use crate::bridge::splice::{edited, missing};
 use crate::envelope::{self, Envelope};
 use crate::era::Era;
@@ -82,6 +83,29 @@ pub(super) fn obstacle(open: usize, is_waited_for: bool) -> Option<String> {
 }
 
 impl Guard {
+    /// Why a call that is to be made elsewhere is none of its era's, if so.
+    pub(super) fn unready(&self, asked: &Asked<'_>) -> Option<Refusal> {
+        self.rules.apart.contains(&asked.tool).then(|| self.handshake.fault(asked))?
+    }
+
+    /// Answers such a call as its server would have.
+    pub(super) fn unmade(
+        &mut self,
+        message: &Envelope<'_>,
+        asked: &Asked<'_>,
+        refusal: &Refusal,
+        answers: &mut Vec<u8>,
+    ) -> Fate {
+        if let Some(id) = message.id {
+            answers.extend(refusal.answers(id.get()));
+            answers.push(b'\n');
+        }
+        let arguments = Body::of(asked.arguments, self.rules.bodies);
+        let outcome = Outcome::Failed(shown(&refusal.message));
+        self.ended.push(Ended::unasked(&asked.tool, arguments, outcome));
+        Fate::Stays
+    }
+
     /// Calls that are to be made elsewhere, since this was asked last.
     pub fn take_apart(&mut self) -> Vec<Apart> {
         std::mem::take(&mut self.handing.queue)

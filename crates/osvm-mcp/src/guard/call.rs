@@ -27,7 +27,7 @@ pub(super) struct Asked<'a> {
     /// What it brings when it makes a call again.
     pub(super) state: Option<&'a RawValue>,
     pub(super) responses: Option<&'a RawValue>,
-    params: &'a str,
+    pub(super) params: &'a str,
 }
 
 /// A call that the server has heard, or is made elsewhere.

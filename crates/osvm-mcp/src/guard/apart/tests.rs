@@ -8,10 +8,24 @@ use serde_json::{Value, json};
 use super::super::{Mark, Passage, Rules};
 use super::*;
 
-const MODERN: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+const MODERN: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
-/// A guard to which each call of `rm` is one to be handed out.
+/// A guard to which each call of `rm` is one to be handed out, of a client that has begun.
 fn guard(limits: ToolLimits) -> Guard {
+    let mut guard = stranger(limits);
+    begin(&mut guard, r#""result":{}"#);
+    guard
+}
+
+fn begin(guard: &mut Guard, answer: &str) {
+    let hello = br#"{"jsonrpc":"2.0","id":"hello","method":"initialize","params":{}}"#;
+    guard.of_client(hello, Instant::now());
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":"hello",{answer}}}"#);
+    guard.of_server(answer.as_bytes(), Instant::now());
+}
+
+/// The same of one that has not.
+fn stranger(limits: ToolLimits) -> Guard {
     let limits = [("rm".to_owned(), limits)].into();
     let policy = ToolPolicy { limits, ..ToolPolicy::default() };
     let apart = ["rm".to_owned()].into();
@@ -98,6 +112,30 @@ fn what_became_of_a_call_is_told_as_of_any_other() {
     answer(&mut guard, number, Ok(r#"{"isError":true}"#));
     let outcomes: Vec<_> = guard.take_ended().into_iter().map(|ended| ended.outcome).collect();
     assert_eq!(outcomes, [Outcome::Refused(text("at /a")), Outcome::ToolError]);
+}
+
+#[test]
+fn a_call_of_a_client_that_has_not_begun_as_its_era_has_it_is_answered_for_its_server() {
+    let mut guard = stranger(ToolLimits::default());
+    let refusal = |guard: &mut Guard, meta: &str| {
+        let line = call("1", meta);
+        let passage = guard.of_client(&line, Instant::now());
+        assert!(passage.to_server.is_empty() && guard.take_apart().is_empty());
+        let ended = guard.take_ended().pop().unwrap();
+        assert!(matches!(ended.outcome, Outcome::Failed(_)), "{:?}", ended.outcome);
+        serde_json::from_slice::<Value>(&passage.to_client).unwrap()["error"].clone()
+    };
+    assert_eq!(refusal(&mut guard, "{}")["code"], -32600);
+    begin(&mut guard, r#""error":{"code":-32603,"message":"no"}"#);
+    assert_eq!(refusal(&mut guard, "{}")["code"], -32600, "its handshake was refused");
+    let unknown = refusal(&mut guard, &MODERN.replace("2026-07-28", "2099-01-01"));
+    let data = json!({ "supported": ["2026-07-28"], "requested": "2099-01-01" });
+    assert_eq!((&unknown["code"], &unknown["data"]), (&json!(-32022), &data));
+    let silent = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    assert_eq!(refusal(&mut guard, silent)["code"], -32602, "it says not what it can do");
+    hand_out(&mut guard, "1", MODERN);
+    begin(&mut guard, r#""result":{}"#);
+    hand_out(&mut guard, "2", "{}");
 }
 
 #[test]
