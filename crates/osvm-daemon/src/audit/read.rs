@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use osvm_spec::ServerName;
 
-use super::Record;
 use super::chain::LONGEST;
+use super::{Outcome, Record};
 
 /// Which calls are wanted; all, where nothing is said.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     pub server: Option<ServerName>,
     pub tool: Option<String>,
+    pub outcome: Option<Outcome>,
     /// At most this long ago.
     pub since: Option<Duration>,
     /// The last of them, at most so many.
@@ -60,6 +61,7 @@ impl Wanted {
         let is_recent = |since| humantime::parse_rfc3339(&record.time).is_ok_and(|at| at >= since);
         self.server.as_ref().is_none_or(|server| *server == record.server)
             && self.tool.as_ref().is_none_or(|tool| *tool == record.tool)
+            && self.outcome.is_none_or(|outcome| outcome == record.outcome)
             && since.is_none_or(is_recent)
     }
 }
@@ -69,8 +71,9 @@ mod tests {
     use super::*;
 
     fn line(time: &str, server: &str, tool: &str) -> String {
+        let outcome = if tool == "y" { "input_required" } else { "ok" };
         format!(
-            r#"{{"number":1,"time":"{time}","caller":{{"user":0,"way":"call"}},"server":"{server}","tool":"{tool}","arguments":{{"sha256":"","bytes":0}},"outcome":"ok","ms":1,"previous":""}}"#
+            r#"{{"number":1,"time":"{time}","caller":{{"user":0,"way":"call"}},"server":"{server}","tool":"{tool}","arguments":{{"sha256":"","bytes":0}},"outcome":"{outcome}","ms":1,"previous":""}}"#
         )
     }
 
@@ -98,6 +101,8 @@ mod tests {
             ["ax", "ay"]
         );
         assert_eq!(find(&Wanted { tool: Some("x".into()), ..all.clone() }), ["ax", "bx"]);
+        let outcome = Some(Outcome::InputRequired);
+        assert_eq!(find(&Wanted { outcome, ..all.clone() }), ["ay"]);
         let since = Some(Duration::from_secs(90 * 60));
         assert_eq!(find(&Wanted { since, ..all.clone() }), ["ay", "bx"]);
         assert!(read(&folder.path().join("none"), &all, now).unwrap().calls.is_empty());

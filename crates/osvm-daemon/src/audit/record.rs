@@ -1,9 +1,11 @@
 //! What a line of the record says.
 
 use std::fmt;
+use std::str::FromStr;
 
 use osvm_spec::ServerName;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// One tool call, whichever way it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,8 @@ pub struct Part {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Ok,
+    /// The server has asked back: what the client answers is in another call.
+    InputRequired,
     /// The tool says that it failed.
     ToolError,
     /// By policy.
@@ -116,10 +120,39 @@ pub enum Outcome {
     Cancelled,
 }
 
+/// What a text is that names no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("it is none of {}", Outcome::ALL.map(Outcome::name).join(", "))]
+pub struct NoOutcome;
+
+impl FromStr for Outcome {
+    type Err = NoOutcome;
+
+    fn from_str(text: &str) -> Result<Self, NoOutcome> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == text).ok_or(NoOutcome)
+    }
+}
+
 impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::InputRequired,
+        Self::ToolError,
+        Self::Refused,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+    ];
+
+    /// As lines have it.
+    fn name(self) -> String {
+        self.word().replace(' ', "_")
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::InputRequired => "input required",
             Self::ToolError => "tool error",
             Self::Refused => "refused",
             Self::Failed => "failed",
@@ -167,5 +200,21 @@ impl Way {
             Self::Run => "run",
             Self::Gateway => "gateway",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_asked_for_as_lines_have_them() {
+        for outcome in Outcome::ALL {
+            let spelled = serde_json::to_value(outcome).unwrap();
+            assert_eq!(spelled.as_str().unwrap().parse(), Ok(outcome));
+        }
+        let why =
+            "it is none of ok, input_required, tool_error, refused, failed, timed_out, cancelled";
+        assert_eq!("okay".parse::<Outcome>().unwrap_err().to_string(), why);
     }
 }

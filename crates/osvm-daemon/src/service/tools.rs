@@ -201,6 +201,7 @@ const CUT: [usize; 2] = [120, 256];
 fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
     match outcome {
         Outcome::Ok => (audit::Outcome::Ok, None),
+        Outcome::InputRequired => (audit::Outcome::InputRequired, None),
         Outcome::ToolError => (audit::Outcome::ToolError, None),
         Outcome::Refused(why) => (audit::Outcome::Refused, Some(why)),
         Outcome::Failed(why) => (audit::Outcome::Failed, Some(why)),

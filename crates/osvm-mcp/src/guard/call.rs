@@ -15,6 +15,9 @@ use crate::protocol::{CAPABILITIES, VERSION};
 /// Longest name that is kept of a tool, in characters; no policy names a longer one.
 const LONGEST_NAME: usize = 256;
 
+/// What the type of a result is that asks back, as JSON.
+pub(super) const INPUT_REQUIRED: &str = r#""input_required""#;
+
 /// What a line asks for, in terms of `tools/call`.
 pub(super) struct Asked<'a> {
     pub(super) tool: String,
@@ -74,6 +77,8 @@ pub struct Mark {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
+    /// The server asks back, and wants the call to be made again with the answers.
+    InputRequired,
     /// The tool says that it failed.
     ToolError,
     /// It did not reach the server, or its answer did not reach the client.
@@ -157,9 +162,10 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Of a result: what it says of itself.
 pub(super) fn outcome(result: &RawValue) -> Outcome {
-    let said = fields(result.get(), ["isError"]);
-    match said.ok().and_then(|[is_error]| is_error).map(RawValue::get) {
-        Some("true") => Outcome::ToolError,
+    let said = fields(result.get(), ["isError", "resultType"]).unwrap_or_default();
+    match said.map(|value| value.map(RawValue::get)) {
+        [_, Some(INPUT_REQUIRED)] => Outcome::InputRequired,
+        [Some("true"), _] => Outcome::ToolError,
         _ => Outcome::Ok,
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
-use super::call::{Asked, Body, Ended, Outcome};
+use super::call::{Asked, Body, Ended, INPUT_REQUIRED, Outcome};
 use super::confirm::{CANT_ASK, MOST, PATIENCE, PREFIX, question, takes_forms};
 use crate::bridge::seal::{Seal, Subject};
 use crate::bridge::splice::{Edit, edited, without};
@@ -122,7 +122,7 @@ impl Rounds {
         let Ok([kind, state]) = fields(result.get(), ["resultType", "requestState"]) else {
             return;
         };
-        if kind.map(RawValue::get) != Some(r#""input_required""#) {
+        if kind.map(RawValue::get) != Some(INPUT_REQUIRED) {
             return;
         }
         if self.expected.len() >= MOST_EXPECTED {

@@ -82,6 +82,19 @@ fn outcomes(guard: &mut Guard) -> Vec<Outcome> {
 }
 
 #[test]
+fn an_answer_that_asks_back_is_no_result_of_the_call() {
+    let mut guard = guard(ToolLimits::default(), None);
+    let asks = json!({ "resultType": "input_required", "requestState": "s" });
+    guard.of_client(&call(1, ARGUMENTS, &json!({})), Instant::now());
+    guard.of_server(&answer(1, &asks), Instant::now());
+    let retry = json!({ "requestState": "s", "inputResponses": {} });
+    guard.of_client(&call(2, ARGUMENTS, &retry), Instant::now());
+    let told = json!({ "resultType": "complete", "content": [] });
+    guard.of_server(&answer(2, &told), Instant::now());
+    assert_eq!(outcomes(&mut guard), [Outcome::InputRequired, Outcome::Ok]);
+}
+
+#[test]
 fn a_call_comes_again_with_its_users_yes_and_the_server_sees_a_plain_one() {
     let mut guard = guard(CONFIRM, None);
     let state = asks(&mut guard, 1, ARGUMENTS);

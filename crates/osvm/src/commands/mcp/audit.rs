@@ -6,7 +6,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use osvm_daemon::audit::{self, Fault, Record, Verified, Wanted};
+use osvm_daemon::audit::{self, Fault, Outcome, Record, Verified, Wanted};
 use osvm_spec::ServerName;
 use serde::Serialize;
 
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Calls of this tool
     #[arg(long, value_name = "NAME")]
     tool: Option<String>,
+    /// Calls of which this became: ok, input_required, tool_error, refused, failed, timed_out, cancelled
+    #[arg(long)]
+    outcome: Option<Outcome>,
     /// Calls that ended at most this long ago: 90s, 30m, 1h, 7days
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     since: Option<Duration>,
@@ -38,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT")]
     last: Option<usize>,
     /// Check that each line follows from the one before; exits with 1 if one was changed, removed or inserted
-    #[arg(long, conflicts_with_all = ["server", "tool", "since", "last"])]
+    #[arg(long, conflicts_with_all = ["server", "tool", "outcome", "since", "last"])]
     verify: bool,
     /// Print JSON
     #[arg(long)]
@@ -50,8 +53,8 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     if args.verify {
         return verify(&path, args.json);
     }
-    let Args { server, tool, since, last, .. } = args;
-    let wanted = Wanted { server, tool, since, last };
+    let Args { server, tool, outcome, since, last, .. } = args;
+    let wanted = Wanted { server, tool, outcome, since, last };
     let found = audit::read(&path, &wanted, SystemTime::now()).map_err(|e| unread(&path, &e))?;
     if args.json {
         #[derive(Serialize)]
