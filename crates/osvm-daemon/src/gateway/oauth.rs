@@ -2,9 +2,10 @@
 //!
 //! - `keys`: which key verifies what.
 //! - `keyring`: the keys of one issuer, asked for when they are old or one is missing.
-//! - `ask`: how an issuer is asked for them.
+//! - `ask`, `allowance`: how an issuer is asked for them, and how often.
 //! - `crypto`: the cryptography.
 
+mod allowance;
 mod ask;
 mod crypto;
 mod keyring;
@@ -95,7 +96,7 @@ impl Issuers {
         let keyring = self.keyring(oauth);
         let mut held = keyring.keys().await.map_err(Unproven::Unknown)?;
         if held.keys.find(&head).is_none() {
-            held = keyring.newer_than(held.at).await.map_err(Unproven::Unknown)?;
+            held = keyring.with_missing(held.at).await.map_err(Unproven::Unknown)?;
         }
         let key = held.keys.find(&head);
         let key = key.ok_or_else(|| invalid("no key of its issuer verifies the token"))?;

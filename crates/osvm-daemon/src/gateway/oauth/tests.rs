@@ -18,6 +18,7 @@ fn issuers(pace: Pace) -> Issuers {
 const EAGER: Pace = Pace {
     renew: Duration::from_secs(600),
     keep: Duration::from_secs(3_600),
+    burst: 1,
     pause: Duration::ZERO,
     retry: Duration::ZERO,
 };
@@ -250,27 +251,26 @@ async fn a_key_verifies_what_its_issuer_has_made_it_for() {
 async fn a_new_key_is_asked_for_once_by_all_who_need_it() {
     let (old, new) = (Key::new("ES256"), Key::new("ES256"));
     let issuer = Issuer::start(&[old.jwk("old")]).await;
-    let pause = Duration::from_secs(30);
-    let issuers = issuers(Pace { pause, ..EAGER });
+    let issuers = issuers(Pace { burst: 2, pause: Duration::from_secs(600), ..EAGER });
     let oauth = oauth(&issuer);
     let tokens = [old.token("old", &claims(&issuer)), new.token("new", &claims(&issuer))];
     let all = (0..8).map(|_| verify(&issuers, &oauth, &tokens[0]));
     assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
     assert_eq!(issuer.asked.load(Relaxed), 1);
-    // Just now it was asked.
-    issuer.now_has(&[new.jwk("new")]);
-    assert!(verify(&issuers, &oauth, &tokens[1]).await.is_err());
-    assert_eq!(issuer.asked.load(Relaxed), 1);
-    let issuers = Issuers { pace: EAGER, ..issuers };
-    *issuers.last.lock().unwrap() = None;
-    issuer.now_has(&[old.jwk("old")]);
-    assert!(verify(&issuers, &oauth, &tokens[0]).await.is_ok());
+    // Though it was asked just now.
     issuer.now_has(&[new.jwk("new")]);
     let all = (0..8).map(|_| verify(&issuers, &oauth, &tokens[1]));
     assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
-    assert_eq!(issuer.asked.load(Relaxed), 3);
+    assert_eq!(issuer.asked.load(Relaxed), 2);
     // One that the issuer has taken back verifies nothing any more.
-    assert!(verify(&issuers, &oauth, &tokens[0]).await.is_err());
+    let unfit = "no key of its issuer verifies the token";
+    assert_eq!(refused(&issuers, &oauth, &tokens[0]).await, unfit);
+    assert_eq!(issuer.asked.load(Relaxed), 3);
+    // Whoever makes it be asked again and again is not told that the key is missing.
+    let again = verify(&issuers, &oauth, &tokens[0]).await;
+    assert!(matches!(again, Err(Unproven::Unknown(_))), "{again:?}");
+    assert!(verify(&issuers, &oauth, &tokens[1]).await.is_ok());
+    assert_eq!(issuer.asked.load(Relaxed), 3);
 }
 
 #[tokio::test]
@@ -302,6 +302,12 @@ async fn keys_serve_for_a_while_when_the_issuer_is_away_and_then_nobody_is_let_i
     assert!(verify(&strict, &oauth, &token).await.is_ok());
     issuer.down.store(true, Relaxed);
     unknown(verify(&strict, &oauth, &token).await);
+}
+
+#[test]
+fn keys_serve_for_twice_the_time_after_which_they_are_renewed_and_no_longer() {
+    let Pace { renew, keep, .. } = Pace::default();
+    assert_eq!((renew, keep), (Duration::from_secs(600), Duration::from_secs(1_200)));
 }
 
 #[tokio::test]
