@@ -54,25 +54,31 @@ impl Source {
         Keys::parse(&text).map_err(of)
     }
 
-    /// As the issuer's metadata says it.
+    /// As the issuer's metadata says it, at the first of its places that has any of use. What is wrong with one may be right
+    /// with another: each says who the issuer is.
     fn place(&self, asking: &Asking<'_>) -> Result<SecureUrl, String> {
+        let mut faults = Vec::new();
         for at in places(self.issuer.url()) {
-            let of =
-                |why| format!("get the metadata of issuer {} at {at}: {why}", self.issuer.as_str());
-            let Some(text) = asking.get(&at).map_err(of)? else { continue };
-            let found: Metadata =
-                serde_json::from_slice(&text).map_err(|error| of(error.to_string()))?;
-            if found.issuer != self.issuer.as_str() {
-                return Err(of(format!("it is that of {:?}", found.issuer)));
+            match self.told_at(&at, asking) {
+                Ok(place) => return Ok(place),
+                Err(why) => faults.push(format!("at {at} {why}")),
             }
-            let place: SecureUrl =
-                found.jwks_uri.parse().map_err(|why| of(format!("jwks_uri {why}")))?;
-            return match place.is_plain() && !self.issuer.is_plain() {
-                true => Err(of(format!("jwks_uri {:?} is not https", place.as_str()))),
-                false => Ok(place),
-            };
         }
-        Err(format!("find the metadata of issuer {}: there is none", self.issuer.as_str()))
+        let issuer = self.issuer.as_str();
+        Err(format!("get the metadata of issuer {issuer}: {}", faults.join("; ")))
+    }
+
+    fn told_at(&self, at: &Url, asking: &Asking<'_>) -> Result<SecureUrl, String> {
+        let text = asking.get(at)?.ok_or("there is none")?;
+        let found: Metadata = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        if found.issuer != self.issuer.as_str() {
+            return Err(format!("it is that of {:?}", found.issuer));
+        }
+        let place: SecureUrl = found.jwks_uri.parse().map_err(|why| format!("jwks_uri {why}"))?;
+        match place.is_plain() && !self.issuer.is_plain() {
+            true => Err(format!("jwks_uri {:?} is not https", place.as_str())),
+            false => Ok(place),
+        }
     }
 }
 

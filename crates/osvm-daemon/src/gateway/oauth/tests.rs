@@ -338,9 +338,16 @@ async fn keys_come_from_the_issuer_that_is_configured_and_from_nobody_it_redirec
         issuer: format!("{}{path}", issuer.address).parse().unwrap(),
         ..oauth(&issuer)
     };
-    // The metadata there is that of another issuer.
+    // The metadata there is that of another issuer, and elsewhere there is none.
     let why = ask(of("/other")).await;
-    assert!(why.contains(&format!("it is that of {:?}", issuer.address)), "{why}");
+    let address = &issuer.address;
+    let places = ["oauth-authorization-server/other", "openid-configuration/other"];
+    let [first, second] = places.map(|path| format!("{address}/.well-known/{path}"));
+    let third = format!("{address}/other/.well-known/openid-configuration");
+    let told = format!(
+        "at {first} it is that of {address:?}; at {second} there is none; at {third} there is none"
+    );
+    assert!(why.ends_with(&told), "{why}");
     let why = ask(of("/none")).await;
     assert!(why.ends_with("there is none"), "{why}");
     let by = |path: &str| Oauth {
@@ -357,7 +364,7 @@ async fn keys_come_from_the_issuer_that_is_configured_and_from_nobody_it_redirec
         assert!(told.contains(why), "{told}");
     }
     assert!(verify(&issuers(EAGER), &by("/keys"), &token).await.is_ok());
-    // By OpenID's metadata, too.
+    // By OpenID's metadata, too, whatever is at the places before it.
     let openid = of("/openid");
     let claims = with(claims(&issuer), "iss", json!(openid.issuer.as_str()));
     assert!(verify(&issuers(EAGER), &openid, &key.token("k", &claims)).await.is_ok());

@@ -54,6 +54,8 @@ impl Issuer {
             .route("/keys", get(keys))
             .route("/.well-known/oauth-authorization-server", metadata(""))
             .route("/.well-known/oauth-authorization-server/other", metadata(""))
+            .route("/.well-known/oauth-authorization-server/openid", metadata(""))
+            .route("/.well-known/openid-configuration/openid", get(async || "no metadata"))
             .route("/openid/.well-known/openid-configuration", metadata("/openid"))
             .route("/moved", get(async || Redirect::temporary("/keys")))
             .route("/large", get(async || " ".repeat((1 << 20) + 1)))
