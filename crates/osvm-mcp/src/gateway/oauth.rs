@@ -68,6 +68,10 @@ pub(super) struct Subject {
 /// Longest name of a subject in records, in characters.
 const LONGEST_NAME: usize = 120;
 
+/// What stands in such a name before the digest of one that can't be shown whole. A subject that has it itself is told by
+/// its digest, too, so that nobody is named like another.
+const SHORTENED: char = '#';
+
 impl Subject {
     /// What was proven grants, to that server or to all; or what is missing.
     pub(super) fn of(proven: Proven, oauth: &Oauth, server: Option<&str>) -> Result<Self, Denied> {
@@ -124,8 +128,7 @@ fn written(whom: &impl Serialize) -> String {
 }
 
 fn digest(key: &str) -> String {
-    let digits = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("oauth:{digits}")
+    format!("oauth:{}", digits(key).collect::<String>())
 }
 
 fn jwks_uri(oauth: &Oauth) -> Option<&str> {
@@ -133,8 +136,22 @@ fn jwks_uri(oauth: &Oauth) -> Option<&str> {
 }
 
 fn name(subject: &str) -> String {
-    let shown = subject.chars().map(|c| if c.is_control() { '?' } else { c });
-    "oauth:".chars().chain(shown).take(LONGEST_NAME).collect()
+    let prefix = "oauth:";
+    let is_plain = |c: char| !c.is_control() && c != SHORTENED;
+    if subject.chars().all(is_plain) && (prefix.len() + subject.chars().count()) <= LONGEST_NAME {
+        return format!("{prefix}{subject}");
+    }
+    let digest: String = digits(subject).take(16).collect();
+    let left = LONGEST_NAME - prefix.len() - digest.len() - SHORTENED.len_utf8();
+    let shown = subject.chars().map(|c| if c.is_control() { '?' } else { c }).take(left);
+    format!("{prefix}{}{SHORTENED}{digest}", shown.collect::<String>())
+}
+
+/// Of its SHA-256, in hexadecimal.
+fn digits(text: &str) -> impl Iterator<Item = char> {
+    let bytes: [u8; 32] = Sha256::digest(text).into();
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or_default();
+    bytes.into_iter().flat_map(move |byte| [digit(byte >> 4), digit(byte & 15)])
 }
 
 /// Whether a bearer token has the shape of signed claims: three parts of base64url.

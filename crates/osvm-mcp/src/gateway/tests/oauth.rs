@@ -354,20 +354,30 @@ async fn a_server_process_is_one_subjects_unless_its_server_is_shared() {
 }
 
 #[tokio::test]
-async fn records_have_no_control_characters_and_no_endless_names() {
+async fn records_have_no_control_characters_no_endless_names_and_none_for_two() {
     let (mut world, told) = world(vec![grant("all", &[])]);
-    for (number, (subject, name)) in [
-        ("a\u{1b}[2J\n\u{85}b", "oauth:a?[2J??b".to_owned()),
-        (&"é".repeat(500), format!("oauth:{}", "é".repeat(114))),
-        ("", "oauth:".to_owned()),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let mut names = std::collections::BTreeSet::new();
+    let long = "é".repeat(97);
+    let subjects = [
+        ("a\u{1b}[2J\n\u{85}b", "oauth:a?[2J??b#"),
+        ("a\u{1b}[2J\n\u{86}b", "oauth:a?[2J??b#"),
+        (&"é".repeat(500), &format!("oauth:{long}#")),
+        (&"é".repeat(501), &format!("oauth:{long}#")),
+        (&"é".repeat(114), &format!("oauth:{}", "é".repeat(114))),
+        ("", "oauth:"),
+    ];
+    for (number, (subject, begins)) in subjects.into_iter().enumerate() {
         let token = format!("a.{number}.x");
         told.prove(&token, subject, &["all"]);
-        assert_eq!(session(&mut world, &token).await.1.whom.token, Some(name));
+        let name = session(&mut world, &token).await.1.whom.token.unwrap();
+        assert!(name.starts_with(begins) && name.chars().count() <= 120, "{name}");
+        names.insert(name);
     }
+    // One that is called as another is shown.
+    let shown = names.iter().find(|name| name.contains(&long) && name.contains('#')).unwrap();
+    told.prove("a.z.x", shown.strip_prefix("oauth:").unwrap(), &["all"]);
+    names.insert(session(&mut world, "a.z.x").await.1.whom.token.unwrap());
+    assert_eq!(names.len(), 7, "{names:?}");
 }
 
 #[tokio::test(start_paused = true)]
