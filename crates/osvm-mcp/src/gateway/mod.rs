@@ -3,6 +3,7 @@
 //! - `door`, `access`, `sender`, `rates`: whose requests are looked at, what they may ask for, and how often.
 //! - `oauth`: those with tokens of an authorization server.
 //! - `headers`, `params`: what they must say.
+//! - `missing`: who is gone.
 //! - `legacy`, `sessions`: clients of the legacy era, each with a server process of its own.
 //! - `modern`: requests of the modern era, which share server processes.
 //! - `all`, `hub`, `party`, `recall`: all servers as one.
@@ -19,6 +20,7 @@ mod door;
 mod headers;
 mod hub;
 mod legacy;
+mod missing;
 mod modern;
 mod oauth;
 mod outlet;
@@ -52,6 +54,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use self::access::Access;
 use self::access::one;
 use self::headers::{Meta, is_modern};
+use self::missing::Missing;
 use self::modern::Shares;
 pub use self::oauth::{Proven, Unproven, Verifier, Verifying};
 use self::rates::Rates;
@@ -208,11 +211,14 @@ type Shared = State<Arc<Gateway>>;
 
 /// Ends what nobody uses, for as long as there is a gateway.
 async fn forget(gateway: Weak<Gateway>) {
-    const LOOK: Duration = Duration::from_secs(10);
+    const LOOK: Duration = Duration::from_secs(5);
+    let mut missing = Missing::default();
     while let Some(gateway) = gateway.upgrade() {
-        let is_known = |sender: &Sender| gateway.access.still_knows(sender);
-        gateway.sessions.forget(gateway.bounds.idle, &is_known);
-        gateway.shares.forget(gateway.bounds.idle, &is_known);
+        let is_there = |sender: &Sender| gateway.access.still_knows(sender);
+        missing.look(&is_there, |is_known| {
+            gateway.sessions.forget(gateway.bounds.idle, is_known);
+            gateway.shares.forget(gateway.bounds.idle, is_known);
+        });
         gateway.rates.forget();
         drop(gateway);
         tokio::time::sleep(LOOK).await;

@@ -1,5 +1,7 @@
 //! Clients with tokens of their own: what each sees, and what none has of another.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 
 use osvm_spec::config::{Oauth, Rights, Token, TokenDigest};
@@ -8,7 +10,7 @@ use super::*;
 
 /// Tokens that a test adds and removes.
 #[derive(Debug, Default)]
-struct Known(Mutex<Vec<Token>>);
+struct Known(Mutex<Vec<Token>>, AtomicUsize);
 
 impl Known {
     fn now(&self, tokens: &[Token]) {
@@ -16,8 +18,19 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Until the gateway has looked by itself whether what was begun goes on.
+    async fn looked_up(&self) {
+        let before = self.1.load(Relaxed);
+        while self.1.load(Relaxed) == before {
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 impl Tokens for Known {
     fn find(&self, digest: &TokenDigest) -> Result<Option<Token>, String> {
+        self.1.fetch_add(1, Relaxed);
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match tokens.is_empty() {
             true => Err("the file is broken".to_owned()),
@@ -172,6 +185,24 @@ async fn what_a_removed_token_has_begun_ends_by_itself() {
     let asked = tokio::spawn(world.send(by("laptop", post("one", &own, LIST))));
     let heard = stays.hears().await;
     stays.answers(&heard, &json!({}));
+    assert_eq!(asked.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_token_has_begun_outlives_a_moment_in_which_its_file_lacks_it() {
+    let both = [token("ci", &[], &[]), token("laptop", &[], &[])];
+    let (mut world, known) = world(&both);
+    let (id, mut server) = session(&mut world, "ci").await;
+    let own = [(headers::SESSION, id.as_str())];
+    for _ in 0..2 {
+        known.now(&both[1..]);
+        known.looked_up().await;
+        known.now(&both);
+        known.looked_up().await;
+    }
+    let asked = tokio::spawn(world.send(by("ci", post("one", &own, LIST))));
+    let heard = server.hears().await;
+    server.answers(&heard, &json!({}));
     assert_eq!(asked.await.unwrap().status(), 200);
 }
 
