@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, ready};
 use futures::stream::{Stream, StreamExt, once, select_all, unfold};
 use tokio::time::timeout;
 
@@ -21,6 +22,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a stream holds on to for as long as it is read.
 pub(super) type Held = Box<dyn Send>;
+
+/// What is left of a request once its message has been handed on: the body need not be kept for it.
+pub(super) type Rest<'g> = BoxFuture<'g, Response>;
+
+/// Of one for which nobody is waited.
+pub(super) fn at_once<'g>(response: impl IntoResponse) -> Rest<'g> {
+    ready(response.into_response()).boxed()
+}
 
 /// How a request is answered.
 pub(super) enum Answer {

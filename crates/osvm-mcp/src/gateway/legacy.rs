@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::future::FutureExt;
 
 use super::access::one;
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Rest, at_once};
 use super::headers::{self, LAST_EVENT, SESSION};
 use super::outlet::Outlet;
 use super::party::Party;
@@ -20,11 +21,11 @@ use crate::protocol::INVALID_REQUEST;
 /// Messages of one batch.
 const MOST_TOGETHER: usize = 64;
 
-pub(super) async fn say(
-    gateway: &Gateway,
+pub(super) async fn say<'g>(
+    gateway: &'g Gateway,
     visit: Visit<'_>,
     message: &Envelope<'_>,
-) -> Result<Response, Refusal> {
+) -> Result<Rest<'g>, Refusal> {
     if !visit.headers.contains_key(SESSION) {
         return begin(gateway, visit, message).await;
     }
@@ -33,31 +34,31 @@ pub(super) async fn say(
         Kind::Request => {
             let asked = session.party.ask(gateway, message).await;
             let outlet = asked.map_err(|refusal| refusal.within_session(message.id))?;
-            Ok(answer(&session, &outlet).await.with(|_| StatusCode::OK))
+            Ok(answer(session, outlet).map(|answer| answer.with(|_| StatusCode::OK)).boxed())
         }
         Kind::Notification | Kind::Response => {
             session.party.tell(message);
-            Ok(StatusCode::ACCEPTED.into_response())
+            Ok(at_once(StatusCode::ACCEPTED))
         }
     }
 }
 
 /// What streams can be had again, also while they are waited for.
-async fn answer(session: &Arc<Session>, outlet: &Arc<Outlet>) -> Answer {
-    session.keep(outlet);
-    let answer = Answer::of(outlet, Box::new(Arc::clone(session))).await;
+async fn answer(session: Arc<Session>, outlet: Arc<Outlet>) -> Answer {
+    session.keep(&outlet);
+    let answer = Answer::of(&outlet, Box::new(Arc::clone(&session))).await;
     if !matches!(answer, Answer::Stream(_)) {
-        session.drop_stream(outlet);
+        session.drop_stream(&outlet);
     }
     answer
 }
 
 /// A new session, if the server agrees to it.
-async fn begin(
-    gateway: &Gateway,
+async fn begin<'g>(
+    gateway: &'g Gateway,
     visit: Visit<'_>,
     message: &Envelope<'_>,
-) -> Result<Response, Refusal> {
+) -> Result<Rest<'g>, Refusal> {
     if message.kind() != Kind::Request || message.method.as_deref() != Some("initialize") {
         let why = format!("header {SESSION} is missing: a session begins with initialize");
         return Err(Refusal::rpc(message.id, INVALID_REQUEST, why));
@@ -68,16 +69,20 @@ async fn begin(
     let outlet = session.party.ask(gateway, message).await?;
     let id = new_id();
     gateway.sessions.add(id.clone(), Arc::clone(&session));
-    let answer = answer(&session, &outlet).await;
+    Ok(answer(session, outlet).map(move |answer| begun(gateway, &id, answer)).boxed())
+}
+
+/// Names the session, unless there is none.
+fn begun(gateway: &Gateway, id: &str, answer: Answer) -> Response {
     let is_refused = matches!(&answer, Answer::Alone(text) if is_error(text));
     let mut response = answer.with(|_| StatusCode::OK);
     if is_refused {
-        gateway.sessions.remove(&id);
-        return Ok(response);
+        gateway.sessions.remove(id);
+        return response;
     }
-    let id = HeaderValue::from_str(&id).expect("it is written in hexadecimal digits");
+    let id = HeaderValue::from_str(id).expect("it is written in hexadecimal digits");
     response.headers_mut().insert(SESSION, id);
-    Ok(response)
+    response
 }
 
 fn is_error(answer: &str) -> bool {

@@ -53,6 +53,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use self::access::Access;
 use self::access::one;
+use self::answer::{Rest, at_once};
 use self::headers::{Meta, is_modern};
 use self::missing::Missing;
 use self::modern::Shares;
@@ -233,24 +234,34 @@ async fn say(
     name: Option<Path<String>>,
     request: Request,
 ) -> Result<Response, Refusal> {
+    Ok(hand_on(&gateway, &sender, &name, request).await?.await)
+}
+
+/// Neither the body nor its room is held while its answer is waited for.
+async fn hand_on<'g>(
+    gateway: &'g Gateway,
+    sender: &Arc<Sender>,
+    name: &Option<Path<String>>,
+    request: Request,
+) -> Result<Rest<'g>, Refusal> {
     let (parts, body) = request.into_parts();
-    let visit = Visit::new(&sender, &name, &parts.headers)?;
+    let visit = Visit::new(sender, name, &parts.headers)?;
     headers::of_message(visit.headers)?;
     let _room = gateway.room(visit.headers).await?;
     let body = read(body, &gateway.bounds).await?;
     let text = std::str::from_utf8(&body)
         .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
     if text.trim_start().starts_with('[') {
-        return legacy::batch(&gateway, visit, text).await;
+        return legacy::batch(gateway, visit, text).await.map(at_once);
     }
     let message = parse(text)?;
     if is_counted(&message) {
-        gateway.rates.take(&sender, 1, message.id)?;
+        gateway.rates.take(sender, 1, message.id)?;
     }
     let meta = Meta::of(&message);
     match is_modern(visit.headers, &meta) {
-        true => modern::say(&gateway, visit, meta, &message).await,
-        false => legacy::say(&gateway, visit, &message).await,
+        true => modern::say(gateway, visit, meta, &message).await,
+        false => legacy::say(gateway, visit, &message).await,
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use futures::future::FutureExt;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
@@ -14,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Gateway;
 use super::all::{self, Asked};
-use super::answer::Answer;
+use super::answer::{Answer, Rest, at_once};
 use super::conversation::{Conversation, Place, Waiting};
 use super::headers::{self, Meta};
 use super::params;
@@ -37,12 +36,12 @@ const MOST_TOLD: usize = 1 << 16;
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// To one server, or to all.
-pub(super) async fn say(
-    gateway: &Gateway,
+pub(super) async fn say<'g>(
+    gateway: &'g Gateway,
     visit: Visit<'_>,
     meta: Result<Meta<'_>, serde_json::Error>,
     message: &Envelope<'_>,
-) -> Result<Response, Refusal> {
+) -> Result<Rest<'g>, Refusal> {
     let meta = headers::of_modern(visit.headers, meta, message)?;
     if meta.capabilities.is_some_and(|said| said.get().len() > LONGEST_CAPABILITIES) {
         let why = format!("client capabilities exceed {LONGEST_CAPABILITIES} bytes");
@@ -50,7 +49,7 @@ pub(super) async fn say(
     }
     if message.kind() != Kind::Request {
         // Whoever ends a request ends its stream; nothing else is said without being asked.
-        return Ok(StatusCode::ACCEPTED.into_response());
+        return Ok(at_once(StatusCode::ACCEPTED));
     }
     match visit.server {
         Some(server) => ask(gateway, server, (visit, &meta), message).await,
@@ -58,13 +57,14 @@ pub(super) async fn say(
     }
 }
 
-async fn ask_all(
-    gateway: &Gateway,
+async fn ask_all<'g>(
+    gateway: &'g Gateway,
     (visit, meta): (Visit<'_>, &Meta<'_>),
     message: &Envelope<'_>,
-) -> Result<Response, Refusal> {
+) -> Result<Rest<'g>, Refusal> {
+    let told = |answer: String| at_once(json(StatusCode::OK, answer));
     if message.method.as_deref() == Some("server/discover") {
-        return Ok(json(StatusCode::OK, all::answer(message.id, &all::Discovered::default())));
+        return Ok(told(all::answer(message.id, &all::Discovered::default())));
     }
     let names = gateway.names(visit.sender).await?;
     match Asked::of(message)? {
@@ -75,7 +75,7 @@ async fn ask_all(
             let recalled = recall(gateway, visit.sender, (&names, lines, listed), meta).await;
             let share = |server| conversation(gateway, (visit.sender, server), meta).boxed();
             let items = all::list(&names, (method, listed), said, recalled, share).await;
-            Ok(json(StatusCode::OK, all::answer(message.id, &all::Listed::of(listed, items))))
+            Ok(told(all::answer(message.id, &all::Listed::of(listed, items))))
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;
@@ -84,12 +84,12 @@ async fn ask_all(
     }
 }
 
-async fn ask(
-    gateway: &Gateway,
+async fn ask<'g>(
+    gateway: &'g Gateway,
     server: &str,
     (visit, meta): (Visit<'_>, &Meta<'_>),
     message: &Envelope<'_>,
-) -> Result<Response, Refusal> {
+) -> Result<Rest<'g>, Refusal> {
     let of = (visit.sender, server);
     let conversation = conversation(gateway, of, meta).await?;
     if message.method.as_deref() == Some("tools/call") {
@@ -98,7 +98,7 @@ async fn ask(
     }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
-    Ok(Answer::of(&outlet, waiting).await.with(status))
+    Ok(async move { Answer::of(&outlet, waiting).await.with(status) }.boxed())
 }
 
 /// Holds what headers say of a call's arguments against these. Of tools that nobody has listed there yet, they are listed

@@ -77,6 +77,25 @@ impl Line {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn bodies_make_room_for_others_once_they_have_been_handed_on() {
+    let (mut world, start) = (World::new(), tokio::time::Instant::now());
+    let mut server = None;
+    // Each says that it is the longest there may be, and eight of these are too many at once.
+    for id in 0..8 {
+        let mut call = modern_of("one", &json!(id), "tools/call", json!({ "name": "t" }));
+        let length = Bounds::default().body.to_string().parse().unwrap();
+        call.headers_mut().insert("content-length", length);
+        tokio::spawn(world.send(call));
+        let server = match &mut server {
+            Some(server) => server,
+            none => none.insert(world.server().await),
+        };
+        server.hears().await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "none was answered");
+}
+
 struct World {
     router: Router,
     opened: mpsc::UnboundedReceiver<(String, Line)>,
