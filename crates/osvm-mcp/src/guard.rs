@@ -117,13 +117,28 @@ impl Guard {
 
     /// A line of the client's, with its end.
     pub fn of_client<'a>(&mut self, line: &'a [u8], now: Instant) -> Passage<'a> {
+        self.of_client_calling(line, now, &mut |_| {})
+    }
+
+    /// The same, and `ready` may tell what holds for a call before it begins. It is asked for nothing else.
+    pub fn of_client_calling<'a>(
+        &mut self,
+        line: &'a [u8],
+        now: Instant,
+        ready: &mut dyn FnMut(&mut Self),
+    ) -> Passage<'a> {
         if self.is_strict() && is_ambiguous(line) {
             let why = "policy refuses a line that can be read in more than one way";
             let to_client = envelope::error(&null(), INVALID_REQUEST, why).into();
             return Passage { to_client, ..Passage::default() };
         }
         let mut answers = Vec::new();
-        let to_server = each(line, &mut |message| self.client_message(message, now, &mut answers));
+        let to_server = each(line, &mut |message| {
+            if calls(message) {
+                ready(self);
+            }
+            self.client_message(message, now, &mut answers)
+        });
         Passage { to_server, to_client: answers.into() }
     }
 
@@ -421,6 +436,15 @@ impl Guard {
             self.answered.pop_first();
         }
         self.answered.insert(id);
+    }
+}
+
+/// Whether a message may have a call made: it is one, or says what the guard has asked about one.
+fn calls(message: &Envelope<'_>) -> bool {
+    let is_word = || message.id.and_then(Id::of).is_some_and(|id| Waiting::is_own(&id));
+    match message.kind() {
+        Kind::Request | Kind::Notification => message.method.as_deref() == Some("tools/call"),
+        Kind::Response => is_word(),
     }
 }
 

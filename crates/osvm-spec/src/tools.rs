@@ -100,6 +100,13 @@ impl ToolPattern {
     }
 }
 
+impl ToolLimits {
+    /// How long a call may take that else takes `usual` at most.
+    pub fn within(&self, usual: Duration) -> Duration {
+        self.timeout.map_or(usual, |own| own.min(usual))
+    }
+}
+
 impl ToolPolicy {
     /// Whether any tool has a time of its own to answer in.
     pub fn has_timeouts(&self) -> bool {
@@ -197,6 +204,13 @@ mod tests {
             let found = left.iter().any(|left| left.has(&name));
             prop_assert_eq!(found, pattern.has(&format!("{prefix}{name}")));
         }
+    }
+
+    #[test]
+    fn a_tools_own_time_shortens_the_usual_one_and_never_lengthens_it() {
+        let [short, usual, long] = [1, 2, 3].map(Duration::from_secs);
+        let within = |timeout| ToolLimits { timeout, ..ToolLimits::default() }.within(usual);
+        assert_eq!([None, Some(short), Some(long)].map(within), [usual, short, usual]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use osvm_mcp::{Apart as Handed, McpError, Unmade};
-use osvm_spec::{Overrides, Secrets, ServerName};
+use osvm_spec::{Overrides, Secrets, ServerName, ToolLimits};
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -63,7 +63,7 @@ impl Calls {
     }
 
     /// Has one made, unless nobody waits for it any more.
-    pub(super) fn begin(&self, call: Handed, timeout: Option<Duration>) {
+    pub(super) fn begin(&self, call: Handed, limits: ToolLimits) {
         let Handed { number, tool, arguments, wanted } = call;
         let place = Place::default();
         lock(&self.places).insert(number, place.clone());
@@ -71,8 +71,7 @@ impl Calls {
             (Arc::clone(&self.apart), Arc::clone(&self.room), self.made.clone());
         let work = async move {
             let _place = room.acquire().await;
-            let limit = |usual: Duration| timeout.map_or(usual, |own| own.min(usual));
-            apart.make(&tool, arguments, &place, limit).await
+            apart.make(&tool, arguments, &place, |usual| limits.within(usual)).await
         };
         let mut making = lock(&self.making);
         while making.try_join_next().is_some() {}

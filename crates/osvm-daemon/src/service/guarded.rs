@@ -113,14 +113,8 @@ impl<C: AsyncWrite> Gate<C> {
         let mut lines = LineReader::new(from, Limits::default().line_bytes);
         while let Ok(Some(line)) = lines.next().await {
             let line = whole(line);
-            self.apart.daemon().renew_rates();
-            let passage = {
-                let mut guard = self.guard();
-                let obstacle = self.watch.obstacle(guard.open_calls());
-                guard.shut(obstacle);
-                guard.mark(self.watch.place().mark());
-                guard.of_client(&line, Instant::now())
-            };
+            let ready = &mut |guard: &mut Guard| self.ready(guard);
+            let passage = self.guard().of_client_calling(&line, Instant::now(), ready);
             let to_server = passage.to_server.to_vec();
             if self.deliver(Passage { to_server: Cow::default(), ..passage }).await.is_none() {
                 return;
@@ -131,6 +125,13 @@ impl<C: AsyncWrite> Gate<C> {
         }
         self.to_server.lock().unwrap_or_else(PoisonError::into_inner).take();
         std::future::pending::<()>().await;
+    }
+
+    /// Tells the guard what holds for a call that begins now.
+    fn ready(&self, guard: &mut Guard) {
+        self.apart.daemon().renew_rates();
+        guard.shut(self.watch.obstacle(guard.open_calls()));
+        guard.mark(self.watch.place().mark());
     }
 
     async fn back(&self, from: ReadHalf<impl AsyncRead>) {
@@ -212,8 +213,8 @@ impl<C: AsyncWrite> Gate<C> {
     fn hand_out(&self) {
         let calls = self.guard().take_apart();
         for call in calls {
-            let timeout = self.watch.rules.policy.limits_of(&call.tool).timeout;
-            self.apart.begin(call, timeout);
+            let limits = self.watch.rules.policy.limits_of(&call.tool);
+            self.apart.begin(call, limits);
         }
     }
 

@@ -213,8 +213,7 @@ fn told(outcome: Outcome) -> (audit::Outcome, Option<String>) {
 impl Call<'_> {
     /// How long it may take, if it is not to take `usual`.
     pub(super) fn limit(&self, usual: Duration) -> Duration {
-        let own = self.watch.rules.policy.limits_of(&self.tool).timeout;
-        own.map_or(usual, |own| own.min(usual))
+        self.watch.rules.policy.limits_of(&self.tool).within(usual)
     }
 
     /// The server has answered: refused if it has said too much.

@@ -46,6 +46,31 @@ fn outcomes(guard: &mut Guard) -> Vec<(String, Outcome)> {
 }
 
 #[test]
+fn what_holds_for_calls_is_asked_for_calls_alone() {
+    let capabilities = json!({ "elicitation": {} });
+    let mut guard = confirming(&capabilities);
+    let mut asked = |line: &[u8]| {
+        let mut count = 0;
+        let passage = guard.of_client_calling(line, now(), &mut |_| count += 1);
+        (count, serde_json::from_slice::<Value>(&passage.to_client).unwrap_or_default())
+    };
+    for line in [
+        request("0", "initialize", &json!({ "capabilities": capabilities })),
+        request("1", "tools/list", &json!({})),
+        answer("2", &json!({})),
+    ] {
+        assert_eq!(asked(&line).0, 0);
+    }
+    assert_eq!(asked(&call("3", "ls")).0, 1);
+    let [four, five] = ["4", "5"].map(|id| call(id, "ls"));
+    let batch = [b"[", four.trim_ascii(), b",", five.trim_ascii(), b"]\n"].concat();
+    assert_eq!(asked(&batch).0, 2);
+    let (_, question) = asked(&call("6", "rm"));
+    let word = answer(&question["id"].to_string(), &json!({ "action": "accept" }));
+    assert_eq!(asked(&word).0, 1, "it goes on now");
+}
+
+#[test]
 fn a_denied_tool_is_answered_for_and_never_heard_of_by_the_server() {
     let mut guard = guard(policy(&["rm*"], &[]));
     let line = call("\"x\"", "rmdir");
