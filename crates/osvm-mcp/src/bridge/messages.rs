@@ -11,6 +11,8 @@ use crate::protocol::{INVALID_REQUEST, PARSE_ERROR};
 pub(super) const RESOURCE_NOT_FOUND: &str = "-32002";
 /// Of 2025-11-25 alone: the user has to open an address first. The modern era asks for that before it fails.
 pub(super) const ADDRESS_REQUIRED: &str = "-32042";
+/// Of the modern era alone: the client has to state something that it does not.
+pub(super) const CAPABILITY_MISSING: &str = "-32021";
 
 /// Messages of one batch. More are refused as one.
 const MOST_IN_BATCH: usize = 256;

@@ -6,6 +6,7 @@
 //!   └──────── refused, or the server lost ──┘
 //! ```
 
+mod addresses;
 mod handshake;
 mod inputs;
 
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::calls::{Call, Calls};
 use super::capabilities::Offers;
 use super::listening::Listening;
-use super::messages::{self, ADDRESS_REQUIRED, RESOURCE_NOT_FOUND, Refusal, key};
+use super::messages::{self, RESOURCE_NOT_FOUND, Refusal, key};
 use super::meta::{Meta, unstated, unsupported};
 use super::seal::Seal;
 use super::splice::{Edit, edited, field, missing, quoted};
@@ -307,7 +308,7 @@ impl ModernClient {
             return self.keep(number, message.text());
         }
         if let Some(call) = self.close(number) {
-            step.to_client.push(call.answered(message));
+            step.to_client.push(self.told(number, &call, message));
         }
     }
 
@@ -369,9 +370,13 @@ impl ModernClient {
 }
 
 impl Asking {
-    /// The server's answer as the client's era has it.
-    fn answered(&self, message: &Envelope<'_>) -> Vec<u8> {
-        let mut edits = Vec::new();
+    /// The server's answer as the client's era has it, with more that is to be changed in it.
+    fn answered<'a>(
+        &self,
+        message: &Envelope<'a>,
+        more: impl IntoIterator<Item = Edit<'a>>,
+    ) -> Vec<u8> {
+        let mut edits: Vec<_> = more.into_iter().collect();
         if let Some(id) = message.id {
             edits.push(Edit { part: id.get(), with: self.id.clone() });
         }
@@ -382,13 +387,8 @@ impl Asking {
             true => missing(result, [complete, ("ttlMs", "0"), ("cacheScope", r#""private""#)]),
         }));
         let code = message.error.and_then(|error| field(error.get(), "code"));
-        let other = code.and_then(|code| match code {
-            RESOURCE_NOT_FOUND if self.reads => Some(INVALID_PARAMS),
-            ADDRESS_REQUIRED => Some(INTERNAL_ERROR),
-            _ => None,
-        });
-        if let (Some(part), Some(other)) = (code, other) {
-            edits.push(Edit { part, with: other.to_string() });
+        if let Some(part) = code.filter(|code| self.reads && *code == RESOURCE_NOT_FOUND) {
+            edits.push(Edit { part, with: INVALID_PARAMS.to_string() });
         }
         edited(message.text(), edits).into_bytes()
     }

@@ -20,12 +20,13 @@ use super::super::meta::Meta;
 use super::super::seal::Subject;
 use super::super::splice::{field, fields, quoted, string};
 use super::super::{MAY_ASK, Step};
+use super::addresses::ANEW;
 use super::{Asking, ModernClient, Offers, token};
 use crate::envelope::Envelope;
 use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND};
 
 /// Questions of one call that are not answered.
-const MOST_ASKED: usize = 16;
+pub(super) const MOST_ASKED: usize = 16;
 
 /// Bytes of questions, and of results that came while questions were open, of all calls together.
 const MOST_KEPT: usize = 4 << 20;
@@ -36,7 +37,7 @@ const LONGEST_ID: usize = 1 << 10;
 /// What a call has been asked, and what came of it meanwhile.
 #[derive(Debug)]
 pub(super) struct Inputs {
-    subject: Subject,
+    pub(super) subject: Subject,
     /// Grows with each result that asks: a state is of use once.
     round: u64,
     asked: VecDeque<Asked>,
@@ -192,6 +193,9 @@ impl ModernClient {
         if !responses.starts_with('{') {
             return Err(invalid("inputResponses is no object"));
         }
+        if round == ANEW {
+            return self.ask_anew(message, client, meta, responses, step);
+        }
         let call = self.calls.get(number).filter(|call| call.client().is_none());
         let inputs = call.and_then(|call| call.about.inputs.as_ref());
         if inputs.is_none_or(|inputs| inputs.round != round) {
@@ -236,13 +240,13 @@ impl ModernClient {
         let Some(inputs) = inputs else { return };
         if let Some(outcome) = inputs.outcome.take() {
             let Some(mut call) = self.close(number) else { return };
-            let asked = call.inputs.take().map(|inputs| inputs.asked).unwrap_or_default();
-            for asked in asked {
+            let asked = call.inputs.as_mut().map(|inputs| std::mem::take(&mut inputs.asked));
+            for asked in asked.unwrap_or_default() {
                 let why = "the client did not say what it was asked";
                 step.to_server.push(Refusal::new(INTERNAL_ERROR, why).answers(&asked.id));
             }
             if let Ok(message) = Envelope::parse(&outcome) {
-                step.to_client.push(call.answered(&message));
+                step.to_client.push(self.told(number, &call, &message));
             }
         } else if !inputs.asked.is_empty() {
             self.present(number, step);

@@ -238,3 +238,66 @@ fn what_is_kept_for_a_retry_is_bounded() {
     assert_eq!(talk.server(&long).at_server()["error"]["code"], -32603);
     assert_eq!(talk.server(&question("short")).at_client()["id"], 3);
 }
+
+/// A client that can have addresses opened, or not.
+fn open(id: u64, params: Value, elicitation: &Value) -> Value {
+    modern_of(id, "tools/call", params, json!({ "elicitation": elicitation }))
+}
+
+/// A server's wish that the user opens something first.
+fn wants_opened(call: &Value) -> Value {
+    let asks = json!({ "mode": "url", "elicitationId": "e", "url": "https://a.example/", "message": "sign in" });
+    let mut refused = refusal(call, -32042, "not signed in");
+    refused["error"]["data"] = json!({ "elicitations": [asks], "more": 1 });
+    refused
+}
+
+#[test]
+fn an_address_that_is_to_be_opened_is_asked_for_and_the_call_made_anew() {
+    let mut talk = met();
+    let passed = talk.client(&open(1, name(), &json!({ "url": {} }))).at_server();
+    let told = talk.server(&wants_opened(&passed)).at_client();
+    assert_eq!((&told["id"], &told["result"]["resultType"]), (&json!(1), &json!("input_required")));
+    let params = json!({ "mode": "url", "url": "https://a.example/", "message": "sign in" });
+    let asked = json!({ "method": "elicitation/create", "params": params });
+    assert_eq!(told["result"]["inputRequests"], json!({ "address-1": asked }));
+    let again = |id, responses: Value| {
+        let mut params = name();
+        params["requestState"] = told["result"]["requestState"].clone();
+        params["inputResponses"] = responses;
+        open(id, params, &json!({ "url": {} }))
+    };
+    let no = talk.client(&again(2, json!({ "address-1": { "action": "decline" } }))).at_client();
+    assert!(no["error"]["message"].as_str().unwrap().contains("did not"), "{no}");
+    let anew = talk.client(&again(3, json!({ "address-1": { "action": "accept" } }))).at_server();
+    assert_eq!((&anew["id"], &anew["method"]), (&json!(3), &json!("tools/call")));
+    assert_eq!(anew["params"], passed["params"], "as it was made first");
+    let done = talk.server(&answer(&anew, &json!({ "content": [] }))).at_client();
+    assert_eq!((&done["id"], &done["result"]["resultType"]), (&json!(3), &json!("complete")));
+    // Of another call it is no state.
+    let mut other = again(4, json!({}));
+    other["params"]["name"] = "other".into();
+    assert_eq!(talk.client(&other).at_client()["error"]["code"], -32602);
+}
+
+#[test]
+fn who_can_open_no_address_is_told_what_to_state_and_what_was_to_be_opened() {
+    let mut talk = met();
+    let passed = talk.client(&open(1, name(), &json!({ "form": {} }))).at_server();
+    let error = talk.server(&wants_opened(&passed)).at_client()["error"].clone();
+    assert_eq!((&error["code"], &error["message"]), (&json!(-32021), &json!("not signed in")));
+    assert_eq!(error["data"]["requiredCapabilities"], json!({ "elicitation": { "url": {} } }));
+    assert_eq!(error["data"]["elicitations"][0]["url"], "https://a.example/");
+}
+
+#[test]
+fn what_fails_by_the_same_code_and_asks_for_nothing_passes_as_it_is() {
+    let mut talk = met();
+    let form = json!({ "elicitations": [{ "mode": "form", "message": "m" }] });
+    for data in [Value::Null, json!({ "price": 1 }), json!({ "elicitations": [] }), form] {
+        let passed = talk.client(&open(1, name(), &json!({ "url": {} }))).at_server();
+        let mut refused = refusal(&passed, -32042, "pay");
+        refused["error"]["data"] = data;
+        assert_eq!(talk.server(&refused).at_client()["error"], refused["error"]);
+    }
+}
