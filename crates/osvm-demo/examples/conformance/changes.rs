@@ -1,11 +1,14 @@
 //! What changes while the server runs, and who is told: whoever listens (2026-07-28), or the session that had it changed.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{
     Peer, ServiceError, SubscriptionContext, SubscriptionSendError, SubscriptionSink,
 };
 use rmcp::{ErrorData, RoleServer};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
 
 use crate::resources::WATCHED;
 
@@ -20,11 +23,15 @@ pub(crate) enum Change {
 }
 
 #[derive(Clone)]
-pub(crate) struct Changes(broadcast::Sender<Change>);
+pub(crate) struct Changes {
+    sender: Sender<Change>,
+    /// Of those who are told that they listen, and do so only afterwards.
+    announced: Arc<Mutex<VecDeque<Receiver<Change>>>>,
+}
 
 impl Default for Changes {
     fn default() -> Self {
-        Self(broadcast::channel(BEHIND).0)
+        Self { sender: broadcast::channel(BEHIND).0, announced: Arc::default() }
     }
 }
 
@@ -32,12 +39,27 @@ impl Changes {
     /// Tells all that listen.
     pub(crate) fn tell(&self, change: Change) {
         // An error says that nobody does.
-        let _ = self.0.send(change);
+        let _ = self.sender.send(change);
+    }
+
+    /// Notes what changes from now on, for one who is about to listen.
+    pub(crate) fn announce(&self) {
+        self.announced().push_back(self.sender.subscribe());
+    }
+
+    /// What was noted for one who was announced. It makes no difference for whom: the oldest note has it all.
+    fn noted(&self) -> Receiver<Change> {
+        let noted = self.announced().pop_front();
+        noted.unwrap_or_else(|| self.sender.subscribe())
+    }
+
+    fn announced(&self) -> MutexGuard<'_, VecDeque<Receiver<Change>>> {
+        self.announced.lock().expect("nothing panics while holding it")
     }
 
     /// Passes on what the listener wants to know, until it has had enough.
     pub(crate) async fn listen(&self, context: &SubscriptionContext) -> Result<(), ErrorData> {
-        let mut changes = self.0.subscribe();
+        let mut changes = self.noted();
         loop {
             let change = tokio::select! {
                 () = context.cancelled() => return Ok(()),
@@ -76,5 +98,21 @@ pub(crate) async fn tell_session(
             let updated = ResourceUpdatedNotificationParam::new(WATCHED);
             session.notify_resource_updated(updated).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_before_one_who_was_announced_listens_is_noted() {
+        let changes = Changes::default();
+        changes.tell(Change::Prompts);
+        changes.announce();
+        changes.tell(Change::Tools);
+        let mut noted = changes.noted();
+        assert!(matches!(noted.try_recv(), Ok(Change::Tools)));
+        assert!(noted.try_recv().is_err());
     }
 }

@@ -154,6 +154,8 @@ impl ServerHandler for Conformance {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
+        // The client hears that it listens before `listen` is called, and may have something changed at once.
+        self.changes.announce();
         Some(requested.supported_by(&self.get_info().capabilities))
     }
 
