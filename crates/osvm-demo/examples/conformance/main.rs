@@ -14,6 +14,7 @@ mod resources;
 mod rounds;
 mod server;
 mod tools;
+mod waits;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -101,13 +102,30 @@ mod tests {
     async fn each_listed_tool_is_known_in_both_eras() {
         for era in [Era::Legacy, Era::Modern] {
             let client = meet(era).await;
-            for tool in tools::list() {
+            for tool in tools::list().iter().filter(|tool| !waits::TOOLS.contains(&&*tool.name)) {
                 let schema = Value::Object((*tool.input_schema).clone());
                 let arguments = to_raw_value(&arguments(&schema)).unwrap();
                 let answer = client.call_tool(&tool.name, &arguments, LONG).await;
                 let unknown = answer.err().map(|error| error.to_string()).unwrap_or_default();
                 assert!(!unknown.contains("unknown tool"), "{}: {unknown}", tool.name);
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_ends_when_its_client_has_had_enough() {
+        for era in [Era::Legacy, Era::Modern] {
+            let client = meet(era).await;
+            let none = to_raw_value(&json!({})).unwrap();
+            let call = |name| client.call_tool(name, &none, LONG);
+            // The call that is answered last is dropped, which cancels it.
+            tokio::select! {
+                biased;
+                answer = call("test_wait") => panic!("it does not wait: {answer:?}"),
+                answer = call("test_simple_text") => drop(answer.unwrap()),
+            }
+            let told = call("test_cancelled").await.unwrap().result;
+            assert!(told.get().contains("was cancelled"), "{told}");
         }
     }
 

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::changes::Changes;
 use crate::rounds::{self, Brought, Turn};
+use crate::waits::Waits;
 use crate::{prompts, resources, tools};
 
 /// What completes any argument.
@@ -26,12 +27,14 @@ const PLACES: [&str; 3] = ["paris", "park", "party"];
 #[derive(Clone)]
 pub(crate) struct Conformance {
     pub(crate) changes: Changes,
+    pub(crate) waits: Waits,
     level: Arc<Mutex<LoggingLevel>>,
 }
 
 impl Default for Conformance {
     fn default() -> Self {
-        Self { changes: Changes::default(), level: Arc::new(Mutex::new(LoggingLevel::Debug)) }
+        let level = Arc::new(Mutex::new(LoggingLevel::Debug));
+        Self { changes: Changes::default(), waits: Waits::default(), level }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) async fn call(
         "test_tool_with_logging" | "test_logging_tool" => log(server, context).await,
         "test_tool_with_progress" => progress(context).await,
         "test_reconnection" => Ok(linger().await),
+        "test_wait" => server.waits.wait(context).await,
+        "test_cancelled" => Ok(server.waits.ended().await),
         "test_sampling" => sample(&arguments, context).await,
         "test_missing_capability" => return need_sampling(&brought.capabilities),
         "test_trigger_tool_change" => change(Change::Tools, server, context).await,
