@@ -3,11 +3,9 @@
 //! by itself fails behind osvm. Needs npm and some minutes: no part of CI.
 
 mod clients;
-mod fixture;
 mod kept;
 mod page;
 mod servers;
-mod stage;
 mod suite;
 
 use std::fs;
@@ -16,11 +14,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
-use crate::checkout;
+use crate::fixture::{Fixture, build_osvm};
+use crate::{checkout, stage::Stage};
 use clients::Caller;
-use fixture::Fixture;
 use kept::Kept;
-use stage::Stage;
 use suite::Suite;
 
 /// Run the official MCP conformance suite against osvm, and write docs/conformance.md
@@ -50,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let program = match &args.program {
         Some(program) => program.clone(),
-        None => fixture::build_osvm()?,
+        None => build_osvm()?,
     };
     if let (Some(relay), Some(url)) = (&args.call, &args.url) {
         return Caller::new(program, relay, url)?.call();
@@ -59,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let suite = Suite::bring()?;
     let stage = Stage::new(&program)?;
     let mut kept = Kept::read()?;
-    kept.about = stage.about()?;
+    kept.about = stage.about(&suite::versions())?;
     kept.servers = servers::run(&suite, &fixture, &stage)?;
     kept.clients = clients::run(&suite, &fixture, &stage)?;
     kept.write()?;

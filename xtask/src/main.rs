@@ -7,9 +7,12 @@
 mod bench;
 mod cache;
 mod conformance;
+mod fixture;
 mod kernel;
 mod lab;
+mod packages;
 mod servers;
+mod stage;
 mod tidy;
 
 use std::path::Path;

@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::fixture::Fixture;
-use super::stage::{Stage, said};
 use super::suite::{Check, REVISIONS, Suite};
+use crate::fixture::Fixture;
+use crate::stage::{Stage, said};
 
 const SESSIONS: &[&str] = &[REVISIONS[0]];
 const STATELESS: &[&str] = &[REVISIONS[1]];

