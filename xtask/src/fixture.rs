@@ -37,9 +37,14 @@ impl Fixture {
         self.image.path()
     }
 
+    /// The program, for whoever starts it by itself.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.image.path().join("conformance")
+    }
+
     /// Over HTTP, by itself, until what is returned is dropped.
     pub(crate) fn serve(&self) -> Result<Serving> {
-        let mut program = Command::new(self.image.path().join("conformance"));
+        let mut program = Command::new(self.program());
         program.args(["--http", "127.0.0.1:0"]).stderr(Stdio::piped());
         let mut child = program.spawn().context("start the server")?;
         let said = child.stderr.take().context("read what the server says")?;

@@ -11,6 +11,7 @@ mod fixture;
 mod kernel;
 mod lab;
 mod packages;
+mod peers;
 mod servers;
 mod stage;
 mod tidy;
@@ -28,6 +29,7 @@ enum Chore {
     Conformance(conformance::Args),
     Kernel(kernel::Args),
     Lab(lab::Args),
+    Peers(peers::Args),
     Servers(servers::Args),
     Tidy(tidy::Args),
 }
@@ -49,6 +51,7 @@ impl Chore {
             Self::Conformance(args) => conformance::run(args)?,
             Self::Kernel(args) => kernel::run(args)?,
             Self::Lab(args) => return lab::run(args),
+            Self::Peers(args) => peers::run(args)?,
             Self::Servers(args) => servers::run(args)?,
             Self::Tidy(args) => tidy::run(args)?,
         }

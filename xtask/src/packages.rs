@@ -1,10 +1,10 @@
-//! Other people's programs, of npm: brought once, in the versions asked for, and kept in the cache.
+//! Other people's programs, of npm and of PyPI: brought once, in the versions asked for, and kept in the cache.
 
 use std::env::consts::ARCH;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cache;
 use crate::stage::done;
@@ -48,4 +48,46 @@ impl Npm {
     pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.folder.join("node_modules").join(path)
     }
+
+    /// A script of ours, put where it finds the packages.
+    pub(crate) fn script(&self, name: &str, text: &str) -> Result<PathBuf> {
+        put(&self.folder, name, text)
+    }
+}
+
+/// The modules of some packages of PyPI.
+pub(crate) struct Pypi {
+    folder: PathBuf,
+}
+
+impl Pypi {
+    pub(crate) fn bring(folder: &str, packages: &[(&str, &str)]) -> Result<Self> {
+        let folder = cache::folder(folder)?;
+        let brought = folder.join("brought");
+        if !brought.exists() {
+            let mut install = Command::new("python3");
+            install.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"]).arg(&folder);
+            let pins = packages.iter().map(|(name, version)| format!("{name}=={version}"));
+            done(install.args(pins))?;
+            put(&folder, "brought", "")?;
+        }
+        Ok(Self { folder })
+    }
+
+    /// Python, with the modules in its reach.
+    pub(crate) fn python(&self) -> Command {
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", &self.folder).env("PYTHONDONTWRITEBYTECODE", "1");
+        python
+    }
+
+    pub(crate) fn script(&self, name: &str, text: &str) -> Result<PathBuf> {
+        put(&self.folder, name, text)
+    }
+}
+
+fn put(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
 }

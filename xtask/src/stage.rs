@@ -17,6 +17,13 @@ pub(crate) struct Stage {
     home: TempDir,
 }
 
+/// Who may speak to the gateway.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    Open,
+    ByToken,
+}
+
 impl Stage {
     pub(crate) fn new(program: &Path) -> Result<Self> {
         let program =
@@ -45,9 +52,13 @@ impl Stage {
     }
 
     /// What osvm's commands take from the environment.
-    pub(crate) fn at_home(&self, command: &mut Command) {
+    pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 2] {
         let home = self.home.path();
-        command.env("OSVM_HOME", home).env("OSVM_RUNTIME_DIR", home.join("vms"));
+        [("OSVM_HOME", home.to_owned()), ("OSVM_RUNTIME_DIR", home.join("vms"))]
+    }
+
+    pub(crate) fn at_home(&self, command: &mut Command) {
+        command.envs(self.environment());
     }
 
     /// The fixture in a VM, under a name.
@@ -57,16 +68,24 @@ impl Stage {
         Ok(())
     }
 
-    /// The gateway, until what is returned is dropped.
-    pub(crate) fn gateway(&self) -> Result<Serving> {
-        let mut gateway =
-            self.command(&["mcp", "gateway", "--no-token", "--listen", "127.0.0.1:0"]);
+    /// The gateway, until what is returned is dropped: for everybody, or for who has the token.
+    pub(crate) fn gateway(&self, access: Access) -> Result<Serving> {
+        let mut gateway = self.command(&["mcp", "gateway", "--listen", "127.0.0.1:0"]);
+        gateway.args(matches!(access, Access::Open).then_some("--no-token"));
         let mut child = gateway.stdout(Stdio::piped()).spawn().context("start the gateway")?;
         let said = child.stdout.take().context("read what the gateway says")?;
         let serving = Serving::new(child);
         let line = line_with("http://", said)?;
         let url = line.trim_start_matches("listening on ").to_owned();
         Ok(serving.at(url))
+    }
+
+    /// The token of a gateway that has been started.
+    pub(crate) fn token(&self) -> Result<String> {
+        let path = self.home.path().join("gateway.token");
+        let token =
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(token.trim().to_owned())
     }
 
     /// What a page is of: versions, the VMM, what else took part, the day.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::suite::{Check, Found, REVISIONS, Suite};
 use crate::fixture::Fixture;
-use crate::stage::Stage;
+use crate::stage::{Access, Stage};
 
 const NAME: &str = "fixture";
 
@@ -27,7 +27,7 @@ pub(super) struct Revision {
 
 pub(super) fn run(suite: &Suite, fixture: &Fixture, stage: &Stage) -> Result<Vec<Revision>> {
     stage.add(NAME, fixture)?;
-    let gateway = stage.gateway()?;
+    let gateway = stage.gateway(Access::Open)?;
     let behind = format!("{}/servers/{NAME}/mcp", gateway.url);
     let mut revisions = Vec::new();
     for revision in REVISIONS {
