@@ -137,7 +137,7 @@ fn call(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
     let echo = ["mcp", "call", "bench", "echo", r#"{"text":"x"}"#];
     let calls: Vec<_> =
         (0..runs * 8).map(|_| timed(|| osvm.ok(&echo).map(drop))).collect::<Result<_>>()?;
-    let guest = osvm.conversation("bench", runs * 8)?;
+    let guest = osvm.conversation("talk", runs * 8)?;
     osvm.ok(&["mcp", "microvm", "stop", "bench"])?;
     let (call, guest) = (median(&calls), median(&guest));
     Ok(vec![

@@ -11,7 +11,6 @@ use ureq::Agent;
 
 use super::osvm::Osvm;
 use super::table::{Figure, median};
-use super::timed;
 
 /// What one list of them all may take, in milliseconds.
 const LISTED: f64 = 50.0;
@@ -23,19 +22,22 @@ pub(super) fn figures(osvm: &Osvm, count: usize, runs: usize) -> Result<Vec<Figu
     register(osvm, count)?;
     let of_one = {
         let gateway = Gateway::start(osvm)?;
-        let of_one = gateway.list("servers/listed-0/mcp")?;
+        let of_one = tools(&gateway.ask("servers/listed-0/mcp")?)?;
         kept(osvm)?;
         of_one
     };
     osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
     let gateway = Gateway::start(osvm)?;
     let list = || {
-        let listed = gateway.list("mcp")?;
+        let begin = Instant::now();
+        let text = gateway.ask("mcp")?;
+        let took = begin.elapsed();
+        let listed = tools(&text)?;
         ensure!(listed == count * of_one, "{listed} tools were listed of {count} times {of_one}");
-        Ok(())
+        Ok(took)
     };
-    let first = timed(list)?;
-    let later = (0..runs * 4).map(|_| timed(list)).collect::<Result<Vec<_>>>()?;
+    let first = list()?;
+    let later = (0..runs * 4).map(|_| list()).collect::<Result<Vec<_>>>()?;
     ensure!(osvm.vms()?.is_empty(), "a server was started");
     let figure = |which: &str, took| {
         let what = format!("{which} list of {count} servers, none running");
@@ -89,8 +91,8 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// How many tools there are.
-    fn list(&self, path: &str) -> Result<usize> {
+    /// What a request for the tools is answered by.
+    fn ask(&self, path: &str) -> Result<String> {
         let meta = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -104,11 +106,15 @@ impl Gateway {
             .header("mcp-protocol-version", "2026-07-28")
             .header("mcp-method", "tools/list")
             .send(request.to_string())?;
-        let text = response.into_body().with_config().limit(64 << 20).read_to_string()?;
-        let answer: Value = serde_json::from_str(&text)?;
-        let tools = answer["result"]["tools"].as_array();
-        Ok(tools.with_context(|| format!("a list was answered by {text:.200}"))?.len())
+        Ok(response.into_body().with_config().limit(64 << 20).read_to_string()?)
     }
+}
+
+/// How many there are.
+fn tools(text: &str) -> Result<usize> {
+    let answer: Value = serde_json::from_str(text)?;
+    let tools = answer["result"]["tools"].as_array();
+    Ok(tools.with_context(|| format!("a list was answered by {text:.200}"))?.len())
 }
 
 impl Drop for Gateway {

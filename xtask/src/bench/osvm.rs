@@ -83,7 +83,7 @@ impl Osvm {
         Ok(kib.context("read the daemon's memory")?.trim().parse::<u64>()? / 1024)
     }
 
-    /// Times of `count` echoes in one session.
+    /// Times of `count` echoes in one session, with a server of that name, which there is none of yet.
     pub(super) fn conversation(&self, name: &str, count: usize) -> Result<Vec<Duration>> {
         self.ok(&["mcp", "add", name])?;
         let mut run = self.command(&["mcp", "run", name]);
@@ -107,6 +107,7 @@ impl Osvm {
         let times = (1..=count).map(|id| ask(id, "tools/call", echo.clone())).collect();
         drop(stdin);
         child.wait()?;
+        self.ok(&["mcp", "microvm", "stop", name])?;
         self.ok(&["mcp", "remove", name])?;
         times
     }

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use osvm_mcp::{Guard, OnBehalf};
+use osvm_spec::ServerName;
 use serde_json::value::RawValue;
 use tokio::task::spawn_blocking;
 
@@ -15,23 +17,36 @@ use super::{Daemon, Shared};
 use crate::api::{ApiError, RecallAnswer, RecallRequest, Recalled};
 use crate::audit::Way;
 
+/// Servers that are looked at one after the other, beside others. What it takes is reading files.
+const TOGETHER: usize = 16;
+
 pub(super) async fn recall(
     State(daemon): Shared,
     Json(request): Json<RecallRequest>,
 ) -> Answer<RecallAnswer> {
-    let recalled = move || {
-        let RecallRequest { lines, servers } = request;
-        let answers = servers.into_iter().filter_map(|server| {
-            let answer = daemon.recalled(&server, &lines)?;
-            Some((server.name, answer))
-        });
-        answers.collect()
+    let RecallRequest { lines, servers } = request;
+    let lines: Arc<[Box<RawValue>]> = lines.into();
+    let some = |servers: Vec<Recalled>| {
+        let (daemon, lines) = (Arc::clone(&daemon), Arc::clone(&lines));
+        spawn_blocking(move || daemon.recalled_of(servers, &lines))
     };
-    let answers = spawn_blocking(recalled).await.map_err(|error| ApiError::failed(&error))?;
-    answer::json(RecallAnswer { answers })
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let recalled = stream::iter(servers).chunks(TOGETHER).map(some).buffer_unordered(processors);
+    let recalled: Vec<_> =
+        recalled.try_collect().await.map_err(|error| ApiError::failed(&error))?;
+    answer::json(RecallAnswer { answers: recalled.into_iter().flatten().collect() })
 }
 
 impl Daemon {
+    fn recalled_of(
+        self: &Arc<Self>,
+        servers: Vec<Recalled>,
+        lines: &[Box<RawValue>],
+    ) -> Vec<(ServerName, Box<RawValue>)> {
+        let recalled = |server: Recalled| Some((self.recalled(&server, lines)?, server.name));
+        servers.into_iter().filter_map(recalled).map(|(answer, name)| (name, answer)).collect()
+    }
+
     /// The answer to the last of the lines, as a session with the server would have it; none where the server would have
     /// to be started for one of them, or where a session would say why there is none. Reads files.
     fn recalled(
