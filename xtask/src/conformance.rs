@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
+use crate::cache::Kept as _;
 use crate::fixture::{Fixture, build_osvm};
 use crate::{checkout, stage::Stage};
 use clients::Caller;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
+use crate::cache::Kept as _;
 use crate::checkout;
 use crate::fixture::{Fixture, build_osvm};
 use crate::packages::{NODE, Npm, Pypi};
