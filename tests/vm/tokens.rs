@@ -181,6 +181,12 @@ fn the_gateway_speaks_tls_with_a_certificate_whose_key_nobody_else_can_read() {
     osvm.run(&start).expect(1).says(&["others can read it", "chmod 600"]);
     mode(0o600);
     osvm.run(&start[..6]).expect(2).says(&["--tls-key"]);
+    // A pipe, which nobody would ever write to, is not waited for.
+    let pipe = path("pipe");
+    let made = Command::new("mkfifo").args(["-m", "600", &pipe]).status();
+    assert!(made.expect("coreutils are installed").success());
+    let instead = [&start[..start.len() - 1], &[pipe.as_str()]].concat();
+    osvm.run(&instead).expect(1).says(&["is no regular file"]);
 
     let gateway = Gateway::start(&osvm, &tls);
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;

@@ -43,7 +43,7 @@ pub trait Registry: Send + Sync + 'static {
     fn is_shared(&self, name: &ServerName) -> bool;
 }
 
-/// Lists that are recalled at a time. Of those beyond, servers are asked.
+/// Lists that are recalled at a time. Others wait, and no longer than the gateway has them wait.
 const RECALLING: usize = 16;
 
 /// Serves until `told_to_end`, and then what is open for a little longer. Without TLS, plain HTTP.
@@ -84,14 +84,10 @@ impl Sessions {
     ) -> Result<RecallAnswer, ApiError> {
         let lines = lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<_, _>>();
         let lines = lines.map_err(|error| ApiError::failed(&error))?;
-        let busy = "too many lists are asked for at once";
-        let room = Arc::clone(&self.recalling).try_acquire_owned();
-        let room = room.map_err(|_| ApiError::new(ErrorKind::Failed, busy.to_owned()))?;
-        let wanted = move |registry: &dyn Registry| {
-            let _room = room;
-            wanted(registry, servers)
-        };
-        let (client, servers) = self.ask(wanted).await?;
+        let room = Arc::clone(&self.recalling).acquire_owned().await;
+        let room = room.map_err(|error| ApiError::failed(&error))?;
+        let wanted = move |registry: &dyn Registry| Ok((wanted(registry, servers)?, room));
+        let ((client, servers), _room) = self.ask(wanted).await?;
         client.recall(&RecallRequest { lines, servers }).await
     }
 }

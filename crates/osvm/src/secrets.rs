@@ -3,12 +3,13 @@
 
 mod keyring;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use osvm_spec::{SecretRule, Secrets, ServerName, Source, containers};
+use rustix::fs::OFlags;
 use rustix::process::{DumpableBehavior, geteuid, set_dumpable_behavior};
 
 use crate::config_file::ConfigFile;
@@ -68,7 +69,10 @@ fn from_environment(variable: &str) -> Result<String, CliError> {
 pub(crate) fn from_file(path: &Path) -> Result<String, CliError> {
     let shown = path.display();
     let failed = |error: io::Error| CliError::failed(format!("can't read {shown}: {error}"));
-    let file = File::open(path).map_err(failed)?;
+    // A pipe in its place, which is refused, must not be waited for.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path);
+    let file = file.map_err(failed)?;
     check_private(path, &file)?;
     let mut text = String::new();
     file.take(LONGEST + 1).read_to_string(&mut text).map_err(failed)?;

@@ -221,7 +221,7 @@ pub(super) async fn pages(
         let id = format!("osvm-list-{}-{page}", conversation.next_number());
         let request = request(&id, method, cursor.as_deref(), meta);
         let request = Envelope::parse(&request).map_err(|error| broken(error.to_string()))?;
-        let outlet = conversation.ask(&request)?;
+        let outlet = conversation.ask_own(&request)?;
         let _waiting = Waiting::new(Arc::clone(conversation), &outlet);
         let answer = outlet.read().answer().await.ok_or_else(|| broken("no answer".to_owned()))?;
         let answer = Envelope::parse(&answer).map_err(|error| broken(error.to_string()))?;

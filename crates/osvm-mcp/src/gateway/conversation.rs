@@ -108,6 +108,8 @@ struct Open {
     progress: Option<String>,
     /// It asks for tools.
     is_list: bool,
+    /// It is the gateway's own: nobody reads what comes before the answer.
+    is_own: bool,
     guise: Option<Guise>,
 }
 
@@ -180,7 +182,16 @@ impl Conversation {
 
     /// Sends a request, whose answer and all that belongs to it goes to the outlet.
     pub(super) fn ask(&self, request: &Envelope<'_>) -> Result<Arc<Outlet>, Refusal> {
-        let (line, outlet) = self.note(request)?;
+        self.send(request, false)
+    }
+
+    /// The same of the gateway's own, of whose outlet nothing but the answer is read.
+    pub(super) fn ask_own(&self, request: &Envelope<'_>) -> Result<Arc<Outlet>, Refusal> {
+        self.send(request, true)
+    }
+
+    fn send(&self, request: &Envelope<'_>, is_own: bool) -> Result<Arc<Outlet>, Refusal> {
+        let (line, outlet) = self.note(request, is_own)?;
         if !self.shared.say(&line) {
             self.give_up(&outlet);
             let why = "the server does not read what it is sent";
@@ -190,7 +201,11 @@ impl Conversation {
     }
 
     /// The request as the server is to see it.
-    fn note<'a>(&self, request: &Envelope<'a>) -> Result<(Cow<'a, str>, Arc<Outlet>), Refusal> {
+    fn note<'a>(
+        &self,
+        request: &Envelope<'a>,
+        is_own: bool,
+    ) -> Result<(Cow<'a, str>, Arc<Outlet>), Refusal> {
         let refuse = |code, why: &str| Err(Refusal::rpc(request.id, code, why));
         let Some(id) = request.id else { return refuse(INVALID_REQUEST, "a request needs an id") };
         if id.get().len() > LONGEST_ID {
@@ -231,9 +246,10 @@ impl Conversation {
             return refuse(INVALID_REQUEST, "a request with this id is open");
         }
         let is_list = request.method.as_deref() == Some("tools/list");
-        state
-            .open
-            .insert(key, Open { outlet: Arc::clone(&outlet), told, progress, is_list, guise });
+        state.open.insert(
+            key,
+            Open { outlet: Arc::clone(&outlet), told, progress, is_list, is_own, guise },
+        );
         Ok((line, outlet))
     }
 
@@ -405,7 +421,8 @@ impl Shared {
 
     /// Hands on what does not say which request it is about.
     fn put(&self, state: &State, of_itself: bool, text: &str) {
-        let newest = state.open.values().max_by_key(|open| open.outlet.number);
+        let read = state.open.values().filter(|open| !open.is_own);
+        let newest = read.max_by_key(|open| open.outlet.number);
         match (newest, self.place.standalone()) {
             (Some(open), Some(_)) if !of_itself => open.outlet.put(text),
             (_, Some(standalone)) => standalone.put(text),

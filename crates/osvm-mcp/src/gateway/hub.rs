@@ -109,8 +109,8 @@ impl Hub {
 
     /// Has a server's session know what its client was told without it, and the client what is another by now.
     async fn catch_up(&self, gateway: &Gateway, name: &str, conversation: &Arc<Conversation>) {
-        let told = lock(&self.told).get(name).cloned();
-        for (field, then) in told.unwrap_or_default() {
+        let Some(told) = lock(&self.told).get(name).cloned() else { return };
+        for (field, then) in told {
             let method = format!("{field}/list");
             let list = (method.as_str(), field);
             let listed = all::pages(conversation, list, None, &gateway.bounds.of_servers);
@@ -178,7 +178,10 @@ impl Hub {
                 .retain(|_, cell| !cell.get().is_some_and(|conversation| conversation.is_over()));
             Arc::clone(servers.entry(name.to_owned()).or_default())
         };
-        cell.get_or_try_init(|| self.greet(gateway, name)).await.cloned()
+        let conversation = cell.get_or_try_init(|| self.greet(gateway, name)).await?;
+        // Only then does its client's answer reach it, which it may want first.
+        self.catch_up(gateway, name, conversation).await;
+        Ok(Arc::clone(conversation))
     }
 
     async fn greet(&self, gateway: &Gateway, name: &str) -> Result<Arc<Conversation>, Refusal> {
@@ -197,9 +200,7 @@ impl Hub {
             return Err(bad(format!("server {name} refused initialize: {error}")));
         }
         conversation.say(INITIALIZED);
-        let conversation = Arc::new(conversation);
-        self.catch_up(gateway, name, &conversation).await;
-        Ok(conversation)
+        Ok(Arc::new(conversation))
     }
 
     pub(super) fn end(&self) {

@@ -182,7 +182,7 @@ impl Gateway {
         if length > self.bounds.body {
             return Err(too_large(&self.bounds));
         }
-        let room = self.room.acquire_many((length >> 20) as u32 + 1);
+        let room = self.room.acquire_many(room_of(length) as u32);
         match tokio::time::timeout(self.bounds.arrival, room).await {
             Ok(Ok(room)) => Ok(room),
             _ => {
@@ -207,6 +207,11 @@ impl Gateway {
 
 /// Most that bodies which are being read come to together, in MiB.
 const BODIES: usize = 512;
+
+/// What a body of so many bytes takes of it.
+fn room_of(length: usize) -> usize {
+    (length >> 20) + 1
+}
 
 type Shared = State<Arc<Gateway>>;
 
@@ -247,8 +252,10 @@ async fn hand_on<'g>(
     let (parts, body) = request.into_parts();
     let visit = Visit::new(sender, name, &parts.headers)?;
     headers::of_message(visit.headers)?;
-    let _room = gateway.room(visit.headers).await?;
+    let mut room = gateway.room(visit.headers).await?;
     let body = read(body, &gateway.bounds).await?;
+    // Of one whose length was not told, what it might have taken.
+    drop(room.split(room.num_permits().saturating_sub(room_of(body.len()))));
     let text = std::str::from_utf8(&body)
         .map_err(|_| Refusal::rpc(None, PARSE_ERROR, "the body is no UTF-8"))?;
     if text.trim_start().starts_with('[') {

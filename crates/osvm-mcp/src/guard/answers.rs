@@ -95,7 +95,7 @@ impl Guard {
             self.rounds.answered(subject, result, now);
         }
         let outcome = match message.result {
-            Some(result) => call::outcome(result),
+            Some(result) => call::outcome(result, call.era),
             None => Outcome::Failed(call::reason(message.error)),
         };
         self.ended.push(call.ended(result, outcome, now));

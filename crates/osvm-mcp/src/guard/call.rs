@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::apart::Handed;
 use super::shown;
 use crate::bridge::seal::Subject;
-use crate::envelope::{Envelope, fields};
+use crate::envelope::{Envelope, field, fields};
 use crate::era::Era;
 use crate::protocol::{CAPABILITIES, VERSION};
 
@@ -160,14 +160,13 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Of a result: what it says of itself.
-pub(super) fn outcome(result: &RawValue) -> Outcome {
-    let said = fields(result.get(), ["isError", "resultType"]).unwrap_or_default();
-    match said.map(|value| value.map(RawValue::get)) {
-        [_, Some(INPUT_REQUIRED)] => Outcome::InputRequired,
-        [Some("true"), _] => Outcome::ToolError,
-        _ => Outcome::Ok,
+/// Of a result: what it says of itself. Only in the modern era does one ask back.
+pub(super) fn outcome(result: &RawValue, era: Era) -> Outcome {
+    let says = |name, text| field(Some(result), name).map(RawValue::get) == Some(text);
+    if era == Era::Modern && says("resultType", INPUT_REQUIRED) {
+        return Outcome::InputRequired;
     }
+    if says("isError", "true") { Outcome::ToolError } else { Outcome::Ok }
 }
 
 /// What an error says, harmless and short.

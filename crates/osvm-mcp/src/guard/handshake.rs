@@ -10,23 +10,28 @@ use crate::envelope::Envelope;
 use crate::era::Era;
 use crate::protocol::INVALID_REQUEST;
 
+/// Times that a client may begin without having been answered.
+const MOST: usize = 16;
+
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
-    /// Of the `initialize` that is not answered.
-    asked: Option<Id>,
+    /// Of the `initialize` that is not answered, as its client sends it again, too.
+    asked: Vec<Id>,
     is_agreed: bool,
 }
 
 impl Handshake {
     /// The client begins, under that id.
     pub(super) fn begins(&mut self, id: Option<&RawValue>) {
-        self.asked = id.and_then(Id::of);
+        self.asked.extend(id.and_then(Id::of).filter(|_| self.asked.len() < MOST));
     }
 
     /// A response of the server's, under that id.
     pub(super) fn answered(&mut self, id: &Id, message: &Envelope<'_>) {
-        if self.asked.as_ref() == Some(id) {
-            self.asked = None;
+        // What some clients take for the same.
+        let alike = id.alike();
+        let is_it = |asked: &Id| asked == id || Some(asked) == alike.as_ref();
+        if self.asked.extract_if(.., |asked| is_it(asked)).count() > 0 {
             self.is_agreed |= message.result.is_some();
         }
     }

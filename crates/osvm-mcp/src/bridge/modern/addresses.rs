@@ -89,14 +89,15 @@ fn lacking<'a>(message: &Envelope<'a>) -> Vec<Edit<'a>> {
     code.into_iter().chain(data).collect()
 }
 
-/// Whether no answer says no.
+/// Whether there are answers, none of which says no.
 fn are_accepted(responses: &str) -> bool {
-    let mut are_accepted = true;
+    let (mut many, mut accepted) = (0, 0);
     let read = each_field(responses, &mut |_, response| {
-        are_accepted &= field(response.get(), "action") == Some(r#""accept""#);
-        are_accepted
+        many += 1;
+        accepted += usize::from(field(response.get(), "action") == Some(r#""accept""#));
+        many == accepted
     });
-    read.is_some() && are_accepted
+    read.is_some() && many > 0 && many == accepted
 }
 
 /// The request without what it brings.

@@ -139,3 +139,29 @@ async fn a_server_that_is_opened_later_is_held_against_what_its_client_was_told(
         assert_eq!(said.contains("notifications/tools/list_changed"), changes, "{said}");
     }
 }
+
+#[tokio::test]
+async fn what_a_server_asks_while_the_gateway_asks_it_reaches_its_client() {
+    let (mut world, mut asked) = world();
+    let id = listed(&mut world, &mut asked).await;
+    let own = [(headers::SESSION, id.as_str())];
+    let mut listening = world.send(get(ALL, &own)).await.into_body().into_data_stream();
+    let calling = tokio::spawn(world.send(post(ALL, &own, CALL)));
+    let mut one = greeted(&mut world, "one").await;
+    let list = one.hears().await;
+    one.says(&json!({ "jsonrpc": "2.0", "id": "r", "method": "roots/list" }));
+    let mut seen = String::new();
+    while events(&seen).is_empty() {
+        seen += std::str::from_utf8(&listening.next().await.unwrap().unwrap()).unwrap();
+    }
+    let question = events(&seen)[0].1.clone();
+    assert_eq!(question["method"], "roots/list");
+    let reply = json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "roots": [] } });
+    assert_eq!(world.send(post(ALL, &own, reply.to_string())).await.status(), 202);
+    let heard = one.hears().await;
+    assert_eq!((&heard["id"], &heard["result"]["roots"]), (&json!("r"), &json!([])));
+    one.answers(&list, &json!({ "tools": [{ "name": "t" }] }));
+    let call = one.hears().await;
+    one.answers(&call, &json!({ "content": [] }));
+    assert_eq!(value(calling.await.unwrap()).await["result"], json!({ "content": [] }));
+}
