@@ -43,8 +43,11 @@ impl Daemon {
         servers: Vec<Recalled>,
         lines: &[Box<RawValue>],
     ) -> Vec<(ServerName, Box<RawValue>)> {
-        let recalled = |server: Recalled| Some((self.recalled(&server, lines)?, server.name));
-        servers.into_iter().filter_map(recalled).map(|(answer, name)| (name, answer)).collect()
+        let recalled = |server: Recalled| {
+            let answer = self.recalled(&server, lines)?;
+            Some((server.name, answer))
+        };
+        servers.into_iter().filter_map(recalled).collect()
     }
 
     /// The answer to the last of the lines, as a session with the server would have it; none where the server would have

@@ -73,7 +73,10 @@ async fn ask_all<'g>(
             let said = (field(message.params, "_meta"), &gateway.bounds.of_servers);
             let lines = vec![all::asking(method, said.0)];
             let recalled = recall(gateway, visit.sender, (&names, lines, listed), meta).await;
-            let share = |server| conversation(gateway, (visit.sender, server), meta).boxed();
+            let share = |server| {
+                let of = (visit.sender, server);
+                async move { conversation(gateway, of, &Wish::of(gateway, of, meta)).await }.boxed()
+            };
             let items = all::list(&names, (method, listed), said, recalled, share).await;
             Ok(told(all::answer(message.id, &all::Listed::of(listed, items))))
         }
@@ -91,10 +94,10 @@ async fn ask<'g>(
     message: &Envelope<'_>,
 ) -> Result<Rest<'g>, Refusal> {
     let of = (visit.sender, server);
-    let conversation = conversation(gateway, of, meta).await?;
+    let wish = Wish::of(gateway, of, meta);
+    let conversation = conversation(gateway, of, &wish).await?;
     if message.method.as_deref() == Some("tools/call") {
-        let Wish { key, .. } = Wish::of(gateway, (visit.sender, server), meta);
-        check_params(gateway, (&key, &conversation), visit.headers, message).await?;
+        check_params(gateway, (&wish.key, &conversation), visit.headers, message).await?;
     }
     let outlet = conversation.ask(message)?;
     let waiting = Box::new(Waiting::new(conversation, &outlet));
@@ -136,12 +139,11 @@ async fn check_params(
 async fn conversation(
     gateway: &Gateway,
     (sender, server): (&Arc<Sender>, &str),
-    meta: &Meta<'_>,
+    wish: &Wish,
 ) -> Result<Arc<Conversation>, Refusal> {
-    let Wish { key, whom, is_shared } = Wish::of(gateway, (sender, server), meta);
-    let share = gateway.shares.get(key, (sender, is_shared))?;
+    let share = gateway.shares.get(&wish.key, (sender, wish.is_shared))?;
     let opened = share.conversation.get_or_try_init(async || {
-        let stream = gateway.open(server, whom).await?;
+        let stream = gateway.open(server, wish.whom.clone()).await?;
         let limits = &gateway.bounds.of_servers;
         Ok(Arc::new(Conversation::with(stream, limits, Place::Shared)))
     });
@@ -161,7 +163,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(gateway: &Gateway, (sender, server): (&Sender, &str), meta: &Meta<'_>) -> Self {
+    fn of(gateway: &Gateway, (sender, server): (&Arc<Sender>, &str), meta: &Meta<'_>) -> Self {
         let is_shared = gateway.servers.is_shared(server);
         let whom = sender.on_behalf(server, is_shared);
         let of = match is_shared {
@@ -177,7 +179,7 @@ impl Wish {
 /// else since.
 async fn recall(
     gateway: &Gateway,
-    sender: &Sender,
+    sender: &Arc<Sender>,
     (names, lines, field): (&[String], Vec<String>, &'static str),
     meta: &Meta<'_>,
 ) -> Recalled {
@@ -221,6 +223,10 @@ impl Share {
     }
 }
 
+fn is_open(shares: &HashMap<String, Arc<Share>>, key: &str) -> bool {
+    shares.get(key).is_some_and(|share| !share.is_over())
+}
+
 fn digest(key: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
@@ -253,11 +259,11 @@ pub(super) struct Shares {
 impl Shares {
     fn get(
         &self,
-        key: String,
+        key: &str,
         (sender, is_shared): (&Arc<Sender>, bool),
     ) -> Result<Arc<Share>, Refusal> {
         let mut shares = lock(&self.open);
-        if let Some(share) = shares.get(&key).filter(|share| !share.is_over()) {
+        if let Some(share) = shares.get(key).filter(|share| !share.is_over()) {
             *lock(&share.used) = Instant::now();
             return Ok(Arc::clone(share));
         }
@@ -276,14 +282,14 @@ impl Shares {
         let (sender, used) = (Arc::clone(sender), Mutex::new(Instant::now()));
         let share =
             Arc::new(Share { sender, account, is_shared, conversation: OnceCell::new(), used });
-        shares.insert(key, Arc::clone(&share));
+        shares.insert(key.to_owned(), Arc::clone(&share));
         Ok(share)
     }
 
     /// Notes that something was told of one that is not there; or says that it is by now.
     fn tell(&self, key: &str) -> bool {
         let open = lock(&self.open);
-        if open.get(key).is_some_and(|share| !share.is_over()) {
+        if is_open(&open, key) {
             return false;
         }
         let mut told = lock(&self.told);
@@ -300,7 +306,7 @@ impl Shares {
 
     /// Whether there is a process, or is about to be.
     fn has(&self, key: &str) -> bool {
-        lock(&self.open).get(key).is_some_and(|share| !share.is_over())
+        is_open(&lock(&self.open), key)
     }
 
     fn remove(&self, share: &Arc<Share>) {
