@@ -1,6 +1,6 @@
 //! Requests of the modern era: each says it all, so those with one token, of one kind of client, share a server process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -184,7 +184,8 @@ async fn recall(
     meta: &Meta<'_>,
 ) -> Recalled {
     let wishes = names.iter().map(|name| (name, Wish::of(gateway, (sender, name), meta)));
-    let wishes: HashMap<_, _> = wishes.filter(|(_, wish)| !gateway.shares.has(&wish.key)).collect();
+    let wishes: BTreeMap<_, _> =
+        wishes.filter(|(_, wish)| !gateway.shares.has(&wish.key)).collect();
     let unasked = wishes.iter().map(|(name, wish)| ((*name).clone(), wish.whom.clone()));
     let mut recalled = gateway.recall(lines, field, unasked.collect()).await;
     // Nothing is opened with one of them before it is known what was told of it.
