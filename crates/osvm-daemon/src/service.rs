@@ -6,6 +6,7 @@ mod apart;
 mod between;
 mod eras;
 mod exec;
+mod glance;
 mod greet;
 mod guarded;
 mod guest;

@@ -46,9 +46,10 @@ impl Daemon {
         secrets: Secrets,
         need: Need<'_>,
     ) -> Result<(Guest, Server), ApiError> {
+        let config = self.config()?;
         let server = match self.fleet.get(name).filter(|vm| !vm.state().is_end()) {
-            Some(_) => self.resolve(name, over)?,
-            None => self.registered(name, over)?,
+            Some(_) => self.resolve_in(&config, name, over)?,
+            None => self.registered(&config, name, over)?,
         };
         let (tool, is_apart) = match need {
             Need::Anything => (None, false),

@@ -19,7 +19,8 @@ pub(super) async fn look(
     Path(name): Path<ServerName>,
     Json(request): Json<LookRequest>,
 ) -> Answer<ListAnswer> {
-    let server = daemon.registered(&name, &Overrides::default())?;
+    let config = daemon.config()?;
+    let server = daemon.registered(&config, &name, &Overrides::default())?;
     let server = Server { locked: false, image: Some(ImageRef::Digest(request.image)), ..server };
     let empty = tempfile::tempdir().map_err(|error| ApiError::failed(&error))?;
     let (server, secrets) = match request.confined {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::Daemon;
+use super::glance::Glance;
 use super::hidden;
 use crate::api::{ApiError, RunRequest};
 use crate::text_file;
@@ -49,13 +50,14 @@ impl Daemon {
     /// can't be started.
     pub(super) fn manifest(
         &self,
+        glance: &Glance,
         name: &ServerName,
         request: &RunRequest,
     ) -> Result<Option<Kept>, ApiError> {
         let up = self.fleet.get(name).filter(|vm| !vm.state().is_end());
         let server = match &up {
-            Some(_) => self.resolve(name, &request.overrides)?,
-            None => self.registered(name, &request.overrides)?,
+            Some(_) => self.resolve_in(&glance.config, name, &request.overrides)?,
+            None => self.registered(&glance.config, name, &request.overrides)?,
         };
         let plan = self.plan(server, request.secrets.clone(), StartedBy::Auto)?;
         let on_behalf = request.on_behalf.as_ref();
@@ -70,7 +72,7 @@ impl Daemon {
         }
         let image = match &plan.rootfs {
             Rootfs::Image(digest) => Some(digest.clone()),
-            Rootfs::Path(path) => self.images.current(path),
+            Rootfs::Path(path) => glance.current(&self.images, path),
         };
         let secrets = &request.secrets;
         Ok(image.and_then(|image| self.kept(&image, &plan, secrets, on_behalf)))

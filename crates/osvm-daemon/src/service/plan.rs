@@ -41,16 +41,16 @@ impl Daemon {
     /// A server that must be registered.
     pub(super) fn registered(
         &self,
+        config: &Config,
         name: &ServerName,
         over: &Overrides,
     ) -> Result<Server, ApiError> {
-        let server = self.resolve(name, over)?;
+        let server = self.resolve_in(config, name, over)?;
         if server.registered {
             return Ok(server);
         }
         let error = ApiError::new(ErrorKind::NoSuch, format!("no server is called {name}"));
-        let nearest = self.config()?.nearest(name).cloned();
-        Err(match nearest {
+        Err(match config.nearest(name) {
             Some(near) => error.hint(format!("did you mean {near}?")),
             None => error.hint("osvm mcp list"),
         })

@@ -13,8 +13,9 @@ use tokio::task::spawn_blocking;
 
 use super::answer::{self, Answer};
 use super::between::Between;
+use super::glance::Glance;
 use super::{Daemon, Shared};
-use crate::api::{ApiError, RecallAnswer, RecallRequest, Recalled};
+use crate::api::{ApiError, RecallAnswer, RecallRequest, Recalled, RunRequest};
 use crate::audit::Way;
 
 /// Servers that are looked at one after the other, beside others. What it takes is reading files.
@@ -25,10 +26,10 @@ pub(super) async fn recall(
     Json(request): Json<RecallRequest>,
 ) -> Answer<RecallAnswer> {
     let RecallRequest { lines, servers } = request;
-    let lines: Arc<[Box<RawValue>]> = lines.into();
+    let question = Arc::new(Question { glance: daemon.glance()?, lines });
     let some = |servers: Vec<Recalled>| {
-        let (daemon, lines) = (Arc::clone(&daemon), Arc::clone(&lines));
-        spawn_blocking(move || daemon.recalled_of(servers, &lines))
+        let (daemon, question) = (Arc::clone(&daemon), Arc::clone(&question));
+        spawn_blocking(move || daemon.recalled_of(servers, &question))
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let recalled = stream::iter(servers).chunks(TOGETHER).map(some).buffer_unordered(processors);
@@ -37,14 +38,20 @@ pub(super) async fn recall(
     answer::json(RecallAnswer { answers: recalled.into_iter().flatten().collect() })
 }
 
+/// What is asked of each server.
+struct Question {
+    glance: Glance,
+    lines: Vec<Box<RawValue>>,
+}
+
 impl Daemon {
     fn recalled_of(
-        self: &Arc<Self>,
+        &self,
         servers: Vec<Recalled>,
-        lines: &[Box<RawValue>],
+        question: &Question,
     ) -> Vec<(ServerName, Box<RawValue>)> {
         let recalled = |server: Recalled| {
-            let answer = self.recalled(&server, lines)?;
+            let answer = self.recalled(&server, question)?;
             Some((server.name, answer))
         };
         servers.into_iter().filter_map(recalled).collect()
@@ -52,17 +59,14 @@ impl Daemon {
 
     /// The answer to the last of the lines, as a session with the server would have it; none where the server would have
     /// to be started for one of them, or where a session would say why there is none. Reads files.
-    fn recalled(
-        self: &Arc<Self>,
-        server: &Recalled,
-        lines: &[Box<RawValue>],
-    ) -> Option<Box<RawValue>> {
-        let Recalled { name, request } = server;
-        let manifest = self.manifest(name, request).ok()??.read();
+    fn recalled(&self, server: &Recalled, question: &Question) -> Option<Box<RawValue>> {
+        let (Recalled { name, request }, Question { glance, lines }) = (server, question);
+        let manifest = self.manifest(glance, name, request).ok()??.read();
         if manifest.is_empty() {
             return None;
         }
-        let watch = self.watch(name, &request.overrides, &request.secrets, Way::Run).ok()?;
+        let RunRequest { overrides, secrets, .. } = request;
+        let watch = self.watch(&glance.config, name, overrides, secrets, Way::Run).ok()?;
         let whom = request.on_behalf.as_ref();
         let mut guard = watch.for_whom(whom).guard();
         let mut between = Between::new(manifest);

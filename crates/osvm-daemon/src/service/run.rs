@@ -21,7 +21,8 @@ pub(super) async fn start(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (upgrade, request) = accept::<RunRequest>(request).await?;
-    let watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Run)?;
+    let config = daemon.config()?;
+    let watch = daemon.watch(&config, &name, &request.overrides, &request.secrets, Way::Run)?;
     let watch = watch.for_whom(request.on_behalf.as_ref());
     let apart = Apart {
         daemon: Arc::clone(&daemon),

@@ -18,7 +18,9 @@ pub(super) async fn call(
     Path(name): Path<ServerName>,
     Json(request): Json<CallRequest>,
 ) -> Answer<CallAnswer> {
-    let mut watch = daemon.watch(&name, &request.overrides, &request.secrets, Way::Call)?;
+    let config = daemon.config()?;
+    let mut watch =
+        daemon.watch(&config, &name, &request.overrides, &request.secrets, Way::Call)?;
     watch.rules.confirmed = request.confirmed;
     let call = watch.begin(&request.tool, &request.arguments)?;
     let limit = |usual| call.limit(usual);

@@ -66,7 +66,7 @@ impl Wanted {
         request: RunRequest,
         place: Place,
     ) -> Result<Self, ApiError> {
-        let manifest = daemon.manifest(&name, &request)?;
+        let manifest = daemon.manifest(&daemon.glance()?, &name, &request)?;
         let manifest = manifest.map(|kept| kept.read()).unwrap_or_default();
         Ok(Self { daemon, name, request, place, manifest })
     }

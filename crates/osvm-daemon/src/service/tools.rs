@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use osvm_mcp::{Body, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Rules};
-use osvm_spec::{Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret};
+use osvm_spec::{
+    Config, Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret,
+};
 use serde_json::value::RawValue;
 
 use super::Daemon;
@@ -47,6 +49,7 @@ impl Daemon {
     /// What holds now for the tools of a VM's server, for one client.
     pub(super) fn watch(
         &self,
+        config: &Config,
         name: &ServerName,
         over: &Overrides,
         secrets: &Secrets,
@@ -57,8 +60,7 @@ impl Daemon {
         let own = vm.as_ref().and_then(|vm| vm.plan.server.clone());
         // What its tools want is to be seen in it.
         let is_recorded = vm.is_some_and(|vm| vm.plan.record);
-        let config = self.config()?;
-        let server = self.resolve_in(&config, own.as_ref().unwrap_or(name), over)?;
+        let server = self.resolve_in(config, own.as_ref().unwrap_or(name), over)?;
         let rules = Rules {
             server: server.name.to_string(),
             rates: Some(self.rates.of(&server.name, &server.tool_policy)),
