@@ -10,6 +10,7 @@ mod addresses;
 mod handshake;
 mod inputs;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::calls::{Call, Calls};
@@ -57,6 +58,8 @@ pub(super) struct ModernClient {
     calls: Calls<Asking>,
     /// Bytes of what is kept for clients that are to retry.
     kept: usize,
+    /// Calls that a client may make anew, once it has opened what their server wants opened.
+    anew: BTreeSet<u64>,
     listening: Listening,
     now: Instant,
 }
@@ -89,6 +92,7 @@ impl ModernClient {
             level: None,
             calls: Calls::default(),
             kept: 0,
+            anew: BTreeSet::new(),
             listening: Listening::default(),
             now,
         }

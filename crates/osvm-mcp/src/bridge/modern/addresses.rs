@@ -7,7 +7,7 @@ use super::super::Step;
 use super::super::messages::{self, ADDRESS_REQUIRED, CAPABILITY_MISSING, Refusal};
 use super::super::meta::Meta;
 use super::super::splice::{Edit, each_field, edited, field, missing, quoted, without};
-use super::inputs::MOST_ASKED;
+use super::inputs::{MOST_ASKED, USED};
 use super::{Asking, ModernClient};
 use crate::envelope::{Envelope, each_element};
 use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS};
@@ -15,13 +15,16 @@ use crate::protocol::{INTERNAL_ERROR, INVALID_PARAMS};
 /// In the round's place of a state: the request is to be made anew. A call's own rounds begin with 1.
 pub(super) const ANEW: u64 = 0;
 
+/// Requests that are to be made anew at most. The oldest are none of them any more.
+const MOST_ANEW: usize = 256;
+
 const ASKS: &str = "elicitation/create";
 /// What a client states that can be asked so.
 const REQUIRED: &str = r#"{"elicitation":{"url":{}}}"#;
 
 impl ModernClient {
     /// The server's answer to a call as the client's era has it.
-    pub(super) fn told(&self, number: u64, call: &Asking, message: &Envelope<'_>) -> Vec<u8> {
+    pub(super) fn told(&mut self, number: u64, call: &Asking, message: &Envelope<'_>) -> Vec<u8> {
         let addresses = message.error.and_then(|error| addresses(error.get()));
         let (Some(addresses), Some(inputs)) = (addresses, &call.inputs) else {
             return call.answered(message, []);
@@ -33,6 +36,10 @@ impl ModernClient {
             format!(r#""address-{number}":{{"method":"{ASKS}","params":{params}}}"#)
         });
         let asked = asked.collect::<Vec<_>>().join(",");
+        self.anew.insert(number);
+        if self.anew.len() > MOST_ANEW {
+            self.anew.pop_first();
+        }
         let state = quoted(&self.seal.close(number, ANEW, inputs.subject));
         let result = format!(
             r#"{{"resultType":"input_required","inputRequests":{{{asked}}},"requestState":{state}}}"#
@@ -40,15 +47,19 @@ impl ModernClient {
         messages::result(&call.id, &result)
     }
 
-    /// Makes a request anew whose client was asked to have addresses opened.
+    /// Makes a request anew whose client was asked to have addresses opened, once.
     pub(super) fn ask_anew(
         &mut self,
+        number: u64,
         message: &Envelope<'_>,
         client: String,
         meta: &Meta<'_>,
         responses: &str,
         step: &mut Step,
     ) -> Result<(), Refusal> {
+        if !self.anew.remove(&number) {
+            return Err(Refusal::new(INVALID_PARAMS, USED));
+        }
         if !are_accepted(responses) {
             let why = "the server needs an address to be opened, and the client's user did not";
             return Err(Refusal::new(INTERNAL_ERROR, why));

@@ -31,6 +31,9 @@ pub(super) const MOST_ASKED: usize = 16;
 /// Bytes of questions, and of results that came while questions were open, of all calls together.
 const MOST_KEPT: usize = 4 << 20;
 
+/// What a state is that was good once.
+pub(super) const USED: &str = "requestState has been used, or its call was given up: ask anew";
+
 /// Longest id of a server's question, in bytes.
 const LONGEST_ID: usize = 1 << 10;
 
@@ -194,12 +197,12 @@ impl ModernClient {
             return Err(invalid("inputResponses is no object"));
         }
         if round == ANEW {
-            return self.ask_anew(message, client, meta, responses, step);
+            return self.ask_anew(number, message, client, meta, responses, step);
         }
         let call = self.calls.get(number).filter(|call| call.client().is_none());
         let inputs = call.and_then(|call| call.about.inputs.as_ref());
         if inputs.is_none_or(|inputs| inputs.round != round) {
-            return Err(invalid("requestState has been used, or its call was given up: ask anew"));
+            return Err(invalid(USED));
         }
         self.resume(number, client, id.get(), meta);
         self.log(meta.level.as_deref(), step);

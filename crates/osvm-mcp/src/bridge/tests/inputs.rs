@@ -261,23 +261,38 @@ fn an_address_that_is_to_be_opened_is_asked_for_and_the_call_made_anew() {
     let params = json!({ "mode": "url", "url": "https://a.example/", "message": "sign in" });
     let asked = json!({ "method": "elicitation/create", "params": params });
     assert_eq!(told["result"]["inputRequests"], json!({ "address-1": asked }));
-    let again = |id, responses: Value| {
+    let accept = json!({ "action": "accept" });
+    let again = |id, response: &Value| {
         let mut params = name();
         params["requestState"] = told["result"]["requestState"].clone();
-        params["inputResponses"] = responses;
+        params["inputResponses"] = json!({ "address-1": response });
         open(id, params, &json!({ "url": {} }))
     };
-    let no = talk.client(&again(2, json!({ "address-1": { "action": "decline" } }))).at_client();
-    assert!(no["error"]["message"].as_str().unwrap().contains("did not"), "{no}");
-    let anew = talk.client(&again(3, json!({ "address-1": { "action": "accept" } }))).at_server();
+    let anew = talk.client(&again(3, &accept)).at_server();
     assert_eq!((&anew["id"], &anew["method"]), (&json!(3), &json!("tools/call")));
     assert_eq!(anew["params"], passed["params"], "as it was made first");
     let done = talk.server(&answer(&anew, &json!({ "content": [] }))).at_client();
     assert_eq!((&done["id"], &done["result"]["resultType"]), (&json!(3), &json!("complete")));
-    // Of another call it is no state.
-    let mut other = again(4, json!({}));
+    // It is so once, and of another call it is no state.
+    let used = talk.client(&again(4, &accept)).at_client();
+    assert!(used["error"]["message"].as_str().unwrap().contains("has been used"), "{used}");
+    let mut other = again(5, &accept);
     other["params"]["name"] = "other".into();
     assert_eq!(talk.client(&other).at_client()["error"]["code"], -32602);
+}
+
+#[test]
+fn an_address_that_was_not_opened_ends_the_call() {
+    let mut talk = met();
+    let passed = talk.client(&open(1, name(), &json!({ "url": {} }))).at_server();
+    let told = talk.server(&wants_opened(&passed)).at_client();
+    for (id, action, why) in [(2, "decline", "did not"), (3, "accept", "has been used")] {
+        let mut params = name();
+        params["requestState"] = told["result"]["requestState"].clone();
+        params["inputResponses"] = json!({ "address-1": { "action": action } });
+        let no = talk.client(&open(id, params, &json!({ "url": {} }))).at_client();
+        assert!(no["error"]["message"].as_str().unwrap().contains(why), "{no}");
+    }
 }
 
 #[test]
