@@ -1,5 +1,6 @@
 //! An issuer on the loopback, and tokens that are its, and that are not.
 
+mod hostile;
 mod issuer;
 
 use std::sync::atomic::Ordering::Relaxed;
