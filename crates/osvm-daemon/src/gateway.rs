@@ -20,6 +20,7 @@ pub use oauth::Issuers;
 pub use osvm_mcp::gateway::{Access, Bounds, Tokens};
 pub use tls::{Tls, TlsError};
 
+use self::connections::Endpoint;
 use crate::api::{ApiError, ErrorKind, RecallAnswer, RecallRequest, Recalled, RunRequest};
 use crate::client::Client;
 
@@ -57,7 +58,7 @@ pub async fn serve(
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let recalling = Arc::new(Semaphore::new(RECALLING));
     let gateway = Gateway::new(Sessions { registry, recalling }, access, bounds);
-    connections::serve((listener, tls), gateway, told_to_end).await;
+    connections::serve(Endpoint::new(listener, tls), gateway, told_to_end).await;
     Ok(())
 }
 

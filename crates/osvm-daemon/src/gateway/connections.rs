@@ -25,11 +25,28 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Where clients come to.
+pub(super) struct Endpoint {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    head_within: Duration,
+}
+
+impl Endpoint {
+    /// Without TLS, plain HTTP.
+    pub(super) fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
+        Self { listener, tls, head_within: HEAD_WITHIN }
+    }
+}
+
 pub(super) async fn serve(
-    (listener, tls): (TcpListener, Option<Tls>),
+    endpoint: Endpoint,
     gateway: Arc<Gateway>,
     told_to_end: impl Future<Output = ()>,
 ) {
+    let Endpoint { listener, tls, head_within } = endpoint;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head_within);
     let service = TowerToHyperService::new(gateway.router());
     let (open, room) = (GracefulShutdown::new(), Arc::new(Semaphore::new(MOST)));
     // Closed once the gateway was told to end.
@@ -38,18 +55,18 @@ pub(super) async fn serve(
         loop {
             let place = Arc::clone(&room).acquire_owned().await;
             let Some(stream) = accept(&listener).await else { continue };
-            let (service, tls, watcher) = (service.clone(), tls.clone(), open.watcher());
-            let mut served = served.clone();
+            let (http, service, watcher) = (http.clone(), service.clone(), open.watcher());
+            let (tls, mut served) = (tls.clone(), served.clone());
             tokio::spawn(async move {
                 let _place = place;
-                let Some(tls) = tls else { return talk(stream, service, watcher).await };
+                let Some(tls) = tls else { return talk(stream, &http, service, watcher).await };
                 // Who has not agreed on keys has asked for nothing that is worth waiting for.
                 let agreed = tokio::select! {
                     agreed = tls.agree(stream) => agreed,
                     _ = served.changed() => None,
                 };
                 if let Some(stream) = agreed {
-                    talk(stream, service, watcher).await;
+                    talk(stream, &http, service, watcher).await;
                 }
             });
         }
@@ -66,13 +83,11 @@ pub(super) async fn serve(
 /// Until the client has gone, or the gateway was told to end.
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http: &http1::Builder,
     service: TowerToHyperService<Router>,
     watcher: Watcher,
 ) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "connection broke");
     }
@@ -94,51 +109,4 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
 }
 
 #[cfg(test)]
-mod tests {
-    use osvm_mcp::OnBehalf;
-    use osvm_mcp::gateway::{Access, Bounds, Naming, Opening, Servers};
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    struct Nobody;
-
-    impl Servers for Nobody {
-        fn open<'s>(&'s self, _: &'s str, _: OnBehalf) -> Opening<'s> {
-            Box::pin(std::future::pending())
-        }
-
-        fn is_shared(&self, _: &str) -> bool {
-            false
-        }
-
-        fn names(&self) -> Naming<'_> {
-            Box::pin(async { Ok(Vec::new()) })
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_does_not_agree_on_keys_keeps_nobody_from_ending() {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let tls = Tls::of(cert.pem().as_bytes(), signing_key.serialize_pem().as_bytes()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let gateway = Gateway::new(Nobody, Access::default(), Bounds::default());
-        let (end, told) = oneshot::channel();
-        let serving = tokio::spawn(serve((listener, Some(tls)), gateway, async {
-            told.await.unwrap();
-        }));
-        let mut silent = TcpStream::connect(address).await.unwrap();
-        // Accepted in the order in which they came: the one before was, when this one is talked to.
-        let mut plain = TcpStream::connect(address).await.unwrap();
-        plain.write_all(b"this is no TLS\r\n").await.unwrap();
-        let _ = plain.read_to_end(&mut Vec::new()).await;
-        end.send(()).unwrap();
-        let ended = tokio::time::timeout(DRAIN / 2, serving).await;
-        ended.expect("nobody is waited for").unwrap();
-        assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
-    }
-}
+mod tests;
