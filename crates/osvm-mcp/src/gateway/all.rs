@@ -139,10 +139,11 @@ pub(super) fn for_one(
 }
 
 /// The server with the longest name that fits, and the rest.
-fn split<'a>(names: &'a [String], name: &'a str) -> Option<(&'a str, &'a str)> {
-    let rests = names.iter().filter_map(|server| {
-        Some((server.as_str(), name.strip_prefix(server.as_str())?.strip_prefix("__")?))
-    });
+fn split<'a>(names: &'a [impl AsRef<str>], name: &'a str) -> Option<(&'a str, &'a str)> {
+    let rests = names
+        .iter()
+        .map(AsRef::as_ref)
+        .filter_map(|server| Some((server, name.strip_prefix(server)?.strip_prefix("__")?)));
     rests.max_by_key(|(server, _)| server.len())
 }
 
@@ -169,10 +170,17 @@ pub(super) async fn list<'a>(
         })
         .collect();
     let lists: Vec<_> = stream::iter(lists).buffered(AT_ONCE).collect().await;
-    let items = lists
-        .iter()
-        .flat_map(|(server, items)| items.iter().filter_map(|item| renamed(names, server, item)));
+    let items = lists.iter().flat_map(|(server, items)| {
+        let rivals = rivals(names, server);
+        items.iter().filter_map(move |item| renamed(&rivals, server, item))
+    });
     items.collect()
+}
+
+/// Servers that a name which begins with this one's may be of instead.
+fn rivals<'a>(names: &'a [String], server: &str) -> Vec<&'a str> {
+    let longer = |name: &&str| name.len() > server.len() && name.starts_with(server);
+    names.iter().map(String::as_str).filter(longer).collect()
 }
 
 /// Nothing, of one that does not list.
@@ -194,11 +202,11 @@ async fn list_one(
 }
 
 /// An item under its name for all; none if that is another server's.
-fn renamed(names: &[String], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
+fn renamed(rivals: &[&str], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
     let piece = field(Some(item), "name")?;
     let own: String = serde_json::from_str(piece.get()).ok()?;
     let name = format!("{server}__{own}");
-    if split(names, &name).is_none_or(|(taken, _)| taken != server) {
+    if split(rivals, &name).is_some() {
         tracing::warn!(server, name, "left out: the name is another server's");
         return None;
     }
@@ -308,12 +316,16 @@ mod tests {
 
     #[test]
     fn an_item_whose_name_is_another_servers_is_left_out() {
-        let names = ["a", "a__b"].map(str::to_owned);
-        let item = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        let own = renamed(&names, "a", &item(r#"{ "x":1.0, "name":"t\u0061", "name2":"t" }"#));
-        assert_eq!(own.unwrap().get(), r#"{ "x":1.0, "name":"a__ta", "name2":"t" }"#);
-        assert!(renamed(&names, "a", &item(r#"{"name":"b__c"}"#)).is_none());
-        assert!(renamed(&names, "a__b", &item(r#"{"name":"c"}"#)).is_some());
-        assert!(renamed(&names, "a", &item(r#"{"name":7}"#)).is_none());
+        let names = ["a", "a__b", "a_", "b"].map(str::to_owned);
+        let listed = |server: &str, item: &str| {
+            let item = RawValue::from_string(item.to_owned()).unwrap();
+            renamed(&rivals(&names, server), server, &item).map(|item| item.get().to_owned())
+        };
+        let own = listed("a", r#"{ "x":1.0, "name":"t\u0061", "name2":"t" }"#);
+        assert_eq!(own.unwrap(), r#"{ "x":1.0, "name":"a__ta", "name2":"t" }"#);
+        for of_another in [r#"{"name":"b__c"}"#, r#"{"name":"_t"}"#, r#"{"name":7}"#] {
+            assert_eq!(listed("a", of_another), None, "{of_another}");
+        }
+        assert!(listed("a__b", r#"{"name":"c"}"#).is_some());
     }
 }
