@@ -5,6 +5,7 @@
 mod catalogue;
 mod outcomes;
 mod page;
+mod place;
 mod trial;
 
 use std::fs;
@@ -16,7 +17,7 @@ use clap::Args as ClapArgs;
 use crate::checkout;
 use catalogue::{Catalogue, Server};
 use outcomes::Outcomes;
-use trial::Stage;
+use place::Place;
 
 /// Try the servers of xtask/servers.toml, and write docs/servers.md
 #[derive(ClapArgs)]
@@ -33,7 +34,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let catalogue = Catalogue::read(&checkout().join("xtask/servers.toml"))?;
-    let stage = Stage::new(&args.program, &args.home)?;
+    let place = Place::new(&args.program, &args.home)?;
     let mut outcomes = Outcomes::of(&args.home)?;
     let is_chosen = |server: &&Server| match &args.names[..] {
         [] => !outcomes.has(&server.name),
@@ -43,11 +44,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(args.names.is_empty() || !chosen.is_empty(), "xtask/servers.toml has none of these");
     for server in chosen {
         eprintln!("{}: {}", server.name, server.command_line());
-        let outcome = stage.attempt(server);
+        let outcome = trial::attempt(&place, server);
         eprintln!("{}", page::row(server, &outcome));
         outcomes.keep(&server.name, outcome)?;
     }
     let path = checkout().join("docs/servers.md");
-    let text = page::text(&catalogue, &outcomes, &stage.about()?);
+    let text = page::text(&catalogue, &outcomes, &trial::about(&place)?);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }

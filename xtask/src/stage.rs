@@ -1,4 +1,4 @@
-//! osvm under trial, with a home of its own that goes when this is dropped, and its VMs and daemon with it.
+//! osvm under trial, in a home that goes when this is dropped or in one that stays. Its VMs and daemon go in any case.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,7 +14,9 @@ use crate::fixture::{Fixture, Serving};
 
 pub(crate) struct Stage {
     program: PathBuf,
-    home: TempDir,
+    home: PathBuf,
+    /// What VMs leave behind, and a home that was not given.
+    passing: TempDir,
 }
 
 /// Who may speak to the gateway.
@@ -26,13 +28,27 @@ pub(crate) enum Access {
 
 impl Stage {
     pub(crate) fn new(program: &Path) -> Result<Self> {
+        let passing = passing()?;
+        Self::set(program, passing.path().to_owned(), passing)
+    }
+
+    /// With what was made in that home before, such as images.
+    pub(crate) fn at(program: &Path, home: &Path) -> Result<Self> {
+        let home = std::path::absolute(home).with_context(|| format!("find {}", home.display()))?;
+        Self::set(program, home, passing()?)
+    }
+
+    fn set(program: &Path, home: PathBuf, passing: TempDir) -> Result<Self> {
         let program =
             fs::canonicalize(program).with_context(|| format!("find {}", program.display()))?;
-        let home = tempfile::Builder::new().prefix("osvm-conformance-").tempdir()?;
-        fs::create_dir(home.path().join("vms")).context("make a folder for VMs")?;
-        let stage = Self { program, home };
+        let stage = Self { program, home, passing };
+        fs::create_dir(stage.vms()).context("make a folder for VMs")?;
         stage.osvm(&["setup"])?;
         Ok(stage)
+    }
+
+    fn vms(&self) -> PathBuf {
+        self.passing.path().join("vms")
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -53,8 +69,7 @@ impl Stage {
 
     /// What osvm's commands take from the environment.
     pub(crate) fn environment(&self) -> [(&'static str, PathBuf); 2] {
-        let home = self.home.path();
-        [("OSVM_HOME", home.to_owned()), ("OSVM_RUNTIME_DIR", home.join("vms"))]
+        [("OSVM_HOME", self.home.clone()), ("OSVM_RUNTIME_DIR", self.vms())]
     }
 
     pub(crate) fn at_home(&self, command: &mut Command) {
@@ -82,7 +97,7 @@ impl Stage {
 
     /// The token of a gateway that has been started.
     pub(crate) fn token(&self) -> Result<String> {
-        let path = self.home.path().join("gateway.token");
+        let path = self.home.join("gateway.token");
         let token =
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         Ok(token.trim().to_owned())
@@ -106,6 +121,10 @@ impl Drop for Stage {
             let _ = self.command(args).output();
         }
     }
+}
+
+fn passing() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("osvm-stage-").tempdir()?)
 }
 
 /// The first line with this in it. The rest is read, too, so that whoever writes it is not held up.
