@@ -13,6 +13,7 @@ mod lab;
 mod packages;
 mod peers;
 mod servers;
+mod soak;
 mod stage;
 mod tidy;
 
@@ -31,6 +32,7 @@ enum Chore {
     Lab(lab::Args),
     Peers(peers::Args),
     Servers(servers::Args),
+    Soak(soak::Args),
     Tidy(tidy::Args),
 }
 
@@ -53,6 +55,7 @@ impl Chore {
             Self::Lab(args) => return lab::run(args),
             Self::Peers(args) => peers::run(args)?,
             Self::Servers(args) => servers::run(args)?,
+            Self::Soak(args) => soak::run(args)?,
             Self::Tidy(args) => tidy::run(args)?,
         }
         Ok(ExitCode::SUCCESS)

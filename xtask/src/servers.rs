@@ -15,9 +15,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use crate::checkout;
-use catalogue::{Catalogue, Server};
+pub(crate) use catalogue::{Catalogue, Server, Soak};
 use outcomes::Outcomes;
-use place::Place;
+pub(crate) use place::{Made, Place};
 
 /// Try the servers of xtask/servers.toml, and write docs/servers.md
 #[derive(ClapArgs)]
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let catalogue = Catalogue::read(&checkout().join("xtask/servers.toml"))?;
+    let catalogue = Catalogue::read()?;
     let place = Place::new(&args.program, &args.home)?;
     let mut outcomes = Outcomes::of(&args.home)?;
     let is_chosen = |server: &&Server| match &args.names[..] {

@@ -1,39 +1,56 @@
 //! The servers that are tried, as `xtask/servers.toml` lists them.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::checkout;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Catalogue {
-    pub(super) servers: Vec<Server>,
+pub(crate) struct Catalogue {
+    pub(crate) servers: Vec<Server>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Server {
-    pub(super) name: String,
+pub(crate) struct Server {
+    pub(crate) name: String,
     /// For people: npm, PyPI, crates.io, OCI, MCPB.
-    pub(super) from: String,
+    pub(crate) from: String,
     /// A shell script that makes what is added, in a folder of its own.
     #[serde(default)]
-    pub(super) prepare: Option<String>,
+    pub(crate) prepare: Option<String>,
     /// A program in that folder that is needed while the server is tried, such as a registry.
     #[serde(default)]
-    pub(super) serve: Option<Vec<String>>,
+    pub(crate) serve: Option<Vec<String>>,
     /// What follows `osvm mcp add NAME`. `{work}` is a folder with a git repository, `{made}` that of the script.
-    pub(super) add: Vec<String>,
-    pub(super) tool: String,
+    pub(crate) add: Vec<String>,
+    pub(crate) tool: String,
     #[serde(default = "nothing")]
-    pub(super) arguments: String,
+    pub(crate) arguments: String,
     /// What its answer must hold.
-    pub(super) answer: String,
+    pub(crate) answer: String,
     /// For people, where something needs to be said.
     #[serde(default)]
-    pub(super) note: String,
+    pub(crate) note: String,
+    /// What many clients ask at once, where its answer can be told from any other.
+    #[serde(default)]
+    pub(crate) soak: Option<Soak>,
+}
+
+/// A call that is made again and again, with a mark that is its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Soak {
+    pub(crate) tool: String,
+    pub(crate) arguments: String,
+    /// What its answer must hold.
+    pub(crate) answer: String,
+    /// Whether that answer is an error of the tool's, such as one that names what there is none of.
+    #[serde(default)]
+    pub(crate) fails: bool,
 }
 
 fn nothing() -> String {
@@ -41,15 +58,16 @@ fn nothing() -> String {
 }
 
 impl Catalogue {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    pub(crate) fn read() -> Result<Self> {
+        let path = checkout().join("xtask/servers.toml");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         toml_edit::de::from_str(&text).with_context(|| format!("read {}", path.display()))
     }
 }
 
 impl Server {
     /// As a user would type it.
-    pub(super) fn command_line(&self) -> String {
+    pub(crate) fn command_line(&self) -> String {
         let words = self
             .add
             .iter()

@@ -12,30 +12,30 @@ use tempfile::TempDir;
 use super::catalogue::Server;
 use crate::stage::Stage;
 
-pub(super) struct Place {
-    pub(super) stage: Stage,
+pub(crate) struct Place {
+    pub(crate) stage: Stage,
     work: TempDir,
 }
 
 /// What a server's script has made, until this is dropped.
-pub(super) struct Made {
+pub(crate) struct Made {
     folder: TempDir,
     _serving: Option<Serving>,
 }
 
 impl Place {
-    pub(super) fn new(program: &Path, home: &Path) -> Result<Self> {
+    pub(crate) fn new(program: &Path, home: &Path) -> Result<Self> {
         let work = tempfile::Builder::new().prefix("osvm-work-").tempdir()?;
         fill(work.path())?;
         Ok(Self { stage: Stage::at(program, home)?, work })
     }
 
     /// The folder that is lent to servers.
-    pub(super) fn work(&self) -> &Path {
+    pub(crate) fn work(&self) -> &Path {
         self.work.path()
     }
 
-    pub(super) fn prepare(&self, server: &Server) -> Result<Made> {
+    pub(crate) fn prepare(&self, server: &Server) -> Result<Made> {
         let folder = tempfile::tempdir()?;
         if let Some(script) = &server.prepare {
             run(Command::new("bash").args(["-ec", script]).current_dir(folder.path()))
@@ -47,7 +47,7 @@ impl Place {
     }
 
     /// With so many MiB, unless the server asks for others itself.
-    pub(super) fn add(&self, server: &Server, made: &Made, memory: u32) -> Result<()> {
+    pub(crate) fn add(&self, server: &Server, made: &Made, memory: u32) -> Result<()> {
         let [work, made] =
             [self.work(), made.folder.path()].map(|folder| folder.display().to_string());
         let filled = |word: &String| word.replace("{work}", &work).replace("{made}", &made);
@@ -62,21 +62,31 @@ impl Place {
     }
 
     /// The server's VM, and what is registered of it. There may be neither.
-    pub(super) fn remove(&self, server: &Server) {
+    pub(crate) fn remove(&self, server: &Server) {
         for args in [["mcp", "microvm", "stop"].as_slice(), &["mcp", "remove"]] {
             let _ = self.stage.command(args).arg(&server.name).output();
         }
     }
 
     /// Of the server's VM, in MiB.
-    pub(super) fn memory(&self, name: &str) -> Result<Option<u64>> {
+    pub(crate) fn memory(&self, name: &str) -> Result<Option<u64>> {
         let vms: Value =
             serde_json::from_str(&self.osvm(&["mcp", "microvm", "status", "--json"])?)?;
         let vm = vms.as_array().into_iter().flatten().find(|vm| vm["name"] == name);
         Ok(vm.and_then(|vm| vm["memory_used_bytes"].as_u64()).map(|bytes| bytes >> 20))
     }
 
-    pub(super) fn osvm(&self, args: &[&str]) -> Result<String> {
+    /// What is told of the server's image; null of none.
+    pub(crate) fn image(&self, name: &str) -> Result<Value> {
+        let images: Value = serde_json::from_str(&self.osvm(&["image", "list", "--json"])?)?;
+        let uses = |image: &&Value| {
+            let users = image["used_by"].as_array();
+            users.is_some_and(|users| users.iter().any(|user| user == name))
+        };
+        Ok(images.as_array().into_iter().flatten().find(uses).cloned().unwrap_or_default())
+    }
+
+    pub(crate) fn osvm(&self, args: &[&str]) -> Result<String> {
         run(&mut self.stage.command(args))
     }
 }

@@ -38,12 +38,8 @@ fn go(place: &Place, server: &Server, outcome: &mut Outcome) -> Result<()> {
 
 /// Of the server's image, in MiB.
 fn disk(place: &Place, name: &str) -> Result<Option<u64>> {
-    let images: Value = serde_json::from_str(&place.osvm(&["image", "list", "--json"])?)?;
-    let uses = |image: &&Value| {
-        image["used_by"].as_array().is_some_and(|users| users.contains(&name.into()))
-    };
-    let image = images.as_array().into_iter().flatten().find(uses);
-    Ok(image.and_then(|image| image["size_bytes"].as_u64()).map(|bytes| bytes >> 20))
+    let size = place.image(name)?["size_bytes"].as_u64();
+    Ok(size.map(|bytes| bytes >> 20))
 }
 
 /// What the figures are of.
