@@ -37,11 +37,17 @@ impl Client {
 
     /// As clients begin, which then list what there is.
     fn begin(&mut self, capabilities: &Value) -> [Value; 3] {
+        let [server, tools] = self.begin_with_tools(capabilities);
+        [server, tools, self.ask(2, "prompts/list", &json!({}))]
+    }
+
+    /// The same with a server that has tools alone.
+    fn begin_with_tools(&mut self, capabilities: &Value) -> [Value; 2] {
         let info = json!({ "name": "test-client", "version": "7" });
         let params = json!({ "protocolVersion": "2025-06-18", "capabilities": capabilities, "clientInfo": info });
         let server = self.ask(0, "initialize", &params);
         say(&mut self.process, crate::run::READY);
-        [server, self.ask(1, "tools/list", &json!({})), self.ask(2, "prompts/list", &json!({}))]
+        [server, self.ask(1, "tools/list", &json!({}))]
     }
 
     fn end(mut self) {
@@ -133,19 +139,14 @@ fn a_client_that_was_told_what_is_right_no_more_hears_so_when_its_server_starts(
     tools("one");
     let mut first = Client::of(&osvm, "mine");
     let name = |list: &Value| list["result"]["tools"][0]["name"].clone();
-    let info = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
-    first.ask(0, "initialize", &info);
-    say(&mut first.process, crate::run::READY);
-    assert_eq!(name(&first.ask(1, "tools/list", &json!({}))), "one");
+    assert_eq!(name(&first.begin_with_tools(&json!({}))[1]), "one");
     first.end();
     kept(&osvm, "tools/list");
     osvm.ok(&["mcp", "microvm", "stop", "mine"]);
 
     tools("two");
     let mut second = Client::of(&osvm, "mine");
-    second.ask(0, "initialize", &info);
-    say(&mut second.process, crate::run::READY);
-    assert_eq!(name(&second.ask(1, "tools/list", &json!({}))), "one");
+    assert_eq!(name(&second.begin_with_tools(&json!({}))[1]), "one");
     assert!(osvm.vmm_processes().is_empty());
     let call = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": { "name": "two", "arguments": {} } });
     say(&mut second.process, &call.to_string());
@@ -155,4 +156,36 @@ fn a_client_that_was_told_what_is_right_no_more_hears_so_when_its_server_starts(
     assert_eq!(name(&second.ask(3, "tools/list", &json!({}))), "two");
     second.end();
     kept(&osvm, "two");
+}
+
+#[test]
+fn a_server_that_speaks_otherwise_by_now_takes_nobodys_place_and_its_client_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let speaks = |revision: &str| fs::write(folder.path().join("revision"), revision).unwrap();
+    let script = MY_SERVER.replace(
+        r#""protocolVersion":"2025-06-18""#,
+        r#""protocolVersion":"'"$(cat /work/revision)"'""#,
+    );
+    assert!(script.contains("/work/revision"));
+    let root = Rootfs::with_server(&script);
+    let osvm = Osvm::with_config(&format!(
+        "[[servers]]\nid = \"mine\"\nimage = \"{}\"\ncommand = [\"/bin/server\"]\nlocked = false\nmount = [\"{}:/work\"]\n",
+        root.text(),
+        folder.path().display(),
+    ));
+    speaks("2025-06-18");
+    let mut first = Client::of(&osvm, "mine");
+    let told = first.begin_with_tools(&json!({}));
+    first.end();
+    kept(&osvm, "tools/list");
+    osvm.ok(&["mcp", "microvm", "stop", "mine"]);
+
+    speaks("2025-03-26");
+    let mut second = Client::of(&osvm, "mine");
+    assert_eq!(second.begin_with_tools(&json!({})), told);
+    assert!(osvm.vmm_processes().is_empty());
+    let call = second.ask(3, "tools/call", &json!({ "name": "my-tool", "arguments": {} }));
+    let why = call["error"]["message"].as_str().unwrap();
+    assert!(why.contains("started anew") && why.contains("2025-03-26"), "{why}");
+    second.end();
 }

@@ -104,7 +104,7 @@ impl Wanted {
         let greeter = &self.daemon.greeter;
         let met = match vm.current() {
             Some(met) => met,
-            None => vm.converse(greeter, Limits::default().handshake).await.ok()?,
+            None => vm.converse(greeter, vm.plan.start_timeout).await.ok()?,
         };
         let met = Introduction::of(met.server())?;
         match (era, met.era) {
@@ -371,8 +371,11 @@ impl Seat {
         match seat.catch_up(client).await {
             Ok(()) => Ok(seat),
             Err(why) => {
+                let why = format!("the server was started anew, and {why}");
+                // Before its end is seen, which would be taken for the reason.
+                client.lose(&why).await;
                 leave(Some(seat)).await;
-                Err(format!("the server was started anew, and {why}"))
+                Err(why)
             }
         }
     }
@@ -380,7 +383,7 @@ impl Seat {
     async fn catch_up(&mut self, client: &Client) -> Result<(), String> {
         let hello = client.between().replay();
         if let Some(hello) = hello {
-            let limit = client.limits.handshake;
+            let limit = self.guest.vm.plan.start_timeout;
             let greeted = timeout(limit, self.greet(hello, client)).await;
             greeted.map_err(|_| format!("it did not answer within {} s", limit.as_secs()))??;
         }
