@@ -112,6 +112,9 @@ fn a_server_that_is_gone_is_answered_for_and_another_takes_its_place() {
     // Its VM.
     let first = osvm.vm("demo")["id"].clone();
     say(&mut client, &call(4, "sleep", &json!({ "ms": 600_000 })));
+    // What comes after it has been answered: it is there.
+    say(&mut client, &add(40));
+    is_sum(&answer(), 40);
     kill(osvm.vmm_processes()[0]);
     let answered = answer();
     assert_eq!(answered["id"], 4);

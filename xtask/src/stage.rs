@@ -9,6 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use toml_edit::DocumentMut;
 
 use crate::fixture::{Fixture, Serving};
 
@@ -53,6 +54,18 @@ impl Stage {
 
     pub(crate) fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Changes a number of the configuration.
+    pub(crate) fn configure(&self, section: &str, key: &str, number: u64) -> Result<()> {
+        let path = self.home.join("isolation_config.toml");
+        let change = || {
+            let text = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
+            let mut config: DocumentMut = text.parse()?;
+            config[section][key] = toml_edit::value(i64::try_from(number)?);
+            anyhow::Ok(fs::write(&path, config.to_string())?)
+        };
+        change().with_context(|| format!("change {}", path.display()))
     }
 
     /// Standard output of what must work.

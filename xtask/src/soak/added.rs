@@ -10,6 +10,8 @@ use crate::servers::{Made, Place, Server};
 
 /// Of a VM, in MiB: each of its server's processes is a client's.
 const MEMORY: u32 = 1024;
+/// In seconds: where so many compete for processors, emulated ones as a rule, the default is soon over.
+pub(super) const START_WITHIN: u64 = 300;
 /// Servers that are added beside each other.
 const AT_ONCE: usize = 2;
 
@@ -22,6 +24,7 @@ pub(super) struct Added<'a> {
 
 impl<'a> Added<'a> {
     pub(super) fn all(place: &'a Place, servers: &'a [&'a Server]) -> Result<Self> {
+        place.stage.configure("microvm", "launch_timeout_seconds", START_WITHIN)?;
         let mut added = Self { place, servers, made: Vec::new() };
         let left = Mutex::new(servers.iter());
         let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();

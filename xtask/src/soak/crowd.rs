@@ -15,7 +15,7 @@ use crate::servers::Soak;
 /// Calls that a client has open beside each other.
 pub(super) const OPEN: usize = 4;
 /// How long an answer may take: servers start, and machines are emulated and busy.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two lists.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Beyond so many faults of a client's there is nothing to learn from more.

@@ -129,7 +129,7 @@ impl Client {
     }
 
     /// Until the other end has hung up.
-    async fn is_left(mut self) {
+    async fn until_left(mut self) {
         let mut rest = Vec::new();
         let left = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
         let _ = left.expect("the other end hangs up");
@@ -217,7 +217,7 @@ async fn who_takes_all_day_to_ask_is_not_waited_for() {
     for first in [&b""[..], b"P", &head[..40], head] {
         let mut client = serving.client().await;
         client.says(first).await;
-        client.is_left().await;
+        client.until_left().await;
     }
     // Nor is one who says a little now and then, and never all of it.
     let (mut from, mut to) = serving.client().await.0.into_inner().into_split();
@@ -237,7 +237,7 @@ async fn who_asks_for_nothing_more_is_not_waited_for() {
     let mut client = serving.client().await;
     client.says(post(1, "once")).await;
     assert_eq!(text(&client.hears().await), (1, "once"));
-    client.is_left().await;
+    client.until_left().await;
 }
 
 #[tokio::test]
