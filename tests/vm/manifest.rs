@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Child;
 
 use serde_json::{Value, json};
@@ -118,6 +119,15 @@ fn a_modern_client_of_a_legacy_server_is_answered_without_a_vm_too() {
     client.end();
 }
 
+/// A server `mine` to which a folder is lent, so that it can be another the next time it starts.
+fn with_folder(root: &Rootfs, folder: &Path) -> Osvm {
+    Osvm::with_config(&format!(
+        "[[servers]]\nid = \"mine\"\nimage = \"{}\"\ncommand = [\"/bin/server\"]\nlocked = false\nmount = [\"{}:/work\"]\n",
+        root.text(),
+        folder.display(),
+    ))
+}
+
 #[test]
 fn a_client_that_was_told_what_is_right_no_more_hears_so_when_its_server_starts() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,11 +141,7 @@ fn a_client_that_was_told_what_is_right_no_more_hears_so_when_its_server_starts(
     );
     assert!(script.contains("/work/tools"));
     let root = Rootfs::with_server(&script);
-    let osvm = Osvm::with_config(&format!(
-        "[[servers]]\nid = \"mine\"\nimage = \"{}\"\ncommand = [\"/bin/server\"]\nlocked = false\nmount = [\"{}:/work\"]\n",
-        root.text(),
-        folder.path().display(),
-    ));
+    let osvm = with_folder(&root, folder.path());
     tools("one");
     let mut first = Client::of(&osvm, "mine");
     let name = |list: &Value| list["result"]["tools"][0]["name"].clone();
@@ -168,11 +174,7 @@ fn a_server_that_speaks_otherwise_by_now_takes_nobodys_place_and_its_client_is_t
     );
     assert!(script.contains("/work/revision"));
     let root = Rootfs::with_server(&script);
-    let osvm = Osvm::with_config(&format!(
-        "[[servers]]\nid = \"mine\"\nimage = \"{}\"\ncommand = [\"/bin/server\"]\nlocked = false\nmount = [\"{}:/work\"]\n",
-        root.text(),
-        folder.path().display(),
-    ));
+    let osvm = with_folder(&root, folder.path());
     speaks("2025-06-18");
     let mut first = Client::of(&osvm, "mine");
     let told = first.begin_with_tools(&json!({}));

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 
 use crate::cache::Kept as _;
-use crate::fixture::{Fixture, build_osvm};
+use crate::fixture::{Fixture, osvm};
 use crate::{checkout, stage::Stage};
 use clients::Caller;
 use kept::Kept;
@@ -46,10 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
         return write(&kept);
     }
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => build_osvm()?,
-    };
+    let program = osvm(args.program.as_deref())?;
     if let (Some(relay), Some(url)) = (&args.call, &args.url) {
         return Caller::new(program, relay, url)?.call();
     }

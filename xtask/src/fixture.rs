@@ -54,8 +54,12 @@ impl Fixture {
     }
 }
 
-/// osvm's command, built as users get it.
-pub(crate) fn build_osvm() -> Result<PathBuf> {
+/// The given command of osvm's, or the one that is built as users get it.
+pub(crate) fn osvm(given: Option<&Path>) -> Result<PathBuf> {
+    given.map_or_else(build_osvm, |program| Ok(program.to_owned()))
+}
+
+fn build_osvm() -> Result<PathBuf> {
     stage::done(cargo().args(["build", "--locked", "--release", "--bin", "osvm"]))?;
     let built = target_folder().join("release/osvm");
     ensure!(built.exists(), "cargo has built no {}", built.display());

@@ -19,7 +19,7 @@ use clap::Args as ClapArgs;
 
 use crate::cache::Kept as _;
 use crate::checkout;
-use crate::fixture::{Fixture, build_osvm};
+use crate::fixture::{Fixture, osvm};
 use crate::packages::{NODE, Npm, Pypi};
 use crate::stage::{Stage, said};
 use kept::Kept;
@@ -52,10 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ensure!(!kept.rows.is_empty(), "write the page: nothing was found yet, run without --page");
         return write(&kept);
     }
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => build_osvm()?,
-    };
+    let program = osvm(args.program.as_deref())?;
     let (npm, pypi) = bring()?;
     let fixture = Fixture::build()?;
     let stage = Stage::new(&program)?;

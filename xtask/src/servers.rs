@@ -49,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         outcomes.keep(&server.name, outcome)?;
     }
     let path = checkout().join("docs/servers.md");
-    let text = page::text(&catalogue, &outcomes, &trial::about(&place)?);
+    let about = place.stage.about(&[])?.join(", ");
+    let text = page::text(&catalogue, &outcomes, &about);
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }

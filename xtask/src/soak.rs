@@ -23,7 +23,7 @@ use clap::Args as ClapArgs;
 
 use crate::cache::Kept as _;
 use crate::checkout;
-use crate::fixture::build_osvm;
+use crate::fixture::osvm;
 use crate::servers::{Catalogue, Place, Server};
 use crate::stage::Access;
 use added::{Added, Seen};
@@ -60,10 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         ensure!(!kept.rows.is_empty(), "write the page: nothing was found yet, run without --page");
         return write(&kept);
     };
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None => build_osvm()?,
-    };
+    let program = osvm(args.program.as_deref())?;
     let catalogue = Catalogue::read()?;
     let servers = args.chosen(&catalogue);
     ensure!(!servers.is_empty(), "xtask/servers.toml has nothing of these for many clients");

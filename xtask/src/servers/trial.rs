@@ -42,15 +42,6 @@ fn disk(place: &Place, name: &str) -> Result<Option<u64>> {
     Ok(size.map(|bytes| bytes >> 20))
 }
 
-/// What the figures are of.
-pub(super) fn about(place: &Place) -> Result<String> {
-    let version = place.osvm(&["--version"])?;
-    let doctor: Value =
-        serde_json::from_str(&place.osvm(&["doctor", "--json"])?).unwrap_or_default();
-    let vmm = doctor["chosen"].as_str().unwrap_or("QEMU without usable KVM").to_owned();
-    Ok(format!("{}, {vmm}", version.trim()))
-}
-
 fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let start = Instant::now();
     Ok((work()?, start.elapsed()))

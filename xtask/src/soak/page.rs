@@ -43,9 +43,9 @@ fn method(kept: &Kept) -> String {
          (2026-07-28), who share a process of each server. Their requests have the same ids. Each call has a mark of its own in\n\
          its arguments, which its answer must hold (of some tools it is an error that names it); each answer must come where it\n\
          was asked for, once, with nothing after it, and within {} s. Nothing may come where nothing was asked.\n\
-         A server may take {START_WITHIN} s to start (`launch_timeout_seconds`). Before times are counted, each client has called each server once. The host's processors do the work of all VMs\n\
-         and clients, and where VMs are emulated that is little: times tell how long a queue was, not what a call costs. A VM's\n\
-         memory is what the host had given it at the end.\n",
+         A server may take {START_WITHIN} s to start (`launch_timeout_seconds`). Before times are counted, each client has called\n\
+         each server once. The host's processors do the work of all VMs and clients, and where VMs are emulated that is little:\n\
+         times tell how long a queue was, not what a call costs. A VM's memory is what the host had given it at the end.\n",
         PATIENCE.as_secs()
     )
 }

@@ -252,6 +252,14 @@ fn wants_opened(call: &Value) -> Value {
     refused
 }
 
+/// The call again, of a client that was told to have an address opened.
+fn once_opened(id: u64, told: &Value, action: &str) -> Value {
+    let mut params = name();
+    params["requestState"] = told["result"]["requestState"].clone();
+    params["inputResponses"] = json!({ "address-1": { "action": action } });
+    open(id, params, &json!({ "url": {} }))
+}
+
 #[test]
 fn an_address_that_is_to_be_opened_is_asked_for_and_the_call_made_anew() {
     let mut talk = met();
@@ -261,22 +269,15 @@ fn an_address_that_is_to_be_opened_is_asked_for_and_the_call_made_anew() {
     let params = json!({ "mode": "url", "url": "https://a.example/", "message": "sign in" });
     let asked = json!({ "method": "elicitation/create", "params": params });
     assert_eq!(told["result"]["inputRequests"], json!({ "address-1": asked }));
-    let accept = json!({ "action": "accept" });
-    let again = |id, response: &Value| {
-        let mut params = name();
-        params["requestState"] = told["result"]["requestState"].clone();
-        params["inputResponses"] = json!({ "address-1": response });
-        open(id, params, &json!({ "url": {} }))
-    };
-    let anew = talk.client(&again(3, &accept)).at_server();
+    let anew = talk.client(&once_opened(3, &told, "accept")).at_server();
     assert_eq!((&anew["id"], &anew["method"]), (&json!(3), &json!("tools/call")));
     assert_eq!(anew["params"], passed["params"], "as it was made first");
     let done = talk.server(&answer(&anew, &json!({ "content": [] }))).at_client();
     assert_eq!((&done["id"], &done["result"]["resultType"]), (&json!(3), &json!("complete")));
     // It is so once, and of another call it is no state.
-    let used = talk.client(&again(4, &accept)).at_client();
+    let used = talk.client(&once_opened(4, &told, "accept")).at_client();
     assert!(used["error"]["message"].as_str().unwrap().contains("has been used"), "{used}");
-    let mut other = again(5, &accept);
+    let mut other = once_opened(5, &told, "accept");
     other["params"]["name"] = "other".into();
     assert_eq!(talk.client(&other).at_client()["error"]["code"], -32602);
 }
@@ -287,10 +288,7 @@ fn an_address_that_was_not_opened_ends_the_call() {
     let passed = talk.client(&open(1, name(), &json!({ "url": {} }))).at_server();
     let told = talk.server(&wants_opened(&passed)).at_client();
     for (id, action, why) in [(2, "decline", "did not"), (3, "accept", "has been used")] {
-        let mut params = name();
-        params["requestState"] = told["result"]["requestState"].clone();
-        params["inputResponses"] = json!({ "address-1": { "action": action } });
-        let no = talk.client(&open(id, params, &json!({ "url": {} }))).at_client();
+        let no = talk.client(&once_opened(id, &told, action)).at_client();
         assert!(no["error"]["message"].as_str().unwrap().contains(why), "{no}");
     }
 }
