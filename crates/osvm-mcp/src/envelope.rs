@@ -4,7 +4,9 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::{RawValue, to_raw_value};
 use thiserror::Error;
 
@@ -262,11 +264,19 @@ pub(crate) fn each_element<'a>(
     visit: &mut dyn FnMut(&'a RawValue) -> bool,
 ) -> Result<(), serde_json::Error> {
     let mut array = serde_json::Deserializer::from_str(array);
-    array.deserialize_seq(Elements(visit))?;
+    Elements(visit).deserialize(&mut array)?;
     array.end()
 }
 
 struct Elements<'v, 'a>(&'v mut dyn FnMut(&'a RawValue) -> bool);
+
+impl<'a> DeserializeSeed<'a> for Elements<'_, 'a> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'a>>(self, array: D) -> Result<(), D::Error> {
+        array.deserialize_seq(self)
+    }
+}
 
 impl<'a> Visitor<'a> for Elements<'_, 'a> {
     type Value = ();
@@ -322,14 +332,72 @@ impl<'de, const N: usize> Visitor<'de> for Known<'_, N> {
                 Some(known) if fields[known].is_none() => {
                     fields[known] = Some(map.next_value()?);
                 }
-                None if !self.0.iter().any(|name| same_but_for_case(name, &key)) => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-                _ => return Err(A::Error::custom("a field occurs twice")),
+                None if !is_alike(&self.0, &key) => drop(map.next_value::<IgnoredAny>()?),
+                _ => return Err(A::Error::custom(TWICE)),
             }
         }
         Ok(fields)
     }
+}
+
+/// One page of a list, in a result.
+#[derive(Debug, Default)]
+pub(crate) struct Page<'a> {
+    /// Whether there is a list at all.
+    pub(crate) is_listed: bool,
+    /// The cursor of the next one.
+    pub(crate) next: Option<&'a RawValue>,
+}
+
+impl<'a> Page<'a> {
+    /// Calls `visit` with each item of the list in that field, as [`each_element`] does. Lists are long: it takes one
+    /// pass. Fields are read as [`fields`] does.
+    pub(crate) fn read(
+        result: &'a str,
+        list: &str,
+        visit: &mut dyn FnMut(&'a RawValue) -> bool,
+    ) -> Result<Self, serde_json::Error> {
+        let mut result = serde_json::Deserializer::from_str(result);
+        let page = result.deserialize_map(Items { list, visit })?;
+        result.end()?;
+        Ok(page)
+    }
+}
+
+struct Items<'n, 'v, 'a> {
+    list: &'n str,
+    visit: &'v mut dyn FnMut(&'a RawValue) -> bool,
+}
+
+impl<'a> Visitor<'a> for Items<'_, '_, 'a> {
+    type Value = Page<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (names, mut page) = ([self.list, "nextCursor"], Page::default());
+        while let Some(key) = map.next_key::<String>()? {
+            match names.iter().position(|name| *name == key) {
+                Some(0) if !page.is_listed => {
+                    page.is_listed = true;
+                    map.next_value_seed(Elements(&mut *self.visit))?;
+                }
+                Some(1) if page.next.is_none() => page.next = Some(map.next_value()?),
+                None if !is_alike(&names, &key) => drop(map.next_value::<IgnoredAny>()?),
+                _ => return Err(A::Error::custom(TWICE)),
+            }
+        }
+        Ok(page)
+    }
+}
+
+const TWICE: &str = "a field occurs twice";
+
+/// Whether it differs from one of the names by case only.
+fn is_alike(names: &[&str], key: &str) -> bool {
+    names.iter().any(|name| same_but_for_case(name, key))
 }
 
 /// Compares as Go's parser does, to which a long s is an s.
@@ -462,6 +530,32 @@ mod tests {
             r#"[{"jsonrpc":"2.0","method":"ping"}]"#,
         ] {
             assert!(matches!(parse(text), Err(EnvelopeError::Json(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_read_in_one_pass_as_its_fields_and_elements_are_in_several() {
+        let read = |result| {
+            let mut items = Vec::new();
+            let page = Page::read(result, "tools", &mut |item| {
+                items.push(item.get());
+                items.len() < 3
+            })?;
+            let next = page.next.map(RawValue::get);
+            Ok::<_, serde_json::Error>((items, page.is_listed, next))
+        };
+        let full = read(r#"{"x":{"tools":7}, "tools" : [ {"a":1.0} ,2],"nextCursor":"n"}"#);
+        assert_eq!(full.unwrap(), (vec![r#"{"a":1.0}"#, "2"], true, Some(r#""n""#)));
+        assert_eq!(read("{}").unwrap(), (vec![], false, None));
+        for broken in [
+            r#"{"tools":[],"tools":[]}"#,
+            r#"{"tools":[],"Tools":[]}"#,
+            r#"{"nextCursor":"a","nextcursor":"b"}"#,
+            r#"{"tools":{}}"#,
+            r#"{"tools":[1,2,3]}"#,
+            "[]",
+        ] {
+            assert!(read(broken).is_err(), "{broken}");
         }
     }
 

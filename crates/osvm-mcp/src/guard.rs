@@ -189,6 +189,11 @@ impl Guard {
         }
     }
 
+    /// Whether nothing that a server answers is changed or kept back.
+    pub fn passes_answers(&self) -> bool {
+        !self.is_strict() && self.answered.is_empty()
+    }
+
     /// Whether there is anything that it could refuse. Only then is what can't be read refused, too.
     fn is_strict(&self) -> bool {
         let Rules { policy, apart, must_be_recorded, .. } = &self.rules;

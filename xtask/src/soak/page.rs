@@ -45,7 +45,8 @@ fn method(kept: &Kept) -> String {
          was asked for, once, with nothing after it, and within {} s. Nothing may come where nothing was asked.\n\
          A server may take {START_WITHIN} s to start (`launch_timeout_seconds`). Before times are counted, each client has called\n\
          each server once. The host's processors do the work of all VMs and clients, and where VMs are emulated that is little:\n\
-         times tell how long a queue was, not what a call costs. A VM's memory is what the host had given it at the end.\n",
+         times tell how long a queue was, not what a call costs, and of the calls that are open most wait for the server that\n\
+         takes longest for one. A VM's memory is what the host had given it at the end.\n",
         PATIENCE.as_secs()
     )
 }

@@ -86,7 +86,11 @@ fn told(guard: &mut Guard, between: &mut Between, line: &str, token: &str) -> Op
     if !passage.to_client.is_empty() {
         return None;
     }
-    let answers = between.recalled(passage.to_server.trim_ascii_end(), token)?;
+    let mut answers = between.recalled(passage.to_server.trim_ascii_end(), token)?;
+    if guard.passes_answers() {
+        // To learn from lists takes reading them, and no tool is called here.
+        return Some(answers.pop().unwrap_or_default());
+    }
     let answers = answers.iter().map(|answer| guard.of_server(answer, Instant::now()).to_client);
     Some(answers.last().unwrap_or_default().into_owned())
 }

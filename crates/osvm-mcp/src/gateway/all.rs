@@ -1,6 +1,5 @@
 //! All servers as one: tools and prompts named `server__name`. One server that is broken takes nothing from the rest.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use super::conversation::{Conversation, Waiting};
 use super::recall::Recalled;
 use super::refusal::Refusal;
 use super::sender::Sender;
-use crate::envelope::{self, Envelope, each_element, field, fields};
-use crate::era::MODERN;
+use crate::envelope::{self, Envelope, Page, field};
+use crate::era::{Era, MODERN};
 use crate::limits::Limits;
 use crate::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND};
 
@@ -61,16 +60,7 @@ pub(super) struct Myself {
 
 pub(super) const MYSELF: Myself = Myself { name: "osvm", version: env!("CARGO_PKG_VERSION") };
 
-/// A list as the modern era has it: good for whoever asked, now.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Listed {
-    #[serde(flatten)]
-    items: HashMap<&'static str, Vec<Box<RawValue>>>,
-    #[serde(flatten)]
-    good_for: GoodFor,
-}
-
+/// How long an answer holds in the modern era, and for whom.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct GoodFor {
@@ -80,12 +70,6 @@ struct GoodFor {
 }
 
 const NOW: GoodFor = GoodFor { result_type: "complete", ttl_ms: 0, cache_scope: "private" };
-
-impl Listed {
-    pub(super) fn of(field: &'static str, items: Vec<Box<RawValue>>) -> Self {
-        Self { items: HashMap::from([(field, items)]), good_for: NOW }
-    }
-}
 
 /// What the gateway is to clients of the modern era.
 #[derive(Debug, Serialize)]
@@ -155,7 +139,7 @@ pub(super) async fn list<'a>(
     (meta, limits): (Option<&'a RawValue>, &'a Limits),
     mut recalled: Recalled,
     conversation: impl Fn(&'a str) -> BoxFuture<'a, Result<Arc<Conversation>, Refusal>>,
-) -> Vec<Box<RawValue>> {
+) -> Vec<String> {
     let lists: Vec<BoxFuture<'a, _>> = names
         .iter()
         .map(|server| {
@@ -202,7 +186,7 @@ async fn list_one(
 }
 
 /// An item under its name for all; none if that is another server's.
-fn renamed(rivals: &[&str], server: &str, item: &RawValue) -> Option<Box<RawValue>> {
+fn renamed(rivals: &[&str], server: &str, item: &RawValue) -> Option<String> {
     let piece = field(Some(item), "name")?;
     let own: String = serde_json::from_str(piece.get()).ok()?;
     let name = format!("{server}__{own}");
@@ -211,8 +195,7 @@ fn renamed(rivals: &[&str], server: &str, item: &RawValue) -> Option<Box<RawValu
         return None;
     }
     let name = serde_json::Value::from(name).to_string();
-    RawValue::from_string(envelope::with(item.get(), [(piece.get(), name.as_str())].into_iter()))
-        .ok()
+    Some(envelope::with(item.get(), [(piece.get(), name.as_str())].into_iter()))
 }
 
 pub(super) async fn pages(
@@ -236,14 +219,12 @@ pub(super) async fn pages(
         let Some(result) = answer.result else {
             return Err(broken(answer.error.map_or("", RawValue::get).to_owned()));
         };
-        let [listed, next] = fields(result.get(), [field, "nextCursor"]).map_err(unreadable)?;
         bytes += result.get().len();
-        let all = each_element(listed.map_or("[]", RawValue::get), &mut |item| {
+        let page = Page::read(result.get(), field, &mut |item| {
             items.push(item.to_owned());
             items.len() <= limits.list_items
         });
-        all.map_err(unreadable)?;
-        match next.filter(|cursor| cursor.get() != "null") {
+        match page.map_err(unreadable)?.next.filter(|cursor| cursor.get() != "null") {
             _ if bytes > limits.line_bytes => break,
             Some(next) => cursor = Some(next.to_owned()),
             None => return Ok(items),
@@ -289,6 +270,18 @@ pub(super) fn answer(id: Option<&RawValue>, result: &impl Serialize) -> String {
         .expect("string keys and JSON values serialize")
 }
 
+/// A list of the gateway's own.
+pub(super) fn listed(id: Option<&RawValue>, (field, items): (&str, &[String]), era: Era) -> String {
+    let now = || serde_json::to_string(&NOW).expect("string keys serialize");
+    let holds = match era {
+        Era::Legacy => String::new(),
+        Era::Modern => format!(",{}", now().trim_matches(['{', '}'])),
+    };
+    // The items are JSON as they are: having that checked once more takes as long as all else.
+    let (id, items) = (id.map_or("null", RawValue::get), items.join(","));
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"{field}":[{items}]{holds}}}}}"#)
+}
+
 impl Gateway {
     /// Of all servers that are enabled, and that this sender may use.
     pub(super) async fn names(&self, sender: &Sender) -> Result<Vec<String>, Refusal> {
@@ -319,7 +312,7 @@ mod tests {
         let names = ["a", "a__b", "a_", "b"].map(str::to_owned);
         let listed = |server: &str, item: &str| {
             let item = RawValue::from_string(item.to_owned()).unwrap();
-            renamed(&rivals(&names, server), server, &item).map(|item| item.get().to_owned())
+            renamed(&rivals(&names, server), server, &item)
         };
         let own = listed("a", r#"{ "x":1.0, "name":"t\u0061", "name2":"t" }"#);
         assert_eq!(own.unwrap(), r#"{ "x":1.0, "name":"a__ta", "name2":"t" }"#);

@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::sender::Sender;
 use super::sessions::lock;
 use crate::envelope::{self, Envelope, Kind, field};
-use crate::era::LEGACY;
+use crate::era::{Era, LEGACY};
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 /// How long a server may take for the handshake.
@@ -69,8 +69,7 @@ impl Hub {
                 let server = |server| self.server(gateway, server).boxed();
                 let said = (None, limits);
                 let items = all::list(&names, (method, field), said, recalled, server).await;
-                let result = HashMap::from([(field, items)]);
-                Ok(own(all::answer(message.id, &result)))
+                Ok(own(all::listed(message.id, (field, &items), Era::Legacy)))
             }
             Asked::Named => {
                 let (server, line) = all::for_one(&names, message)?;

@@ -23,6 +23,7 @@ use super::sender::{Sender, Visit};
 use super::sessions::{each, full, lock};
 use crate::OnBehalf;
 use crate::envelope::{Envelope, Kind, field, fields};
+use crate::era::Era;
 use crate::protocol::{HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST};
 
 /// Longest statement of capabilities.
@@ -78,7 +79,7 @@ async fn ask_all<'g>(
                 async move { conversation(gateway, of, &Wish::of(gateway, of, meta)).await }.boxed()
             };
             let items = all::list(&names, (method, listed), said, recalled, share).await;
-            Ok(told(all::answer(message.id, &all::Listed::of(listed, items))))
+            Ok(told(all::listed(message.id, (listed, &items), Era::Modern)))
         }
         Asked::Named => {
             let (server, line) = all::for_one(&names, message)?;

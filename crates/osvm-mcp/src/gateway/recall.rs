@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use crate::OnBehalf;
-use crate::envelope::{Envelope, each_element, field, fields};
+use crate::envelope::{Envelope, Page, field};
 use crate::protocol::METHOD_NOT_FOUND;
 
 /// What servers list, as the client would be told it, by their names.
@@ -58,17 +58,14 @@ fn items(answer: &str, listed: &'static str, most: usize) -> Option<Vec<Box<RawV
         let code = field(Some(error), "code").and_then(|code| code.get().parse().ok());
         return (code == Some(METHOD_NOT_FOUND)).then(Vec::new);
     }
-    let [list, next] = fields(answer.result?.get(), [listed, "nextCursor"]).ok()?;
-    if next.is_some_and(|next| next.get() != "null") {
-        return None;
-    }
     let mut items = Vec::new();
-    let all = each_element(list?.get(), &mut |item| {
+    let page = Page::read(answer.result?.get(), listed, &mut |item| {
         items.push(item.to_owned());
         items.len() <= most
     });
-    match all {
-        Ok(()) => Some(items),
+    match page {
+        Ok(page) if page.next.is_some_and(|next| next.get() != "null") => None,
+        Ok(page) => page.is_listed.then_some(items),
         Err(_) if items.len() > most => Some(Vec::new()),
         Err(_) => None,
     }
