@@ -126,6 +126,16 @@ async fn a_shim_that_is_no_shim_starts_nothing() {
 }
 
 #[tokio::test]
+async fn a_shim_that_is_killed_before_it_tells_whom_it_has_started_starts_nothing() {
+    let mut jail = jail().await;
+    jail.shim = "/bin/sh".into();
+    // Whom it has started holds the socket open.
+    jail.shim_args = shell("sleep 8 & kill -9 $$");
+    let error = run_in(&jail, Path::new("/bin/sh"), &[]).await.err().unwrap();
+    assert_eq!(source(&error), JailError::Silent.to_string());
+}
+
+#[tokio::test]
 async fn a_layer_that_must_be_on_and_can_not_be_had_ends_the_start() {
     let mut jail = jail().await;
     let landlock = jail.standings.iter_mut().find(|s| s.layer == Layer::Landlock).unwrap();

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ impl Spawn {
         let socket = self.inherit(socket);
         self.arg(socket.to_string());
         let shim = self.start(log)?;
-        let pid = handover.prepare(plan).await?;
+        let pid = born(&mut handover, plan, &shim).await?;
         if pid == shim.pid() {
             return Ok((shim, handover));
         }
@@ -159,6 +160,18 @@ impl Spawn {
 /// By what name the child opens a descriptor that it has inherited.
 pub(crate) fn inherited(fd: RawFd) -> String {
     format!("/proc/self/fd/{fd}")
+}
+
+/// The pid of the process that will be the program. A shim that is killed before it tells it leaves one that waits, and
+/// that holds the socket open as it did itself.
+async fn born(handover: &mut Handover, plan: Plan, shim: &Process) -> Result<u32, JailError> {
+    let mut born = pin!(handover.prepare(plan));
+    tokio::select! {
+        pid = &mut born => return pid,
+        _ = shim.exited() => {}
+    }
+    // What it has said may not have been heard yet.
+    tokio::time::timeout(LAST_WORDS, born).await.unwrap_or(Err(JailError::Silent))
 }
 
 /// Why a shim was stopped on its way.
