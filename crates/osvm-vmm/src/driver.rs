@@ -1,6 +1,7 @@
 //! The two traits: a driver that starts machines, and a machine that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +37,22 @@ pub trait Driver: Send + Sync {
     /// Takes back a machine that an earlier process started. [`VmmError::Gone`] when it has ended,
     /// also when its pid now belongs to another process.
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError>;
+
+    /// Opens what [`Running::save`] has left in a folder, to be cloned. The folder may go afterwards; that it is as it
+    /// was left is the caller's to know. [`VmmError::Unable`] of a driver without [`Capabilities::snapshot`].
+    async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
+        let _ = folder;
+        Err(VmmError::Unable { vmm: self.name().to_owned() })
+    }
+}
+
+/// A machine that was saved, and can go on many times over. Clones share the memory that none of them has changed.
+#[async_trait]
+pub trait Template: Send + Sync {
+    /// Starts a machine that is paused where the saved one was; [`Running::resume`] has it go on. It must have been
+    /// asked for alike: only its name, its folders and its ports may differ. What is around it is as around a machine
+    /// that was started.
+    async fn restore(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError>;
 }
 
 /// A machine that runs. Dropping it does not stop it.
@@ -54,6 +71,13 @@ pub trait Running: Send + Sync {
     async fn pause(&self) -> Result<(), VmmError>;
 
     async fn resume(&self) -> Result<(), VmmError>;
+
+    /// Writes down what it takes to clone the machine, in a folder that exists and is empty. Only of one that was
+    /// [started](Driver::start) by this process, and whose link is down; it is paused then, and of no further use.
+    async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        let _ = folder;
+        Err(VmmError::Unable { vmm: self.saved().driver })
+    }
 
     /// Waits for the VMM's end. [`Exit::Unknown`] for an adopted machine.
     async fn exited(&self) -> Exit {
@@ -114,6 +138,8 @@ pub enum VmmError {
     /// It stopped answering on its control socket.
     #[error("control {vmm}: {reason}")]
     Control { vmm: &'static str, reason: String },
+    #[error("save or clone a machine of {vmm}: this driver has no snapshots")]
+    Unable { vmm: String },
     #[error("{act} {}", path.display())]
     File { act: &'static str, path: PathBuf, source: std::io::Error },
     #[error("set up guest memory of {mib} MiB")]

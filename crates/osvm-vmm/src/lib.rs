@@ -5,12 +5,16 @@
 //!                                                            │ start(Machine), adopt(Saved)
 //!                                                            v
 //!                   streams <──open, accept── Link <──connect── Running ──exited──> Exit
-//!                                               └──hang_up───────^
+//!                                               └──hang_up───────^  │ save
+//!                             restore(Machine) ──────────────────┘  v
+//!                                    Template <──load── Driver <── folder
 //! ```
 //!
 //! - [`Driver`] starts a [`Machine`] (what was asked) and gives [`Running`] (what is there).
 //!   [`Saved`] is what a later process needs to find it again: VMMs run in sessions of their own
 //!   and outlive whoever started them.
+//! - [`Template`] is a machine that was saved: each machine restored from it goes on where that one
+//!   was, and has its memory in common with the others until it changes it.
 //! - [`Link`] is the way to the guest's agent, the same over virtio-serial and over vsock. A machine
 //!   has at most one link at a time; after a hang-up, `connect` makes the next.
 //! - [`Jail`](jail::Jail) is what stands between a VMM and the host.
@@ -36,7 +40,7 @@ mod process;
 pub mod qemu;
 
 pub use cost::memory_limit_bytes;
-pub use driver::{Capabilities, Driver, Running, Saved, VmmError};
+pub use driver::{Capabilities, Driver, Running, Saved, Template, VmmError};
 pub use link::{Link, LinkError, Stream};
 pub use logs::CappedLog;
 pub use machine::{BootProtocol, Kernel, Machine};

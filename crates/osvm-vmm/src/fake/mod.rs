@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::link::{ACCEPT_QUEUE, Place, Transport, end_with};
 use crate::process::{KillGuard, Spawn};
 use crate::{
-    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Stream, VmmError,
+    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Stream, Template,
+    VmmError,
 };
 
 const NAME: &str = "fake";
@@ -138,7 +139,7 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, ..Capabilities::default() }
+        Capabilities { pause: true, snapshot: true, ..Capabilities::default() }
     }
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
@@ -161,6 +162,20 @@ impl Driver for Fake {
         let body = body.filter(|body| body.process.identity() == process.identity());
         let body = body.ok_or_else(|| saved.gone())?;
         Ok(Box::new(FakeMachine(body)))
+    }
+
+    async fn load(&self, _folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+/// The guest's code begins anew in each clone.
+#[async_trait]
+impl Template for Fake {
+    async fn restore(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
+        let clone = self.start(machine).await?;
+        clone.pause().await?;
+        Ok(clone)
     }
 }
 
@@ -201,6 +216,17 @@ impl Running for FakeMachine {
 
     async fn resume(&self) -> Result<(), VmmError> {
         Ok(self.0.process.signal(Signal::CONT)?)
+    }
+
+    async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        self.pause().await?;
+        let path = folder.join("state");
+        let act = "write a machine's state to";
+        std::fs::write(&path, &self.0.machine.id).map_err(|source| VmmError::File {
+            act,
+            path,
+            source,
+        })
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Descriptors {
     pub(super) link: RawFd,
     /// A listening socket.
     pub(super) qmp: RawFd,
+    /// Of a clone: the state of the saved machine's devices.
+    pub(super) state: Option<RawFd>,
 }
 
 /// What does not change from machine to machine.
@@ -42,7 +44,7 @@ pub(super) fn arguments(machine: &Machine, host: &Host, fds: &Descriptors) -> Ve
     args.switches(&["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"]);
     args.option("-sandbox", SANDBOX);
     args.board(machine, host);
-    args.memory(machine, fds.memory);
+    args.memory(machine, fds);
     args.option("-kernel", inherited(fds.kernel));
     args.option("-initrd", inherited(fds.initramfs));
     args.option("-append", machine.command_line(&kernel_args(machine, host)));
@@ -55,6 +57,9 @@ pub(super) fn arguments(machine: &Machine, host: &Host, fds: &Descriptors) -> Ve
     args.option("-device", "virtio-rng-device");
     if let Some(disk) = fds.disk {
         args.disk(disk);
+    }
+    if fds.state.is_some() {
+        args.option("-incoming", "defer");
     }
     args.0
 }
@@ -85,12 +90,15 @@ impl Args {
         self.option("-smp", machine.resources.vcpus().to_string());
     }
 
-    /// Shared, so that what the guest wrote is in the file when the machine is saved.
-    fn memory(&mut self, machine: &Machine, memory: RawFd) {
+    /// Shared, so that what the guest wrote is in the file when the machine is saved. A clone changes pages of its own:
+    /// the file is that of all clones.
+    fn memory(&mut self, machine: &Machine, fds: &Descriptors) {
         let mib = machine.resources.memory_mib();
         self.option("-m", format!("{mib}M"));
-        let file = inherited(memory);
-        let backend = format!("memory-backend-file,id=mem0,share=on,size={mib}M,mem-path={file}");
+        let share = if fds.state.is_some() { "off" } else { "on" };
+        let file = inherited(fds.memory);
+        let backend =
+            format!("memory-backend-file,id=mem0,share={share},size={mib}M,mem-path={file}");
         self.option("-object", backend);
     }
 
@@ -152,6 +160,7 @@ mod tests {
         console: 13,
         link: 14,
         qmp: 15,
+        state: None,
     };
 
     fn line(acpi: bool, accelerator: Accelerator, fds: &Descriptors) -> String {
@@ -198,6 +207,15 @@ mod tests {
         let memory = "memory-backend-file,id=mem0,share=on,size=128M,mem-path=/proc/self/fd/12";
         assert!(line.contains(memory) && line.contains("memory-backend=mem0"), "{line}");
         assert!(line.contains("-m 128M") && line.contains("-accel kvm -cpu host"), "{line}");
+    }
+
+    #[test]
+    fn a_clone_maps_the_same_memory_for_itself_and_begins_with_the_devices_state() {
+        let cold = line(false, Accelerator::Tcg, &FDS);
+        assert!(!cold.contains("-incoming"), "{cold}");
+        let clone = line(false, Accelerator::Tcg, &Descriptors { state: Some(17), ..FDS });
+        let alike = clone.replace(" -incoming defer", "").replace("share=off", "share=on");
+        assert_eq!(alike, cold);
     }
 
     #[test]

@@ -11,15 +11,17 @@
 
 mod arguments;
 mod clock;
+mod memory;
 pub(crate) mod qmp;
+mod template;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::fs::MemfdFlags;
 use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
 
@@ -29,10 +31,12 @@ use crate::link::{self, Place};
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn, inherited};
 use crate::{
-    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
+    Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Template, VmmError,
+    logs,
 };
 use arguments::{Descriptors, Host};
 use qmp::{Qmp, QmpError};
+use template::QemuTemplate;
 
 const NAME: &str = "qemu";
 
@@ -76,8 +80,30 @@ impl Qemu {
         Ok(Self { program: program.to_owned(), version, host, jail: jail.clone(), needs })
     }
 
+    /// A machine whose QEMU has taken it, and is in the state that it should be in.
+    async fn launch(&self, machine: &Machine, body: Body) -> Result<QemuMachine, VmmError> {
+        machine.check_dir()?;
+        let (process, fds, cell) = self.spawn(machine, body).await?;
+        let qmp = machine.dir.join(QMP_SOCKET);
+        match tokio::time::timeout(START_DEADLINE, begin(&qmp, fds.state)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
+            Err(_) => {
+                return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
+            }
+        }
+        let jail = self.look(&process, &cell)?;
+        let process = process.release();
+        let saved = Saved::new(NAME, machine, &process, jail);
+        Ok(QemuMachine { saved, process, place: Place::default(), memory: None })
+    }
+
     /// The process, given all it needs. It may still refuse it.
-    async fn spawn(&self, machine: &Machine) -> Result<(KillGuard, Descriptors, Cell), VmmError> {
+    async fn spawn(
+        &self,
+        machine: &Machine,
+        body: Body,
+    ) -> Result<(KillGuard, Descriptors, Cell), VmmError> {
         let mut spawn = Spawn::new(&self.program, &machine.dir);
         let disk =
             machine.disk.as_deref().map(|disk| open_input("open root disk", disk)).transpose()?;
@@ -86,10 +112,11 @@ impl Qemu {
             kernel: spawn.inherit(self.jail.lend("open kernel", &machine.kernel.path)?),
             initramfs: spawn.inherit(self.jail.lend("open initramfs", &machine.initramfs)?),
             disk: disk.map(|disk| spawn.inherit(disk)),
-            memory: spawn.inherit(memory(machine)?),
+            memory: spawn.inherit(body.memory),
             console: spawn.inherit(console.into()),
             link: spawn.inherit(listen(&machine.dir.join(LINK_SOCKET))?),
             qmp: spawn.inherit(listen(&machine.dir.join(QMP_SOCKET))?),
+            state: body.state.map(|state| spawn.inherit(state)),
         };
         spawn.args(arguments::arguments(machine, &self.host, &fds));
         let log = logs::create(&machine.logs.join(logs::VMM))?;
@@ -135,32 +162,34 @@ impl Driver for Qemu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, ..Capabilities::default() }
+        Capabilities { pause: true, snapshot: true, ..Capabilities::default() }
     }
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
-        machine.check_dir()?;
-        let (process, fds, cell) = self.spawn(machine).await?;
-        let qmp = machine.dir.join(QMP_SOCKET);
-        match tokio::time::timeout(START_DEADLINE, check_running(&qmp)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
-            Err(_) => {
-                return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
-            }
-        }
-        let jail = self.look(&process, &cell)?;
-        let process = process.release();
-        let saved = Saved::new(NAME, machine, &process, jail);
-        Ok(Box::new(QemuMachine { saved, process, place: Place::default() }))
+        let memory = new_memory(machine)?;
+        let kept = memory.try_clone().map_err(|source| no_memory(machine, source))?;
+        let running = self.launch(machine, Body { memory, state: None }).await?;
+        Ok(Box::new(QemuMachine { memory: Some(kept), ..running }))
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
         self.jail.clear_after(&saved.id, &process);
-        Ok(Box::new(QemuMachine { saved: saved.clone(), process, place: Place::default() }))
+        let (saved, place) = (saved.clone(), Place::default());
+        Ok(Box::new(QemuMachine { saved, process, place, memory: None }))
     }
+
+    async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
+        Ok(Arc::new(QemuTemplate::load(self.clone(), folder).await?))
+    }
+}
+
+/// What a machine begins with.
+struct Body {
+    memory: OwnedFd,
+    /// Of a clone, that of its devices.
+    state: Option<OwnedFd>,
 }
 
 /// Firmware lies where QEMU says it looks for it, modules in a folder of its name beside its
@@ -183,10 +212,17 @@ async fn needs(program: &Path) -> Result<Needs, VmmError> {
 const MODULES: [&str; 3] = ["lib/qemu", "lib64/qemu", "lib/x86_64-linux-gnu/qemu"];
 
 /// QEMU answers on its main loop, which it enters when the machine is complete.
-async fn check_running(qmp: &Path) -> Result<(), QmpError> {
+async fn begin(qmp: &Path, state: Option<RawFd>) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(qmp).await?;
+    let wanted = match state {
+        Some(state) => {
+            template::restore_state(&mut qmp, state).await?;
+            "paused"
+        }
+        None => "running",
+    };
     match qmp.status().await?.as_str() {
-        "running" => Ok(()),
+        state if state == wanted => Ok(()),
         other => Err(QmpError::Refused(format!("the machine is in state {other}"))),
     }
 }
@@ -225,24 +261,21 @@ fn listen(path: &Path) -> Result<OwnedFd, VmmError> {
     Ok(socket.map_err(error)?.into())
 }
 
-/// Guest memory: pages are taken when first touched.
-fn memory(machine: &Machine) -> Result<OwnedFd, VmmError> {
-    let create = || {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let memory = rustix::fs::memfd_create("osvm-guest-memory", flags)?;
-        rustix::fs::ftruncate(&memory, machine.resources.memory_bytes())?;
-        rustix::io::Result::Ok(memory)
-    };
-    create().map_err(|errno| VmmError::Memory {
-        mib: machine.resources.memory_mib(),
-        source: errno.into(),
-    })
+fn new_memory(machine: &Machine) -> Result<OwnedFd, VmmError> {
+    let created = memory::create(machine.resources.memory_bytes());
+    created.map_err(|source| no_memory(machine, source))
+}
+
+fn no_memory(machine: &Machine, source: std::io::Error) -> VmmError {
+    VmmError::Memory { mib: machine.resources.memory_mib(), source }
 }
 
 struct QemuMachine {
     saved: Saved,
     process: Process,
     place: Place,
+    /// Of one that was started here.
+    memory: Option<OwnedFd>,
 }
 
 #[async_trait]
@@ -266,6 +299,17 @@ impl Running for QemuMachine {
     async fn resume(&self) -> Result<(), VmmError> {
         self.control("cont").await
     }
+
+    async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        let Some(memory) = &self.memory else {
+            let reason = "the memory of a machine of before is its own".to_owned();
+            return Err(VmmError::Control { vmm: NAME, reason });
+        };
+        self.pause().await?;
+        let state = template::create(&folder.join(template::STATE))?;
+        self.within(async |qmp| template::save_state(qmp, &state).await).await?;
+        template::save_memory(memory, folder).await
+    }
 }
 
 impl QemuMachine {
@@ -281,10 +325,17 @@ impl QemuMachine {
     }
 
     async fn control(&self, command: &'static str) -> Result<(), VmmError> {
+        self.within(async |qmp| qmp.execute(command).await.map(drop)).await
+    }
+
+    async fn within(
+        &self,
+        act: impl AsyncFnOnce(&mut Qmp) -> Result<(), QmpError>,
+    ) -> Result<(), VmmError> {
         let path = self.saved.dir.join(QMP_SOCKET);
-        let answer = async { Qmp::connect(&path).await?.execute(command).await };
-        match tokio::time::timeout(CONTROL_DEADLINE, answer).await {
-            Ok(Ok(_)) => Ok(()),
+        let done = async { act(&mut Qmp::connect(&path).await?).await };
+        match tokio::time::timeout(CONTROL_DEADLINE, done).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(VmmError::Control { vmm: NAME, reason: error.to_string() }),
             Err(_) => {
                 let reason = format!("no answer within {} s", CONTROL_DEADLINE.as_secs());

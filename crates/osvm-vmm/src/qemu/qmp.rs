@@ -3,13 +3,16 @@
 //!
 //! QEMU serves one client at a time, so a connection is made for a command and dropped after it.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 
 /// Longest line taken. The greeting has some 100 bytes, events a few hundred.
@@ -65,8 +68,29 @@ impl Qmp {
 
     /// Runs a command that takes no arguments. Events that come before its answer are skipped.
     pub(super) async fn execute(&mut self, command: &str) -> Result<Value, QmpError> {
-        let line = format!("{}\n", json!({ "execute": command }));
-        self.socket.write_all(line.as_bytes()).await?;
+        self.execute_with(command, &json!({})).await
+    }
+
+    pub(super) async fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+    ) -> Result<Value, QmpError> {
+        self.socket.write_all(line(command, arguments).as_bytes()).await?;
+        self.answer().await
+    }
+
+    /// Gives QEMU a descriptor, which it knows by this name from now on.
+    pub(super) async fn lend(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), QmpError> {
+        let line = line("getfd", &json!({ "fdname": name }));
+        let socket = self.socket.get_ref();
+        let send = || send(socket.as_fd(), line.as_bytes(), fd);
+        let sent = socket.async_io(Interest::WRITABLE, send).await?;
+        self.socket.write_all(&line.as_bytes()[sent..]).await?;
+        self.answer().await.map(drop)
+    }
+
+    async fn answer(&mut self) -> Result<Value, QmpError> {
         loop {
             let line = self.line().await?;
             match (line.result, line.error) {
@@ -85,6 +109,19 @@ impl Qmp {
         }
         serde_json::from_slice(&line).map_err(|error| QmpError::Socket(error.into()))
     }
+}
+
+fn line(command: &str, arguments: &Value) -> String {
+    format!("{}\n", json!({ "execute": command, "arguments": arguments }))
+}
+
+/// A descriptor goes with the first byte, however many are taken.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut with = SendAncillaryBuffer::new(&mut space);
+    let lent = [fd];
+    with.push(SendAncillaryMessage::ScmRights(&lent));
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut with, SendFlags::NOSIGNAL)?)
 }
 
 /// Speaks to whatever is at the other end, for the fuzzing crate.

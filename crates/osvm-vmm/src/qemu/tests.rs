@@ -14,6 +14,10 @@ const FLOOD: &[u8] = b"\x66\xBA\xF8\x03\xB0x\xEE\xEB\xFD";
 /// Loads an empty interrupt table and divides by zero: a triple fault, which resets the machine.
 const RESET: &[u8] = b"\x31\xC0\x50\x50\x0F\x01\x1C\x24\xF7\xF0";
 
+/// Counts in memory, from zero, and writes each count to the serial port: `mov dx,0x3F8`, then for ever
+/// `inc byte [0x200000]`, `mov al,[0x200000]`, `out dx,al`.
+const COUNT: &[u8] = b"\x66\xBA\xF8\x03\xFE\x05\0\0\x20\0\xA0\0\0\x20\0\xEE\xEB\xF2";
+
 /// A kernel as small as can be: 32-bit code, entered by the note that PVH kernels have.
 fn kernel(code: &[u8]) -> Vec<u8> {
     const ENTRY: u64 = 0x10_0000;
@@ -117,6 +121,69 @@ async fn a_machine_is_adopted_controlled_and_ended() {
     assert!(matches!(running.connect(Duration::from_secs(9)).await, Err(LinkError::Ended)));
     assert!(matches!(running.resume().await, Err(VmmError::Control { .. })));
     assert!(matches!(qemu.adopt(&saved).await, Err(VmmError::Gone { .. })));
+}
+
+/// What the guest has counted up to, from one on without a gap.
+fn counted(machine: &Machine) -> Vec<u8> {
+    let counts = std::fs::read(machine.logs.join(logs::CONSOLE)).unwrap();
+    assert!(counts.windows(2).all(|pair| pair[0].wrapping_add(1) == pair[1]), "{counts:?}");
+    counts
+}
+
+#[tokio::test]
+async fn clones_go_on_where_the_saved_machine_was_each_for_itself_and_without_its_files() {
+    let Some(qemu) = qemu().await else { return };
+    let (original, _dir) = machine(&kernel(COUNT));
+    let running = qemu.start(&original).await.unwrap();
+    wait_for_console(&original, 1000).await;
+    let folder = tempfile::tempdir().unwrap();
+    running.save(folder.path()).await.unwrap();
+    let last = *counted(&original).last().unwrap();
+    running.kill().unwrap();
+    running.exited().await;
+    let template = qemu.load(folder.path()).await.unwrap();
+    drop(folder);
+
+    let mut clones = Vec::new();
+    for _ in 0..3 {
+        let (clone, dir) = machine(&kernel(COUNT));
+        let running = template.restore(&clone).await.unwrap();
+        assert_eq!(counted(&clone), [0; 0], "it is paused");
+        clones.push((clone, dir, running));
+    }
+    // One after the other: the first has changed its memory long before the last begins.
+    for (clone, _, running) in &clones {
+        running.resume().await.unwrap();
+        wait_for_console(clone, 1000).await;
+        running.pause().await.unwrap();
+        assert_eq!(counted(clone)[0], last.wrapping_add(1));
+    }
+    let (_, _, first) = &clones[0];
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refused = first.save(elsewhere.path()).await.unwrap_err();
+    assert!(refused.to_string().contains("is its own"), "{refused}");
+    for (_, _, running) in clones {
+        running.kill().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_saved_machine_that_is_broken_is_told_in_qemus_words() {
+    let Some(qemu) = qemu().await else { return };
+    let (original, _dir) = machine(&kernel(HALT));
+    let running = qemu.start(&original).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    running.save(folder.path()).await.unwrap();
+    running.kill().unwrap();
+    running.exited().await;
+    let state = folder.path().join("state");
+    let mut bytes = std::fs::read(&state).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    std::fs::write(&state, bytes).unwrap();
+    let template = qemu.load(folder.path()).await.unwrap();
+    let (clone, _dir) = machine(&kernel(HALT));
+    let error = template.restore(&clone).await.err().unwrap().to_string();
+    assert!(error.starts_with("start qemu: ") && error.contains("load of migration"), "{error}");
 }
 
 #[tokio::test]
