@@ -47,6 +47,7 @@ mod run;
 mod secrets;
 mod servers;
 mod status;
+mod templates;
 mod third_party;
 mod tokens;
 mod user;

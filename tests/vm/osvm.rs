@@ -248,7 +248,8 @@ impl Osvm {
     }
 
     /// What VMs and their VMMs said, those that run and those that have ended.
-    fn logs(&self) -> Vec<PathBuf> {
+    /// Of VMs that run, and of those that have ended.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
         let inside = |folder: PathBuf| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             entries.map(|entry| entry.path()).collect::<Vec<_>>()

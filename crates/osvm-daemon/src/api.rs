@@ -88,6 +88,9 @@ pub struct VmStatus {
     pub vmm: String,
     /// `kvm` or `tcg`.
     pub accelerator: String,
+    /// Whether it began as a clone of a template.
+    #[serde(default)]
+    pub cloned: bool,
     pub pid: Option<u32>,
     pub vcpus: u8,
     /// Memory asked for, in MiB.

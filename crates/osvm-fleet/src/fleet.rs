@@ -18,6 +18,7 @@ use crate::life::Life;
 use crate::plan::{Plan, StartedBy};
 use crate::prepare::Preparer;
 use crate::state::{Cause, CauseKind, State};
+use crate::templates::Templates;
 use crate::vm::Vm;
 
 /// Where the fleet works and how much at once.
@@ -56,6 +57,7 @@ pub(crate) struct Workshop<G: Greeter> {
     pub(crate) drivers: Drivers,
     pub(crate) preparer: Preparer,
     pub(crate) greeter: G,
+    pub(crate) templates: Templates,
     table: Mutex<Table<G::Conversation>>,
     slots: Semaphore,
 }
@@ -77,7 +79,8 @@ impl<G: Greeter> Fleet<G> {
     ) -> Arc<Self> {
         let slots = Semaphore::new(settings.parallel_launches.max(1));
         let table = Mutex::default();
-        let workshop = Workshop { settings, drivers, preparer, greeter, table, slots };
+        let templates = Templates::in_home(&settings.home);
+        let workshop = Workshop { settings, drivers, preparer, greeter, templates, table, slots };
         let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
         crate::adopt::adopt(&fleet.workshop).await;
         fleet

@@ -26,6 +26,7 @@ mod reach;
 mod record;
 mod rundir;
 pub mod state;
+mod templates;
 mod vm;
 
 pub use fleet::{Fleet, Launch, Settings};

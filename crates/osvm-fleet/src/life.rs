@@ -1,6 +1,8 @@
 //! The one task that leads a VM through its life: up, on duty, down. It owns every step between
 //! states; others ask through [`Vm`] and wait.
 
+mod clone;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -110,22 +112,33 @@ impl<G: Greeter> Life<G> {
 
     /// A machine whose agent has answered. A guest that falls asleep on the way is started once more.
     async fn boot(&self, prepared: &Prepared) -> Result<(Arc<dyn Running>, Link), Turn> {
-        let machine = self.start(prepared).await?;
-        self.enter(State::Booting);
-        self.save().await?;
+        let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await?;
+        self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
+        let asked = self.machine(prepared);
+        if let Some(machine) = self.clone_of_template(prepared, (&*driver, &asked)).await? {
+            let link = self.while_alive(&machine, self.wake(&machine)).await?;
+            return Ok((machine, link));
+        }
+        let machine = self.start((&*driver, &asked)).await?;
         tokio::select! {
             link = self.while_alive(&machine, self.wake(&machine)) => return Ok((machine, link?)),
             () = asleep(machine.process(), self.workshop.settings.asleep_after) => {}
         }
         self.diary.note("the guest sleeps instead of booting: starting it once more");
-        // Fails only when the process has already ended, which is what is wanted.
-        let _ = machine.kill();
-        machine.exited().await;
-        self.dir.empty().map_err(|error| machine_cause(&error))?;
-        let machine = self.start(prepared).await?;
-        self.save().await?;
+        self.clear().await?;
+        let machine = self.start((&*driver, &asked)).await?;
         let link = self.while_alive(&machine, self.wake(&machine)).await?;
         Ok((machine, link))
+    }
+
+    /// Leaves nothing of a machine in the place of the next one.
+    async fn clear(&self) -> Result<(), Cause> {
+        if let Some(machine) = self.vm.machine() {
+            // Fails only when the process has already ended, which is what is wanted.
+            let _ = machine.kill();
+            machine.exited().await;
+        }
+        self.dir.empty().map_err(|error| machine_cause(&error))
     }
 
     async fn prepare(&self) -> Result<Prepared, Turn> {
@@ -140,12 +153,10 @@ impl<G: Greeter> Life<G> {
         Ok(work.await.map_err(|error| bug(&error))??)
     }
 
-    /// Not given up halfway: a VMM half started would be nobody's.
-    async fn start(&self, prepared: &Prepared) -> Result<Arc<dyn Running>, Turn> {
+    /// What is asked of a driver.
+    fn machine(&self, prepared: &Prepared) -> Machine {
         let plan = &self.vm.plan;
-        let driver = self.workshop.drivers.get(plan.hypervisor).await?;
-        self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
-        let machine = Machine {
+        Machine {
             id: self.vm.id.to_string(),
             dir: self.dir.path().to_owned(),
             logs: self.dir.logs(),
@@ -155,17 +166,34 @@ impl<G: Greeter> Life<G> {
             resources: plan.resources,
             cpu_template: plan.cpu_template,
             guest_ports: reach::ports(plan),
-        };
-        let started = driver.start(&machine).await.map_err(|error| vmm_cause(&error))?;
-        let started: Arc<dyn Running> = started.into();
-        self.vm.set_machine(Arc::clone(&started));
-        self.diary.note(&format!(
-            "{} started, pid {}",
-            driver.name(),
-            started.process().identity().pid
-        ));
-        self.lend(&started).await?;
-        Ok(started)
+        }
+    }
+
+    /// Not given up halfway: a VMM half started would be nobody's.
+    async fn start(
+        &self,
+        (driver, asked): (&dyn Driver, &Machine),
+    ) -> Result<Arc<dyn Running>, Turn> {
+        let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
+        let machine = self.has_begun(driver, started);
+        self.lend(&machine).await?;
+        self.is_booting().await?;
+        Ok(machine)
+    }
+
+    fn has_begun(&self, driver: &dyn Driver, machine: Box<dyn Running>) -> Arc<dyn Running> {
+        let machine: Arc<dyn Running> = machine.into();
+        self.vm.set_machine(Arc::clone(&machine));
+        let pid = machine.process().identity().pid;
+        self.diary.note(&format!("{} started, pid {pid}", driver.name()));
+        machine
+    }
+
+    async fn is_booting(&self) -> Result<(), Turn> {
+        if self.vm.state() == State::Preparing {
+            self.enter(State::Booting);
+        }
+        self.save().await
     }
 
     /// Starts the servers of the folders that the guest is lent.
@@ -431,6 +459,7 @@ fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) 
     Facts {
         vmm: format!("{} {}", driver.name(), driver.version()),
         accelerator: driver.accelerator().to_owned(),
+        cloned: false,
         image: image.digest.clone(),
         command,
         env: image.env.iter().chain(&plan.env).cloned().collect(),

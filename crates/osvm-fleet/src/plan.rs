@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use osvm_spec::{CpuTemplate, Digest, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName};
+use osvm_spec::{
+    CpuTemplate, Digest, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName, TemplateLevel,
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything the fleet needs to start one server's VM.
@@ -14,6 +16,8 @@ pub struct Plan {
     pub hypervisor: Hypervisor,
     #[serde(default)]
     pub cpu_template: CpuTemplate,
+    #[serde(default)]
+    pub template: TemplateLevel,
     pub kernel: PathBuf,
     pub rootfs: Rootfs,
     #[serde(default)]

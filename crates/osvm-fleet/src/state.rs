@@ -17,7 +17,8 @@
 //!           Failed(cause)     from every state before it: VMM, agent or server gone for good
 //! ```
 //!
-//! A guest that falls asleep while it boots is started once more; the VM stays `Booting`.
+//! A guest that falls asleep while it boots is started once more, and one that makes a template goes on as a clone of
+//! it; the VM stays `Booting`.
 //! `Stopped` and `Failed` are ends: nothing of the VM is left then but its logs.
 
 use std::fmt;

@@ -66,6 +66,9 @@ pub struct Facts {
     /// Name and version of the VMM.
     pub vmm: String,
     pub accelerator: String,
+    /// Whether it began as a clone.
+    #[serde(default)]
+    pub cloned: bool,
     /// Digest of the image.
     pub image: Digest,
     pub command: Vec<String>,

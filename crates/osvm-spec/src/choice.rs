@@ -31,6 +31,17 @@ pub enum CpuTemplate {
     T2A,
 }
 
+/// What the VMs of a server begin as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateLevel {
+    /// A machine that boots.
+    #[default]
+    None,
+    /// A clone of one that has booted, of which nothing else is known: no server has run in it.
+    Booted,
+}
+
 /// Where a server's process runs, from loosest to strictest.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -81,6 +92,17 @@ impl CpuTemplate {
     }
 }
 
+impl TemplateLevel {
+    pub const ALL: [Self; 2] = [Self::None, Self::Booted];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Booted => "booted",
+        }
+    }
+}
+
 impl Isolation {
     pub const ALL: [Self; 3] = [Self::None, Self::Microvm, Self::Ephemeral];
 
@@ -116,6 +138,14 @@ impl FromStr for CpuTemplate {
     }
 }
 
+impl FromStr for TemplateLevel {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        pick(&Self::ALL, Self::as_str, text)
+    }
+}
+
 impl FromStr for Isolation {
     type Err = ChoiceError;
 
@@ -131,6 +161,12 @@ impl fmt::Display for Hypervisor {
 }
 
 impl fmt::Display for CpuTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for TemplateLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -152,6 +188,9 @@ mod tests {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for choice in CpuTemplate::ALL {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        for choice in TemplateLevel::ALL {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
         for choice in Isolation::ALL {

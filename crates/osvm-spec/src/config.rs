@@ -22,7 +22,7 @@ use section::nearest;
 
 use crate::{
     CpuTemplate, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Isolation, Resources,
-    SecretRule, ServerName, ToolPattern, looks_secret, tells_secret,
+    SecretRule, ServerName, TemplateLevel, ToolPattern, looks_secret, tells_secret,
 };
 
 /// A whole file. [`Config::resolve`](crate::Config::resolve) makes it into one server's facts.
@@ -49,6 +49,8 @@ pub struct Microvm {
     pub hypervisor: Hypervisor,
     /// Of Firecracker; QEMU's guests see what it offers.
     pub cpu_template: CpuTemplate,
+    /// Of servers that say nothing of it.
+    pub template: TemplateLevel,
     /// `idle_stop_minutes`: how long a VM that a call started lives on unused; 0 is forever.
     pub idle_stop: Option<Duration>,
     pub max_parallel_launches: Option<usize>,
@@ -110,6 +112,8 @@ pub struct Entry {
     pub working_dir: Option<String>,
     #[serde(skip_serializing_if = "Size::is_default")]
     pub microvm_config: Size,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateLevel>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
     /// Variables whose values come from elsewhere each time.
@@ -237,6 +241,7 @@ impl Entry {
             user: None,
             working_dir: None,
             microvm_config: Size::default(),
+            template: None,
             env: BTreeMap::new(),
             secrets: Vec::new(),
             hosts: Hosts::default(),
@@ -260,6 +265,7 @@ impl Default for Microvm {
             kernel_path: None,
             hypervisor: Hypervisor::default(),
             cpu_template: CpuTemplate::default(),
+            template: TemplateLevel::default(),
             idle_stop: Some(Duration::from_secs(15 * 60)),
             max_parallel_launches: None,
             launch_timeout: Duration::from_secs(120),

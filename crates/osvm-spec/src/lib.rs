@@ -20,7 +20,7 @@ mod resources;
 mod secrets;
 mod tools;
 
-pub use choice::{ChoiceError, CpuTemplate, Hypervisor, Isolation};
+pub use choice::{ChoiceError, CpuTemplate, Hypervisor, Isolation, TemplateLevel};
 pub use config::{Config, ConfigError};
 pub use digest::{Digest, DigestError};
 pub use folders::{Access, FolderRule, FolderRuleError};

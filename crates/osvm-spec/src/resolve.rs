@@ -14,7 +14,7 @@ use crate::containers::{self, ContainerError};
 use crate::packages::PackageError;
 use crate::{
     Access, Config, CpuTemplate, FolderRule, Hosts, Hypervisor, ImageRef, Isolation, Places,
-    Resources, ResourcesError, SecretRule, ServerName, ToolLimits, ToolPolicy,
+    Resources, ResourcesError, SecretRule, ServerName, TemplateLevel, ToolLimits, ToolPolicy,
 };
 use program::{Program, Unclear};
 
@@ -45,6 +45,7 @@ pub struct Server {
     pub kernel: Option<PathBuf>,
     pub hypervisor: Hypervisor,
     pub cpu_template: CpuTemplate,
+    pub template: TemplateLevel,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<SecretRule>,
     pub hosts: Hosts,
@@ -90,6 +91,8 @@ pub struct Overrides {
     pub kernel: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<Hypervisor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateLevel>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Added to the file's, and stronger than it, name by name.
@@ -173,6 +176,7 @@ impl Config {
             kernel: over.kernel.clone().or_else(|| expand(kernel)),
             hypervisor: over.hypervisor.unwrap_or(self.microvm.hypervisor),
             cpu_template: self.microvm.cpu_template,
+            template: over.template.or(entry.template).unwrap_or(self.microvm.template),
             env: env.collect(),
             secrets: SecretRule::merge(entry.secrets, &over.secrets),
             hosts: entry.hosts.and(over.hosts.clone()),
@@ -273,6 +277,7 @@ impl Overrides {
             image: self.image.or(weaker.image),
             kernel: self.kernel.or(weaker.kernel),
             hypervisor: self.hypervisor.or(weaker.hypervisor),
+            template: self.template.or(weaker.template),
             user: self.user.or(weaker.user),
             env: weaker.env.into_iter().chain(self.env).collect(),
             secrets: SecretRule::merge(weaker.secrets, &self.secrets),

@@ -6,12 +6,13 @@ pub(crate) mod registries;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use osvm_daemon::shim::ProxySettings;
 use osvm_daemon::{Home, Host, setup};
 use osvm_spec::{
-    Config, Hypervisor, ImageRef, Overrides, Places, Refusal, Resources, Server, ServerName,
+    ChoiceError, Config, ImageRef, Overrides, Places, Refusal, Resources, Server, ServerName,
 };
 
 use crate::error::CliError;
@@ -72,7 +73,8 @@ pub(crate) fn overrides() -> Result<Overrides, CliError> {
         vcpus: parsed("OSVM_VCPUS", vcpus)?,
         image: path("OSVM_ROOTFS")?.map(|path| ImageRef::at(&path)),
         kernel: path("OSVM_KERNEL")?,
-        hypervisor: parsed("OSVM_HYPERVISOR", hypervisor)?,
+        hypervisor: parsed("OSVM_HYPERVISOR", choice)?,
+        template: parsed("OSVM_TEMPLATE", choice)?,
         ..Overrides::default()
     })
 }
@@ -182,8 +184,9 @@ pub(crate) fn vcpus(text: &str) -> Result<u64, String> {
     Resources::check_vcpus(count).map(u64::from).map_err(|error| error.to_string())
 }
 
-pub(crate) fn hypervisor(text: &str) -> Result<Hypervisor, String> {
-    text.parse().map_err(|error: osvm_spec::ChoiceError| error.to_string())
+/// A word of a few.
+pub(crate) fn choice<T: FromStr<Err = ChoiceError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: ChoiceError| error.to_string())
 }
 
 /// A variable that is a path.

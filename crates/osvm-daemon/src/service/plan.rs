@@ -74,6 +74,7 @@ impl Daemon {
             resources: server.resources,
             hypervisor: server.hypervisor,
             cpu_template: server.cpu_template,
+            template: server.template,
             kernel: server.kernel.unwrap_or_else(|| self.home.default_kernel()),
             rootfs,
             purpose: Purpose::Serve,

@@ -115,6 +115,7 @@ impl Daemon {
             fault: vm.fault(),
             vmm: facts.as_ref().map(|facts| facts.vmm.clone()).unwrap_or_default(),
             accelerator: facts.as_ref().map(|facts| facts.accelerator.clone()).unwrap_or_default(),
+            cloned: facts.as_ref().is_some_and(|facts| facts.cloned),
             pid,
             vcpus: vm.plan.resources.vcpus(),
             memory_mib: vm.plan.resources.memory_mib(),

@@ -58,6 +58,7 @@ impl Trial {
             resources: Resources::default(),
             hypervisor: Hypervisor::Auto,
             cpu_template: osvm_spec::CpuTemplate::None,
+            template: osvm_spec::TemplateLevel::None,
             kernel: self.folder.path().join("vmlinux"),
             rootfs: Rootfs::Path(self.folder.path().join("base.cpio")),
             purpose: Purpose::Serve,

@@ -63,6 +63,7 @@ fn text(server: &Entry) -> String {
         ("folder", server.working_dir.clone()),
         ("memory", size.memory_mb.map(|mib| format!("{mib} MiB"))),
         ("vcpus", size.vcpus.map(|count| count.to_string())),
+        ("template", server.template.map(|level| level.to_string())),
     ];
     let variables = server.env.iter().map(|(name, value)| ("env", Some(format!("{name}={value}"))));
     lines.extend(variables);

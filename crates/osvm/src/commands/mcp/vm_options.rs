@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use osvm_spec::{
-    Folder, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Overrides, SecretRule, command,
-    config,
+    Folder, FolderRule, HostRule, Hosts, Hypervisor, ImageRef, Overrides, SecretRule,
+    TemplateLevel, command, config,
 };
 
 use crate::error::CliError;
@@ -56,8 +56,11 @@ pub(crate) struct LaunchOptions {
     #[command(flatten)]
     vm: VmOptions,
     /// VMM to use: auto, firecracker, qemu
-    #[arg(long, value_name = "VMM", value_parser = environment::hypervisor)]
+    #[arg(long, value_name = "VMM", value_parser = environment::choice::<Hypervisor>)]
     hypervisor: Option<Hypervisor>,
+    /// What the VM begins as: none, to boot, or booted, a clone of one that has
+    #[arg(long, value_name = "LEVEL", value_parser = environment::choice::<TemplateLevel>)]
+    template: Option<TemplateLevel>,
 }
 
 /// The words of a command.
@@ -76,6 +79,7 @@ impl LaunchOptions {
             image: vm.image.map(images::absolute).transpose()?,
             kernel: absolute(vm.kernel)?,
             hypervisor: self.hypervisor,
+            template: self.template,
             user: vm.user,
             env: vm.env.into_iter().collect::<BTreeMap<_, _>>(),
             secrets: vm.secret,

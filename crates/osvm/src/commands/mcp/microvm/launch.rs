@@ -64,9 +64,10 @@ fn report(vm: &VmStatus) -> Result<(), CliError> {
 fn summary(vm: &VmStatus) -> String {
     let VmStatus { name, id, vmm, accelerator, memory_mib, vcpus, timings, .. } = vm;
     let plural = if *vcpus == 1 { "" } else { "s" };
+    let cloned = if vm.cloned { ", cloned" } else { "" };
     let ready = timings.ready_ms.map(|ms| format!(", first MCP reply after {ms} ms"));
     format!(
-        "{name} is ready: VM {id}, {vmm} ({accelerator}), {memory_mib} MiB, {vcpus} vcpu{plural}{}",
+        "{name} is ready: VM {id}, {vmm} ({accelerator}), {memory_mib} MiB, {vcpus} vcpu{plural}{cloned}{}",
         ready.unwrap_or_default()
     )
 }

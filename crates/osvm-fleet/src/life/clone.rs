@@ -1,0 +1,147 @@
+//! How a VM begins as a clone: of the template that there is, or of one that it makes of itself.
+//!
+//! ```text
+//! no template:  boots ── agent answers ── hung up ── saved ── ended ─┐
+//! template:     ─────────────────────────────────────────────────────┴─> restored ── folders lent ── resumed
+//! ```
+//!
+//! Nothing of what the VM is to have is in the template: its name, time and randomness, hosts, folders and secrets come
+//! afterwards. Where there can be no template, the VM boots as others do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use osvm_spec::TemplateLevel;
+use osvm_vmm::{Driver, Machine, Running, Template};
+use tokio::time::timeout;
+
+use super::{Life, Turn};
+use crate::agent::Agent;
+use crate::asleep::asleep;
+use crate::drivers::{chain, vmm_cause};
+use crate::greeter::Greeter;
+use crate::prepare::Prepared;
+use crate::state::{Cause, CauseKind};
+use crate::templates::{Key, Place};
+use crate::vm::{Facts, agent_cause};
+
+/// How long a guest may take to notice that nobody is connected any more.
+const HANGS_UP: Duration = Duration::from_millis(100);
+
+/// A template that turns out to be of no use is made once more.
+const ATTEMPTS: usize = 2;
+
+impl<G: Greeter> Life<G> {
+    /// One that runs; nothing where the VM has to boot.
+    pub(super) async fn clone_of_template(
+        &self,
+        prepared: &Prepared,
+        (driver, asked): (&dyn Driver, &Machine),
+    ) -> Result<Option<Arc<dyn Running>>, Turn> {
+        if self.vm.plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
+            return Ok(None);
+        }
+        let proc = &self.workshop.settings.proc;
+        let key = match Key::of(&self.vm.plan, prepared, driver, proc) {
+            Ok(key) => key,
+            Err(error) => {
+                self.boots_instead(&error);
+                return Ok(None);
+            }
+        };
+        for _ in 0..ATTEMPTS {
+            let template = match self.template(key.clone(), (driver, asked)).await {
+                Ok(template) => template,
+                Err(Turn::Stop) => return Err(Turn::Stop),
+                Err(Turn::Failure(cause)) => {
+                    self.boots_instead(&cause);
+                    return Ok(None);
+                }
+            };
+            match template.restore(asked).await {
+                Ok(machine) => return self.go_on_as(machine, driver).await.map(Some),
+                Err(error) => {
+                    let why = chain(&error);
+                    self.diary.note(&format!("the template is of no use: {why}"));
+                    self.workshop.templates.place(key.clone()).await.drop(&why);
+                    self.clear().await?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn boots_instead(&self, why: &dyn std::error::Error) {
+        let why = chain(why);
+        tracing::warn!(vm = %self.vm.id, why, "there is no template");
+        self.diary.note(&format!("there is no template, and the guest boots: {why}"));
+    }
+
+    /// Folders are lent before the guest can ask for them.
+    async fn go_on_as(
+        &self,
+        machine: Box<dyn Running>,
+        driver: &dyn Driver,
+    ) -> Result<Arc<dyn Running>, Turn> {
+        let machine = self.has_begun(driver, machine);
+        if let Some(facts) = self.vm.facts() {
+            self.vm.set_facts(Facts { cloned: true, ..facts });
+        }
+        self.lend(&machine).await?;
+        self.is_booting().await?;
+        machine.resume().await.map_err(|error| vmm_cause(&error))?;
+        Ok(machine)
+    }
+
+    async fn template(
+        &self,
+        key: Key,
+        (driver, asked): (&dyn Driver, &Machine),
+    ) -> Result<Arc<dyn Template>, Turn> {
+        let mut place = self.unless_stopped(self.workshop.templates.place(key)).await?;
+        if let Some(template) = place.open(driver).await {
+            return Ok(template);
+        }
+        self.diary.note("making a template");
+        let made = self.make(&mut place, (driver, asked)).await;
+        self.clear().await?;
+        made
+    }
+
+    /// Boots the guest, and saves it when its agent has answered.
+    async fn make(
+        &self,
+        place: &mut Place,
+        (driver, asked): (&dyn Driver, &Machine),
+    ) -> Result<Arc<dyn Template>, Turn> {
+        let draft = place.draft()?;
+        let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
+        let machine = self.has_begun(driver, started);
+        self.is_booting().await?;
+        let boots = self.while_alive(&machine, self.answers(&machine));
+        tokio::select! {
+            answered = boots => answered?,
+            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {
+                return Err(Cause::new(CauseKind::Machine, "the guest sleeps instead of booting").into());
+            }
+        }
+        let saved = async {
+            let saved = machine.save(draft.path()).await;
+            saved.map_err(|error| vmm_cause(&error))
+        };
+        self.while_alive(&machine, saved).await?;
+        Ok(place.keep(draft, driver).await?)
+    }
+
+    /// Hangs up afterwards.
+    async fn answers(&self, machine: &Arc<dyn Running>) -> Result<(), Cause> {
+        let connected = machine.connect(self.vm.plan.start_timeout).await;
+        let link = connected.map_err(|error| self.deaf(&error))?;
+        // Nothing that would have the kernel make up anything random, as its boot id.
+        let said = Agent::new(link.clone()).sessions().await;
+        link.hang_up();
+        // Whether it has noticed nobody tells. One that notices only as a clone loses nothing but time.
+        let _ = timeout(HANGS_UP, machine.exited()).await;
+        said.map(drop).map_err(|error| agent_cause(&error))
+    }
+}

@@ -1,0 +1,183 @@
+//! Templates of this home: machines that were saved when their agents had answered, so that others begin there.
+//!
+//! ```text
+//! $OSVM_HOME/templates/<key's hash>/   what the driver has written, and template.json, which says what it is of
+//!                     /.new-<random>/  one that is being made
+//! ```
+//!
+//! A template is of use to machines that have everything in common with it ([`Key`]). It is made once, by whoever needs
+//! it first, while others wait. What is read from disk is held against its record; what does not fit is removed and made
+//! again.
+
+mod key;
+mod record;
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use osvm_vmm::{Driver, Template};
+use tempfile::TempDir;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::spawn_blocking;
+
+use crate::drivers::{chain, vmm_cause};
+use crate::state::{Cause, CauseKind};
+pub(crate) use key::Key;
+use record::Record;
+
+/// Templates that are open at a time; the memory that their clones have in common is taken for as long.
+const MOST_OPEN: usize = 8;
+/// Templates on disk. Beyond that, those go that were used longest ago.
+const MOST_KEPT: usize = 32;
+const DRAFT: &str = ".new-";
+
+/// All of one home.
+pub(crate) struct Templates {
+    folder: PathBuf,
+    open: Mutex<HashMap<String, Entry>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    slot: Slot,
+    used: Instant,
+}
+
+/// Held by whoever looks for the template, or makes it.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<dyn Template>>>>;
+
+/// Where one template is, or will be; nobody else looks there meanwhile.
+pub(crate) struct Place {
+    slot: OwnedMutexGuard<Option<Arc<dyn Template>>>,
+    templates: PathBuf,
+    path: PathBuf,
+    key: Key,
+}
+
+impl Templates {
+    pub(crate) fn in_home(home: &Path) -> Self {
+        Self { folder: home.join("templates"), open: Mutex::default() }
+    }
+
+    /// Waits for those who look for the same one.
+    pub(crate) async fn place(&self, key: Key) -> Place {
+        let slot = self.slot(key.name()).lock_owned().await;
+        let path = self.folder.join(key.name());
+        Place { slot, templates: self.folder.clone(), path, key }
+    }
+
+    /// With room made for it. One that is in somebody's hands stays.
+    fn slot(&self, name: String) -> Slot {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while open.len() >= MOST_OPEN && !open.contains_key(&name) {
+            let unused = open.iter().filter(|(_, entry)| entry.slot.try_lock().is_ok());
+            let oldest = unused.min_by_key(|(_, entry)| entry.used).map(|(name, _)| name.clone());
+            let Some(oldest) = oldest else { break };
+            open.remove(&oldest);
+        }
+        let entry = open
+            .entry(name)
+            .or_insert_with(|| Entry { slot: Slot::default(), used: Instant::now() });
+        entry.used = Instant::now();
+        Arc::clone(&entry.slot)
+    }
+}
+
+impl Place {
+    /// The template, if it was made before and is what it was.
+    pub(crate) async fn open(&mut self, driver: &dyn Driver) -> Option<Arc<dyn Template>> {
+        if self.slot.is_none() {
+            let (path, key) = (self.path.clone(), self.key.clone());
+            let checked = spawn_blocking(move || Record::check(&path, &key)).await.ok()?;
+            let opened = match checked {
+                Ok(()) => driver.load(&self.path).await.map_err(|error| chain(&error)),
+                Err(why) => Err(why),
+            };
+            match opened {
+                Ok(template) => *self.slot = Some(template),
+                Err(why) => self.remove(&why),
+            }
+        }
+        self.slot.clone()
+    }
+
+    /// A folder to save a machine in.
+    pub(crate) fn draft(&self) -> Result<TempDir, Cause> {
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.templates)?;
+            tempfile::Builder::new().prefix(DRAFT).tempdir_in(&self.templates)
+        };
+        make().map_err(|error| unkept(&self.templates, &error))
+    }
+
+    /// What was saved is the template from now on.
+    pub(crate) async fn keep(
+        &mut self,
+        draft: TempDir,
+        driver: &dyn Driver,
+    ) -> Result<Arc<dyn Template>, Cause> {
+        let (path, key, templates) = (self.path.clone(), self.key.clone(), self.templates.clone());
+        let kept = spawn_blocking(move || {
+            Record::write(draft.path(), &key)?;
+            remove(&path)?;
+            fs::rename(draft.path(), &path)?;
+            prune(&templates)
+        });
+        let kept = kept.await.map_err(io::Error::from).flatten();
+        kept.map_err(|error| unkept(&self.path, &error))?;
+        let template = driver.load(&self.path).await.map_err(|error| vmm_cause(&error))?;
+        *self.slot = Some(Arc::clone(&template));
+        Ok(template)
+    }
+
+    /// No machine comes to be from it.
+    pub(crate) fn drop(&mut self, why: &str) {
+        *self.slot = None;
+        self.remove(why);
+    }
+
+    fn remove(&self, why: &str) {
+        if !self.path.exists() {
+            return;
+        }
+        tracing::warn!(template = %self.path.display(), why, "template is removed");
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(template = %self.path.display(), %error, "template can't be removed");
+        }
+    }
+}
+
+fn unkept(path: &Path, error: &io::Error) -> Cause {
+    Cause::new(
+        CauseKind::Machine,
+        format!("failed to keep a template in {}: {error}", path.display()),
+    )
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Those that are used longest ago, and drafts of daemons that have ended halfway.
+fn prune(templates: &Path) -> io::Result<()> {
+    let age = |entry: fs::DirEntry| {
+        let used = record::used(&entry.path()).or_else(|_| entry.metadata()?.modified());
+        used.ok().map(|used| (used, entry.path()))
+    };
+    let mut all: Vec<(SystemTime, PathBuf)> =
+        fs::read_dir(templates)?.flatten().filter_map(age).collect();
+    all.sort();
+    let many = all.len().saturating_sub(MOST_KEPT);
+    all[..many].iter().try_for_each(|(_, path)| remove(path))
+}
+
+#[cfg(test)]
+mod tests;
