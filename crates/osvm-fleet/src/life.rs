@@ -115,19 +115,25 @@ impl<G: Greeter> Life<G> {
         let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await?;
         self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
         let asked = self.machine(prepared);
-        if let Some(machine) = self.clone_of_template(prepared, (&*driver, &asked)).await? {
-            let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        if let Some((machine, link)) = self.clone_of_template(prepared, (&*driver, &asked)).await? {
+            self.while_alive(&machine, self.equip(&link)).await?;
             return Ok((machine, link));
         }
-        let machine = self.start((&*driver, &asked)).await?;
-        tokio::select! {
-            link = self.while_alive(&machine, self.wake(&machine)) => return Ok((machine, link?)),
-            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {}
-        }
-        self.diary.note("the guest sleeps instead of booting: starting it once more");
-        self.clear().await?;
-        let machine = self.start((&*driver, &asked)).await?;
-        let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        let mut machine = self.start((&*driver, &asked)).await?;
+        let woken = tokio::select! {
+            link = self.while_alive(&machine, self.wake(&machine)) => Some(link?),
+            () = asleep(machine.process(), self.workshop.settings.asleep_after) => None,
+        };
+        let link = match woken {
+            Some(link) => link,
+            None => {
+                self.diary.note("the guest sleeps instead of booting: starting it once more");
+                self.clear().await?;
+                machine = self.start((&*driver, &asked)).await?;
+                self.while_alive(&machine, self.wake(&machine)).await?
+            }
+        };
+        self.while_alive(&machine, self.equip(&link)).await?;
         Ok((machine, link))
     }
 
@@ -218,7 +224,13 @@ impl<G: Greeter> Life<G> {
         let link = connected.map_err(|error| self.deaf(&error))?;
         let agent = Agent::new(link.clone());
         agent.prepare(self.identity()).await.map_err(|error| agent_cause(&error))?;
-        self.open_ways(&link)?;
+        Ok(link)
+    }
+
+    /// Gives the guest what it may reach.
+    async fn equip(&self, link: &Link) -> Result<(), Cause> {
+        let agent = Agent::new(link.clone());
+        self.open_ways(link)?;
         if let Some(grants) = reach::grants(&self.vm.plan, self.user().as_ref()) {
             agent
                 .grant(grants, reach::files(&self.vm.plan))
@@ -227,7 +239,7 @@ impl<G: Greeter> Life<G> {
         }
         self.vm.set_agent(agent);
         self.vm.set_timings(|t| t.agent = Some(self.vm.launched.elapsed()));
-        Ok(link)
+        Ok(())
     }
 
     /// Takes the streams that the guest opens on this link.

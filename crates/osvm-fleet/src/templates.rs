@@ -135,10 +135,11 @@ impl Place {
         Ok(template)
     }
 
-    /// No machine comes to be from it.
-    pub(crate) fn drop(&mut self, why: &str) {
-        *self.slot = None;
-        self.remove(why);
+    /// No machine comes to be from this one; if it was made again meanwhile, that is another.
+    pub(crate) fn drop(&mut self, template: &Arc<dyn Template>, why: &str) {
+        if self.slot.take_if(|open| Arc::ptr_eq(open, template)).is_some() {
+            self.remove(why);
+        }
     }
 
     fn remove(&self, why: &str) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use osvm_spec::TemplateLevel;
-use osvm_vmm::{Driver, Machine, Running, Template};
+use osvm_vmm::{Driver, Link, Machine, Running, Template};
 use tokio::time::timeout;
 
 use super::{Life, Turn};
@@ -32,17 +32,16 @@ const HANGS_UP: Duration = Duration::from_millis(100);
 const ATTEMPTS: usize = 2;
 
 impl<G: Greeter> Life<G> {
-    /// One that runs; nothing where the VM has to boot.
+    /// One whose agent has answered; nothing where the VM has to boot.
     pub(super) async fn clone_of_template(
         &self,
         prepared: &Prepared,
         (driver, asked): (&dyn Driver, &Machine),
-    ) -> Result<Option<Arc<dyn Running>>, Turn> {
+    ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
         if self.vm.plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
             return Ok(None);
         }
-        let proc = &self.workshop.settings.proc;
-        let key = match Key::of(&self.vm.plan, prepared, driver, proc) {
+        let key = match Key::of(&self.vm.plan, prepared, driver, &self.workshop.settings.proc) {
             Ok(key) => key,
             Err(error) => {
                 self.boots_instead(&error);
@@ -58,12 +57,18 @@ impl<G: Greeter> Life<G> {
                     return Ok(None);
                 }
             };
-            match template.restore(asked).await {
-                Ok(machine) => return self.go_on_as(machine, driver).await.map(Some),
-                Err(error) => {
-                    let why = chain(&error);
-                    self.diary.note(&format!("the template is of no use: {why}"));
-                    self.workshop.templates.place(key.clone()).await.drop(&why);
+            match self.go_on_from(&*template, (driver, asked)).await {
+                Ok((machine, link)) => {
+                    if let Some(facts) = self.vm.facts() {
+                        self.vm.set_facts(Facts { cloned: true, ..facts });
+                    }
+                    return Ok(Some((machine, link)));
+                }
+                Err(Turn::Stop) => return Err(Turn::Stop),
+                Err(Turn::Failure(cause)) => {
+                    self.diary.note(&format!("the template is of no use: {cause}"));
+                    let mut place = self.workshop.templates.place(key.clone()).await;
+                    place.drop(&template, &cause.message);
                     self.clear().await?;
                 }
             }
@@ -78,19 +83,32 @@ impl<G: Greeter> Life<G> {
     }
 
     /// Folders are lent before the guest can ask for them.
-    async fn go_on_as(
+    async fn go_on_from(
         &self,
-        machine: Box<dyn Running>,
-        driver: &dyn Driver,
-    ) -> Result<Arc<dyn Running>, Turn> {
-        let machine = self.has_begun(driver, machine);
-        if let Some(facts) = self.vm.facts() {
-            self.vm.set_facts(Facts { cloned: true, ..facts });
-        }
+        template: &dyn Template,
+        (driver, asked): (&dyn Driver, &Machine),
+    ) -> Result<(Arc<dyn Running>, Link), Turn> {
+        let restored = template.restore(asked).await.map_err(|error| vmm_cause(&error))?;
+        let machine = self.has_begun(driver, restored);
         self.lend(&machine).await?;
         self.is_booting().await?;
         machine.resume().await.map_err(|error| vmm_cause(&error))?;
-        Ok(machine)
+        let link = self.unless_asleep(&machine, self.wake(&machine)).await?;
+        Ok((machine, link))
+    }
+
+    /// `step`, unless the guest sleeps instead.
+    async fn unless_asleep<T>(
+        &self,
+        machine: &Arc<dyn Running>,
+        step: impl Future<Output = Result<T, Cause>>,
+    ) -> Result<T, Turn> {
+        tokio::select! {
+            done = self.while_alive(machine, step) => done,
+            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {
+                Err(Cause::new(CauseKind::Machine, "the guest sleeps instead of answering").into())
+            }
+        }
     }
 
     async fn template(
@@ -118,13 +136,7 @@ impl<G: Greeter> Life<G> {
         let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
         let machine = self.has_begun(driver, started);
         self.is_booting().await?;
-        let boots = self.while_alive(&machine, self.answers(&machine));
-        tokio::select! {
-            answered = boots => answered?,
-            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {
-                return Err(Cause::new(CauseKind::Machine, "the guest sleeps instead of booting").into());
-            }
-        }
+        self.unless_asleep(&machine, self.answers(&machine)).await?;
         let saved = async {
             let saved = machine.save(draft.path()).await;
             saved.map_err(|error| vmm_cause(&error))

@@ -19,7 +19,7 @@ use osvm_fleet::{
 use osvm_image::base::{self, File};
 use osvm_image::initramfs::Assembler;
 use osvm_image::{Image, Store};
-use osvm_spec::{Hosts, Hypervisor, Resources, Secrets};
+use osvm_spec::{Hosts, Hypervisor, Resources, Secrets, TemplateLevel};
 use osvm_vmm::Stream;
 use osvm_vmm::fake::{Fake, Fault, Guest};
 use osvm_wire::frame::{self, Decoder, Message};
@@ -58,7 +58,7 @@ impl Trial {
             resources: Resources::default(),
             hypervisor: Hypervisor::Auto,
             cpu_template: osvm_spec::CpuTemplate::None,
-            template: osvm_spec::TemplateLevel::None,
+            template: TemplateLevel::None,
             kernel: self.folder.path().join("vmlinux"),
             rootfs: Rootfs::Path(self.folder.path().join("base.cpio")),
             purpose: Purpose::Serve,
@@ -320,6 +320,37 @@ async fn a_guest_that_never_answers_is_given_up_at_the_deadline() {
     let plan = Plan { start_timeout: Duration::from_millis(200), ..trial.plan("a") };
     let cause = trial.fleet.ensure(plan).await.err().unwrap();
     assert_eq!(cause.kind, CauseKind::Deadline);
+    assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn the_first_vm_makes_a_template_and_goes_on_as_a_clone_of_it_as_the_next_ones_do() {
+    let trial = Trial::new().await;
+    for name in ["a", "b"] {
+        let plan = Plan { template: TemplateLevel::Booted, ..trial.plan(name) };
+        let vm = trial.fleet.ensure(plan).await.unwrap();
+        assert!(vm.facts().unwrap().cloned, "{name}");
+    }
+    let made = fs::read_dir(trial.folder.path().join("templates")).unwrap().count();
+    assert_eq!(made, 1);
+    let plain = trial.fleet.ensure(trial.plan("c")).await.unwrap();
+    assert!(!plain.facts().unwrap().cloned);
+}
+
+#[tokio::test]
+async fn a_template_that_nothing_comes_to_be_from_is_made_once_more_and_then_done_without() {
+    let trial = Trial::new().await;
+    let well = || Fault::DiesAfter(Duration::from_secs(900));
+    let no_clone = || Fault::StartFails("it is no good".to_owned());
+    for fault in [well(), no_clone(), well(), no_clone(), well()] {
+        trial.fake.inject(fault);
+    }
+    let plan = Plan { template: TemplateLevel::Booted, ..trial.plan("a") };
+    let vm = trial.fleet.ensure(plan).await.unwrap();
+    assert!(!vm.facts().unwrap().cloned);
+    let left = fs::read_dir(trial.folder.path().join("templates")).unwrap().count();
+    assert_eq!(left, 0);
+    trial.fleet.stop(&"a".parse().unwrap()).await.unwrap();
     assert_eq!(trial.run_dirs(), 0);
 }
 
