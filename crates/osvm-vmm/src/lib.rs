@@ -38,6 +38,7 @@ mod logs;
 mod machine;
 mod process;
 pub mod qemu;
+mod snapshot;
 
 pub use cost::memory_limit_bytes;
 pub use driver::{Capabilities, Driver, Running, Saved, Template, VmmError};

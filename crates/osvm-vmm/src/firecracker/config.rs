@@ -25,6 +25,9 @@ const CONSOLE_SIZE: u64 = 64 << 10;
 /// in that time, in milliseconds: 1.5 MiB a day. What goes beyond is dropped.
 const CONSOLE_REFILL: u64 = 3_600_000;
 
+/// In the workplace.
+pub(super) const DISK: &str = "disk";
+
 /// One request.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -36,19 +39,59 @@ pub(super) struct Request {
 /// the host is told to it.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) kernel: RawFd,
-    pub(super) initramfs: RawFd,
+    pub(super) beginning: Beginning,
     pub(super) disk: Option<RawFd>,
     pub(super) console: RawFd,
     /// On its command line.
     pub(super) filter: Option<RawFd>,
 }
 
-/// Everything up to and including the start.
+/// What a machine comes to be from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beginning {
+    Boot { kernel: RawFd, initramfs: RawFd },
+    Snapshot { memory: RawFd, state: RawFd },
+}
+
+impl Files {
+    /// Those that it only reads.
+    pub(super) fn read(&self) -> impl Iterator<Item = RawFd> {
+        let both = match self.beginning {
+            Beginning::Boot { kernel, initramfs } => [kernel, initramfs],
+            Beginning::Snapshot { memory, state } => [memory, state],
+        };
+        both.into_iter().chain(self.disk).chain(self.filter)
+    }
+}
+
+/// Everything up to and including the start, which leaves a machine of a snapshot paused.
 pub(super) fn requests(machine: &Machine, files: &Files, version: &str) -> Vec<Request> {
-    let mut requests = vec![machine_config(machine), boot_source(machine, files)];
-    if let Some(disk) = files.disk {
-        requests.push(drive(disk));
+    match files.beginning {
+        Beginning::Boot { kernel, initramfs } => {
+            let boot = boot_source(machine, (kernel, initramfs));
+            boot_requests(machine, boot, files, version)
+        }
+        Beginning::Snapshot { memory, state } => {
+            let console = has_limits(version).then(|| console(files.console));
+            console.into_iter().chain([load(memory, state)]).collect()
+        }
+    }
+}
+
+/// Which devices there are, the snapshot says.
+fn load(memory: RawFd, state: RawFd) -> Request {
+    let body = json!({
+        "snapshot_path": inherited(state),
+        "mem_backend": { "backend_path": inherited(memory), "backend_type": "File" },
+        "resume_vm": false,
+    });
+    Request { path: "/snapshot/load", body }
+}
+
+fn boot_requests(machine: &Machine, boot: Request, files: &Files, version: &str) -> Vec<Request> {
+    let mut requests = vec![machine_config(machine), boot];
+    if files.disk.is_some() {
+        requests.push(drive());
     }
     let vsock = json!({ "guest_cid": GUEST_CID, "uds_path": vsock::SOCKET });
     requests.push(Request { path: "/vsock", body: vsock });
@@ -84,21 +127,22 @@ fn balloon() -> Request {
 
 /// `reboot=k`: a reset through the keyboard controller is how a guest ends. Nothing else is
 /// attached to that controller, and looking for it takes time.
-fn boot_source(machine: &Machine, files: &Files) -> Request {
+fn boot_source(machine: &Machine, (kernel, initramfs): (RawFd, RawFd)) -> Request {
     let body = json!({
-        "kernel_image_path": inherited(files.kernel),
-        "initrd_path": inherited(files.initramfs),
+        "kernel_image_path": inherited(kernel),
+        "initrd_path": inherited(initramfs),
         "boot_args": machine.command_line("reboot=k pci=off i8042.noaux i8042.nokbd"),
     });
     Request { path: "/boot-source", body }
 }
 
-fn drive(disk: RawFd) -> Request {
+/// By a name that leads to the descriptor, whose number is another in a clone: a snapshot remembers the name.
+fn drive() -> Request {
     let body = json!({
         "drive_id": "root",
         "is_root_device": false,
         "is_read_only": true,
-        "path_on_host": inherited(disk),
+        "path_on_host": DISK,
     });
     Request { path: "/drives/root", body }
 }

@@ -13,6 +13,7 @@ mod config;
 mod filter;
 mod half;
 pub mod release;
+mod template;
 mod voice;
 pub(crate) mod vsock;
 mod workplace;
@@ -20,6 +21,7 @@ mod workplace;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,12 +30,15 @@ use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing};
 use crate::link::Place;
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn, inherited};
+use crate::snapshot::{self, Snapshot};
 use crate::{
-    Capabilities, Driver, Exit, Link, LinkError, Machine, Process, Running, Saved, VmmError, logs,
+    Capabilities, Driver, Exit, Link, LinkError, Machine, Process, Running, Saved, Template,
+    VmmError, logs,
 };
 use api::{Api, ApiError};
-use config::{Files, Request};
+use config::{Beginning, DISK, Files, Request};
 use filter::Filter;
+use template::FirecrackerTemplate;
 use voice::Voice;
 use workplace::Workplace;
 
@@ -45,6 +50,9 @@ const API_SOCKET: &str = "api.sock";
 
 /// Before this version a guest that was paused and resumed takes no new streams.
 const PAUSE_SINCE: (u32, u32) = (1, 17);
+
+/// Before this version nothing was tried.
+const SNAPSHOT_SINCE: (u32, u32) = (1, 16);
 
 /// The versions that the project's own tests run.
 pub const TESTED: &[(u32, u32)] = &[(1, 16)];
@@ -86,10 +94,34 @@ impl Firecracker {
         Ok(Self { program: program.to_owned(), version, filter, jail: None })
     }
 
+    /// A machine that Firecracker has taken, and of which it has said so.
+    async fn launch(&self, machine: &Machine, body: Body) -> Result<Box<dyn Running>, VmmError> {
+        machine.check_dir()?;
+        let workplace = Workplace::make(&machine.dir, self.user(machine))?;
+        Voice::make(&workplace)?;
+        let (process, files, cell) = self.spawn(machine, body, &workplace).await?;
+        let voice = Voice::listen(&workplace, &machine.logs, &process)?;
+        let requests = config::requests(machine, &files, &self.version);
+        let configured = configure(&process, &workplace, &requests);
+        match tokio::time::timeout(START_DEADLINE, configured).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(refusal(process, voice, &machine.logs, error).await),
+            Err(_) => {
+                return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
+            }
+        }
+        let jail = self.look(&process, cell.as_ref())?;
+        let process = process.release();
+        let saved = Saved::new(NAME, machine, &process, jail);
+        let place = Place::default();
+        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice) }))
+    }
+
     /// The process, given all it needs. It has not been told of it yet.
     async fn spawn(
         &self,
         machine: &Machine,
+        body: Body,
         workplace: &Workplace,
     ) -> Result<(KillGuard, Files, Option<Cell>), VmmError> {
         let mut spawn = Spawn::new(&self.program, workplace.folder());
@@ -106,13 +138,24 @@ impl Firecracker {
         };
         let disk = machine.disk.as_deref().map(|disk| self.lend("open root disk", disk));
         let disk = disk.transpose()?;
+        let beginning = match body {
+            Body::Boot => Beginning::Boot {
+                kernel: spawn.inherit(self.lend("open kernel", &machine.kernel.path)?),
+                initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
+            },
+            Body::Snapshot { memory, state } => {
+                Beginning::Snapshot { memory: spawn.inherit(memory), state: spawn.inherit(state) }
+            }
+        };
         let files = Files {
-            kernel: spawn.inherit(self.lend("open kernel", &machine.kernel.path)?),
-            initramfs: spawn.inherit(self.lend("open initramfs", &machine.initramfs)?),
+            beginning,
             disk: disk.map(|disk| spawn.inherit(disk)),
             console: spawn.inherit(self.console(machine)?),
             filter,
         };
+        if let Some(disk) = files.disk {
+            workplace.link(DISK, &inherited(disk))?;
+        }
         let log = logs::create(&machine.logs.join(logs::VMM))?;
         let Some((jail, needs)) = &self.jail else {
             return Ok((spawn.start(log)?, files, None));
@@ -149,9 +192,7 @@ impl Firecracker {
     }
 
     fn cell(&self, machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) -> Cell {
-        let read =
-            [files.kernel, files.initramfs].into_iter().chain(files.disk).chain(files.filter);
-        let read = read.map(|fd| Lent::descriptor(fd, Access::Read));
+        let read = files.read().map(|fd| Lent::descriptor(fd, Access::Read));
         Cell {
             id: machine.id.clone(),
             calls: Calls::Firecracker,
@@ -194,30 +235,13 @@ impl Driver for Firecracker {
         Capabilities {
             pause: config::is_since(&self.version, PAUSE_SINCE),
             balloon: config::has_reports(&self.version),
+            snapshot: config::is_since(&self.version, SNAPSHOT_SINCE),
             ..Capabilities::default()
         }
     }
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
-        machine.check_dir()?;
-        let workplace = Workplace::make(&machine.dir, self.user(machine))?;
-        Voice::make(&workplace)?;
-        let (process, files, cell) = self.spawn(machine, &workplace).await?;
-        let voice = Voice::listen(&workplace, &machine.logs, &process)?;
-        let requests = config::requests(machine, &files, &self.version);
-        let configured = configure(&process, &workplace, &requests);
-        match tokio::time::timeout(START_DEADLINE, configured).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(refusal(process, voice, &machine.logs, error).await),
-            Err(_) => {
-                return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
-            }
-        }
-        let jail = self.look(&process, cell.as_ref())?;
-        let process = process.release();
-        let saved = Saved::new(NAME, machine, &process, jail);
-        let place = Place::default();
-        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice) }))
+        self.launch(machine, Body::Boot).await
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
@@ -232,6 +256,17 @@ impl Driver for Firecracker {
         let (saved, place) = (saved.clone(), Place::default());
         Ok(Box::new(FirecrackerMachine { saved, process, place, voice: voice.ok() }))
     }
+
+    async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
+        let snapshot = Snapshot::load(folder).await?;
+        Ok(Arc::new(FirecrackerTemplate { firecracker: self.clone(), snapshot }))
+    }
+}
+
+/// What a machine begins with.
+enum Body {
+    Boot,
+    Snapshot { memory: OwnedFd, state: OwnedFd },
 }
 
 async fn configure(
@@ -305,13 +340,36 @@ impl Running for FirecrackerMachine {
     async fn resume(&self) -> Result<(), VmmError> {
         self.set_state("Resumed").await
     }
+
+    /// Firecracker writes to files in its workplace, which are copied: what it has made of them, it may still change.
+    async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        self.pause().await?;
+        let workplace = Workplace::of(&self.saved.dir);
+        let memory = workplace.new_file(snapshot::MEMORY)?;
+        let state = workplace.new_file(snapshot::STATE)?;
+        let body = serde_json::json!({
+            "snapshot_type": "Full",
+            "snapshot_path": snapshot::STATE,
+            "mem_file_path": snapshot::MEMORY,
+        });
+        self.within(async |api| api.put("/snapshot/create", &body).await).await?;
+        snapshot::keep(state, folder, snapshot::STATE).await?;
+        snapshot::keep(memory, folder, snapshot::MEMORY).await
+    }
 }
 
 impl FirecrackerMachine {
     async fn set_state(&self, state: &str) -> Result<(), VmmError> {
-        let socket = Workplace::of(&self.saved.dir).path(API_SOCKET);
         let body = serde_json::json!({ "state": state });
-        let answer = async { Api::connect(&socket).await?.patch("/vm", &body).await };
+        self.within(async |api| api.patch("/vm", &body).await).await
+    }
+
+    async fn within(
+        &self,
+        act: impl AsyncFnOnce(&mut Api) -> Result<(), ApiError>,
+    ) -> Result<(), VmmError> {
+        let socket = Workplace::of(&self.saved.dir).path(API_SOCKET);
+        let answer = async { act(&mut Api::connect(&socket).await?).await };
         match tokio::time::timeout(CONTROL_DEADLINE, answer).await {
             Ok(answer) => {
                 answer.map_err(|error| VmmError::Control { vmm: NAME, reason: error.to_string() })

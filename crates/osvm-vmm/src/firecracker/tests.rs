@@ -168,7 +168,7 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
                 "drive_id": "root",
                 "is_root_device": false,
                 "is_read_only": true,
-                "path_on_host": file("disk"),
+                "path_on_host": "disk",
             }),
         ),
         ("PUT /vsock", json!({ "guest_cid": 3, "uds_path": "v.sock" })),
@@ -189,7 +189,45 @@ async fn a_machine_is_described_part_by_part_and_then_started() {
         ("PUT /actions", json!({ "action_type": "InstanceStart" })),
     ];
     assert_eq!(bench.said(), expected.map(|(head, body)| (head.to_owned(), body)));
+    let disk = std::fs::read_link(bench.workplace().path("disk")).unwrap();
+    assert_eq!(disk.to_str().unwrap(), file("disk"));
     running.kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_is_saved_and_a_clone_is_told_where_it_is_and_of_its_console() {
+    let bench = Bench::new();
+    bench.serve_api("/nothing");
+    let driver = bench.driver("1.16.1", "exec sleep 900").await;
+    let running = driver.start(&bench.machine()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    running.save(folder.path()).await.unwrap();
+    running.kill().unwrap();
+    running.exited().await;
+    let create =
+        json!({ "snapshot_type": "Full", "snapshot_path": "state", "mem_file_path": "memory" });
+    let asked = [
+        ("PATCH /vm".to_owned(), json!({ "state": "Paused" })),
+        ("PUT /snapshot/create".to_owned(), create),
+    ];
+    assert!(bench.said().ends_with(&asked), "{:?}", bench.said());
+
+    let template = driver.load(folder.path()).await.unwrap();
+    drop(folder);
+    let other = Bench::new();
+    other.serve_api("/nothing");
+    let clone = template.restore(&other.machine()).await.unwrap();
+    let said = other.said();
+    let heads: Vec<_> = said.iter().map(|(head, _)| head.as_str()).collect();
+    assert_eq!(heads, ["PUT /serial", "PUT /snapshot/load"]);
+    let (_, load) = &said[1];
+    assert_eq!(load["resume_vm"], false);
+    for path in [&load["snapshot_path"], &load["mem_backend"]["backend_path"]] {
+        let path = path.as_str().unwrap().replace("self", &clone.process().pid().to_string());
+        assert!(std::fs::metadata(&path).is_ok(), "it has inherited {path}");
+    }
+    assert!(other.workplace().path("disk").is_symlink());
+    clone.kill().unwrap();
 }
 
 /// The name by which a process opens a file that it has inherited.

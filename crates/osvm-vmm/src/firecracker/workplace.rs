@@ -3,9 +3,9 @@
 //! It belongs to Firecracker's own user, where there is one; what the daemon makes in there is handed
 //! over to the same.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::VmmError;
@@ -38,6 +38,21 @@ impl Workplace {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// A name that leads elsewhere.
+    pub(super) fn link(&self, name: &str, to: &str) -> Result<(), VmmError> {
+        let path = self.path(name);
+        symlink(to, &path).map_err(|source| VmmError::File { act: "make link", path, source })
+    }
+
+    /// An empty file that Firecracker may write: it can make none.
+    pub(super) fn new_file(&self, name: &str) -> Result<File, VmmError> {
+        let path = self.path(name);
+        let mut options = File::options();
+        let made = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let made = made.and_then(|file| self.hand_over(&path).map(|()| file));
+        made.map_err(|source| VmmError::File { act: "make file", path, source })
     }
 
     /// Gives a file to whoever has the folder.

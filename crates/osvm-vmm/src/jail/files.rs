@@ -41,7 +41,7 @@ pub(crate) enum Access {
     Write,
     /// A device: also to be written and controlled.
     Control,
-    /// A folder of its own: also to write what is in it, and to make sockets.
+    /// A folder of its own: also to write and cut off what is in it, and to make sockets.
     Keep,
     /// A folder of the user's: also to make, move and remove files and folders in it, and nothing else.
     Share,
@@ -127,7 +127,7 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
         Access::Run => read | AccessFs::Execute,
         Access::Write => read | AccessFs::WriteFile,
         Access::Control => read | AccessFs::WriteFile | AccessFs::IoctlDev,
-        Access::Keep => read | AccessFs::WriteFile | AccessFs::MakeSock,
+        Access::Keep => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeSock,
         Access::Share => {
             let make =
                 AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::MakeSym | AccessFs::MakeSock;

@@ -11,7 +11,6 @@
 
 mod arguments;
 mod clock;
-mod memory;
 pub(crate) mod qmp;
 mod template;
 
@@ -30,6 +29,7 @@ use crate::jail::{self, Access, Calls, Cell, Jail, Lent, Needs, Standing};
 use crate::link::{self, Place};
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn, inherited};
+use crate::snapshot::{self, Snapshot};
 use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Template, VmmError,
     logs,
@@ -181,7 +181,8 @@ impl Driver for Qemu {
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
-        Ok(Arc::new(QemuTemplate::load(self.clone(), folder).await?))
+        let snapshot = Snapshot::load(folder).await?;
+        Ok(Arc::new(QemuTemplate { qemu: self.clone(), snapshot }))
     }
 }
 
@@ -262,7 +263,7 @@ fn listen(path: &Path) -> Result<OwnedFd, VmmError> {
 }
 
 fn new_memory(machine: &Machine) -> Result<OwnedFd, VmmError> {
-    let created = memory::create(machine.resources.memory_bytes());
+    let created = snapshot::create(machine.resources.memory_bytes());
     created.map_err(|source| no_memory(machine, source))
 }
 
@@ -305,10 +306,14 @@ impl Running for QemuMachine {
             let reason = "the memory of a machine of before is its own".to_owned();
             return Err(VmmError::Control { vmm: NAME, reason });
         };
+        let memory = memory.try_clone().map_err(|error| {
+            let reason = format!("its memory can't be read: {error}");
+            VmmError::Control { vmm: NAME, reason }
+        })?;
         self.pause().await?;
-        let state = template::create(&folder.join(template::STATE))?;
+        let state = snapshot::new_file(&folder.join(snapshot::STATE))?;
         self.within(async |qmp| template::save_state(qmp, &state).await).await?;
-        template::save_memory(memory, folder).await
+        snapshot::keep(memory.into(), folder, snapshot::MEMORY).await
     }
 }
 

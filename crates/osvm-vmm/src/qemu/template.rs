@@ -1,27 +1,20 @@
-//! A saved machine: its memory, a file that all clones map for themselves, and the state of its devices.
+//! A saved machine, as QEMU has it: its memory, which was in a file all the time, and the state of its devices.
 //!
-//! Clones map a sealed copy of the memory, made when the template is loaded: a clone's balloon would punch holes in a
-//! file that its siblings see, and QEMU opens the file for writing. A machine that was saved is never resumed, since it
-//! would go on writing to what was saved.
+//! A clone's balloon would punch holes in a file that its siblings see, and QEMU opens the file for writing: hence the sealed
+//! copy. A machine that was saved is never resumed, since it would go on writing to what was saved.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
-use tokio::task::spawn_blocking;
 
 use super::qmp::{Qmp, QmpError};
-use super::{Body, LOG_LIMIT, Qemu, memory};
+use super::{Body, Qemu};
+use crate::process::inherited;
+use crate::snapshot::Snapshot;
 use crate::{Machine, Running, Template, VmmError};
-
-/// In a template's folder.
-pub(super) const STATE: &str = "state";
-const MEMORY: &str = "memory";
 
 /// QEMU's name for the file that it writes to.
 const LENT: &str = "state";
@@ -29,14 +22,8 @@ const LENT: &str = "state";
 const ASKED_EVERY: Duration = Duration::from_millis(1);
 
 pub(super) struct QemuTemplate {
-    qemu: Qemu,
-    /// Sealed.
-    memory: OwnedFd,
-    state: Vec<u8>,
-}
-
-pub(super) fn create(path: &Path) -> Result<File, VmmError> {
-    File::create_new(path).map_err(|source| failed("write a saved machine to", path, source))
+    pub(super) qemu: Qemu,
+    pub(super) snapshot: Snapshot,
 }
 
 /// Has a paused machine write the state of its devices.
@@ -68,61 +55,18 @@ async fn move_state(qmp: &mut Qmp, (command, uri): (&str, &str)) -> Result<(), Q
     }
 }
 
-pub(super) async fn save_memory(memory: &OwnedFd, folder: &Path) -> Result<(), VmmError> {
-    let path = folder.join(MEMORY);
-    let from = memory.try_clone();
-    blocking("write a saved machine to", path, move |path| {
-        memory::copy(&from?.into(), &File::create_new(path)?)
-    })
-    .await
-}
-
 impl QemuTemplate {
-    pub(super) async fn load(qemu: Qemu, folder: &Path) -> Result<Self, VmmError> {
-        const ACT: &str = "read a saved machine from";
-        let state = blocking(ACT, folder.join(STATE), |path| {
-            let mut state = Vec::new();
-            // QEMU could not have written more.
-            File::open(path)?.take(LOG_LIMIT).read_to_end(&mut state)?;
-            Ok(state)
-        });
-        let memory = blocking(ACT, folder.join(MEMORY), |path| {
-            let saved = File::open(path)?;
-            let memory = File::from(memory::create(0)?);
-            memory::copy(&saved, &memory)?;
-            let memory = memory.into();
-            memory::seal(&memory)?;
-            Ok(memory)
-        });
-        Ok(Self { qemu, memory: memory.await?, state: state.await? })
-    }
-
-    /// Which QEMU reads from its start.
-    fn state(&self) -> io::Result<OwnedFd> {
-        let state = File::from(memory::create(0)?);
-        state.write_all_at(&self.state, 0)?;
-        Ok(state.into())
+    /// Opened anew, since QEMU reads it from where it stands.
+    fn body(&self) -> std::io::Result<Body> {
+        let state = File::open(inherited(self.snapshot.state.as_raw_fd()))?;
+        Ok(Body { memory: self.snapshot.memory.try_clone()?, state: Some(OwnedFd::from(state)) })
     }
 }
 
 #[async_trait]
 impl Template for QemuTemplate {
     async fn restore(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
-        let body = || Ok(Body { memory: self.memory.try_clone()?, state: Some(self.state()?) });
-        let body = body().map_err(|source| super::no_memory(machine, source))?;
+        let body = self.body().map_err(|source| super::no_memory(machine, source))?;
         Ok(Box::new(self.qemu.launch(machine, body).await?))
     }
-}
-
-fn failed(act: &'static str, path: &Path, source: io::Error) -> VmmError {
-    VmmError::File { act, path: path.to_owned(), source }
-}
-
-async fn blocking<T: Send + 'static>(
-    act: &'static str,
-    path: PathBuf,
-    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> Result<T, VmmError> {
-    let done = spawn_blocking(move || work(&path).map_err(|source| failed(act, &path, source)));
-    done.await.map_err(|error| failed(act, Path::new(MEMORY), error.into()))?
 }

@@ -1,34 +1,97 @@
-//! Guest memory as a file: an anonymous one while a machine runs, one on disk when it was saved. Pages are taken when
-//! they are first written, and what is zero is never written.
+//! What a saved machine is: its memory, and the state of all else, a file each in one folder. Pages are taken when they are
+//! first written, and what is zero is never written.
+//!
+//! Clones have sealed copies of both, in memory: what one of them does to the files it was given is seen by no other, and
+//! the folder may go.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom, fcntl_add_seals, ftruncate, memfd_create, seek};
 use rustix::io::Errno;
+use tokio::task::spawn_blocking;
+
+use crate::VmmError;
+
+/// In the folder.
+pub(crate) const STATE: &str = "state";
+pub(crate) const MEMORY: &str = "memory";
+
+/// Longest state, in bytes. Those of small machines have some 100,000.
+const MOST_STATE: u64 = 16 << 20;
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 const PAGE: usize = 4096;
 
-/// An empty one.
-pub(super) fn create(bytes: u64) -> io::Result<OwnedFd> {
+const WRITE: &str = "write a saved machine to";
+const READ: &str = "read a saved machine from";
+
+/// Sealed copies.
+pub(crate) struct Snapshot {
+    pub(crate) memory: OwnedFd,
+    pub(crate) state: OwnedFd,
+}
+
+impl Snapshot {
+    pub(crate) async fn load(folder: &Path) -> Result<Self, VmmError> {
+        let memory = blocking(READ, folder.join(MEMORY), |path| {
+            let memory = File::from(create(0)?);
+            copy(&File::open(path)?, &memory)?;
+            sealed(memory)
+        });
+        let state = blocking(READ, folder.join(STATE), |path| {
+            let mut state = File::from(create(0)?);
+            io::copy(&mut File::open(path)?.take(MOST_STATE), &mut state)?;
+            sealed(state)
+        });
+        Ok(Self { memory: memory.await?, state: state.await? })
+    }
+}
+
+/// A file of a saved machine, to be written.
+pub(crate) fn new_file(path: &Path) -> Result<File, VmmError> {
+    File::create_new(path).map_err(|source| failed(WRITE, path, source))
+}
+
+/// Writes down one of both.
+pub(crate) async fn keep(file: File, folder: &Path, name: &str) -> Result<(), VmmError> {
+    blocking(WRITE, folder.join(name), move |path| copy(&file, &File::create_new(path)?)).await
+}
+
+/// Guest memory of that size.
+pub(crate) fn create(bytes: u64) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memory = memfd_create("osvm-guest-memory", flags)?;
     ftruncate(&memory, bytes)?;
     Ok(memory)
 }
 
-/// From now on nobody changes it, whoever has it open: it is mapped by clones that must not see each other.
-pub(super) fn seal(memory: &OwnedFd) -> io::Result<()> {
+/// From now on nobody changes it, whoever has it open.
+fn sealed(file: File) -> io::Result<OwnedFd> {
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    Ok(fcntl_add_seals(memory, seals)?)
+    fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+async fn blocking<T: Send + 'static>(
+    act: &'static str,
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, VmmError> {
+    let done = spawn_blocking(move || work(&path).map_err(|source| failed(act, &path, source)));
+    done.await.map_err(|error| failed(act, Path::new(MEMORY), error.into()))?
+}
+
+fn failed(act: &'static str, path: &Path, source: io::Error) -> VmmError {
+    VmmError::File { act, path: path.to_owned(), source }
 }
 
 /// Copies what is not zero to an empty file, which gets the same length.
-pub(super) fn copy(from: &File, to: &File) -> io::Result<()> {
+fn copy(from: &File, to: &File) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = vec![0; CHUNK];
@@ -90,9 +153,8 @@ mod tests {
 
     #[test]
     fn a_sealed_memory_is_changed_by_nobody() {
-        let memory = create(PAGE as u64).unwrap();
-        seal(&memory).unwrap();
-        let memory = File::from(memory);
+        let memory = File::from(create(PAGE as u64).unwrap());
+        let memory = File::from(sealed(memory).unwrap());
         assert!(memory.write_all_at(&[1], 0).is_err() && memory.set_len(0).is_err());
     }
 }
