@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use osvm_vmm::{Driver, Template};
 use tempfile::TempDir;
@@ -35,6 +35,8 @@ const MOST_OPEN: usize = 8;
 /// Templates on disk. Beyond that, those go that were used longest ago.
 const MOST_KEPT: usize = 32;
 const DRAFT: &str = ".new-";
+/// How long no other one is made where it could not be: it takes a whole boot to find that out.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(600);
 
 /// All of one home.
 pub(crate) struct Templates {
@@ -49,11 +51,17 @@ struct Entry {
 }
 
 /// Held by whoever looks for the template, or makes it.
-type Slot = Arc<tokio::sync::Mutex<Option<Arc<dyn Template>>>>;
+type Slot = Arc<tokio::sync::Mutex<Known>>;
+
+#[derive(Default)]
+struct Known {
+    template: Option<Arc<dyn Template>>,
+    given_up: Option<Instant>,
+}
 
 /// Where one template is, or will be; nobody else looks there meanwhile.
 pub(crate) struct Place {
-    slot: OwnedMutexGuard<Option<Arc<dyn Template>>>,
+    known: OwnedMutexGuard<Known>,
     templates: PathBuf,
     path: PathBuf,
     key: Key,
@@ -66,9 +74,9 @@ impl Templates {
 
     /// Waits for those who look for the same one.
     pub(crate) async fn place(&self, key: Key) -> Place {
-        let slot = self.slot(key.name()).lock_owned().await;
+        let known = self.slot(key.name()).lock_owned().await;
         let path = self.folder.join(key.name());
-        Place { slot, templates: self.folder.clone(), path, key }
+        Place { known, templates: self.folder.clone(), path, key }
     }
 
     /// With room made for it. One that is in somebody's hands stays.
@@ -91,7 +99,7 @@ impl Templates {
 impl Place {
     /// The template, if it was made before and is what it was.
     pub(crate) async fn open(&mut self, driver: &dyn Driver) -> Option<Arc<dyn Template>> {
-        if self.slot.is_none() {
+        if self.known.template.is_none() {
             let (path, key) = (self.path.clone(), self.key.clone());
             let checked = spawn_blocking(move || Record::check(&path, &key)).await.ok()?;
             let opened = match checked {
@@ -99,11 +107,20 @@ impl Place {
                 Err(why) => Err(why),
             };
             match opened {
-                Ok(template) => *self.slot = Some(template),
+                Ok(template) => self.known.template = Some(template),
                 Err(why) => self.remove(&why),
             }
         }
-        self.slot.clone()
+        self.known.template.clone()
+    }
+
+    /// Whether it was found a short time ago that it can't be made.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.known.given_up.is_some_and(|since| since.elapsed() < GIVEN_UP_FOR)
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.known.given_up = Some(Instant::now());
     }
 
     /// A folder to save a machine in.
@@ -131,13 +148,13 @@ impl Place {
         let kept = kept.await.map_err(io::Error::from).flatten();
         kept.map_err(|error| unkept(&self.path, &error))?;
         let template = driver.load(&self.path).await.map_err(|error| vmm_cause(&error))?;
-        *self.slot = Some(Arc::clone(&template));
+        self.known.template = Some(Arc::clone(&template));
         Ok(template)
     }
 
     /// No machine comes to be from this one; if it was made again meanwhile, that is another.
     pub(crate) fn drop(&mut self, template: &Arc<dyn Template>, why: &str) {
-        if self.slot.take_if(|open| Arc::ptr_eq(open, template)).is_some() {
+        if self.known.template.take_if(|open| Arc::ptr_eq(open, template)).is_some() {
             self.remove(why);
         }
     }

@@ -73,6 +73,7 @@ impl<G: Greeter> Life<G> {
                 }
             }
         }
+        self.workshop.templates.place(key).await.give_up();
         Ok(None)
     }
 
@@ -120,8 +121,15 @@ impl<G: Greeter> Life<G> {
         if let Some(template) = place.open(driver).await {
             return Ok(template);
         }
+        if place.is_given_up() {
+            let why = "one could not be made a short time ago";
+            return Err(Cause::new(CauseKind::Machine, why).into());
+        }
         self.diary.note("making a template");
         let made = self.make(&mut place, (driver, asked)).await;
+        if matches!(made, Err(Turn::Failure(_))) {
+            place.give_up();
+        }
         self.clear().await?;
         made
     }
