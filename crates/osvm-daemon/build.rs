@@ -14,6 +14,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest, Sha256};
+
 const PROGRAMS: [&str; 2] = ["osvm-guest", "osvm-demo"];
 /// Folders that the programs are made of.
 const SOURCES: [&str; 3] = ["crates/osvm-guest", "crates/osvm-demo", "crates/osvm-wire"];
@@ -31,10 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     build(workspace, &target, &built)?;
     for program in PROGRAMS {
         let from = built.join(&target).join("guest").join(program);
-        std::fs::copy(&from, out.join(program))
-            .map_err(|error| format!("copy {}: {error}", from.display()))?;
+        let bytes = std::fs::read(&from);
+        let bytes = bytes.map_err(|error| format!("read {}: {error}", from.display()))?;
+        std::fs::write(out.join(program), &bytes)?;
+        std::fs::write(out.join(format!("{program}.sha256")), hex(&Sha256::digest(&bytes)))?;
     }
     Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn variable(name: &str) -> Result<OsString, String> {

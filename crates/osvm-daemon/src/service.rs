@@ -183,7 +183,7 @@ impl Daemon {
     async fn open(options: &Options, relay: io::Result<RelayProcess>) -> Result<Self, ServeError> {
         let Options { home, host, idle_stop } = options;
         let (config, store) = (ConfigFile::of(home), Store::open(&home.images())?);
-        let assembler = Assembler::new(&home.cache(), payload::AGENT.into());
+        let assembler = Assembler::new(&home.cache(), payload::AGENT);
         let settings = Settings {
             home: home.root().to_owned(),
             runtime_dir: home.runtime_dir().to_owned(),

@@ -3,7 +3,6 @@
 //! The kernel unpacks one archive after the other, each compressed or not; a plain one begins on a
 //! multiple of four bytes. The agent's comes last, so that nothing of the user's can replace it.
 
-use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -28,8 +27,16 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Debug, Clone)]
 pub struct Assembler {
     cache: PathBuf,
-    agent: Cow<'static, [u8]>,
-    agent_digest: String,
+    agent: Agent,
+}
+
+/// The static binary that becomes `/.osvm/agent`. Its bytes are part of the program's file, and cost nothing until they are
+/// looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Agent {
+    pub bytes: &'static [u8],
+    /// Tells it from others.
+    pub digest: &'static str,
 }
 
 /// Why there is no initramfs.
@@ -42,10 +49,9 @@ pub enum InitramfsError {
 }
 
 impl Assembler {
-    /// `cache` is made when first needed; `agent` is the static binary that becomes `/.osvm/agent`.
-    pub fn new(cache: &Path, agent: Cow<'static, [u8]>) -> Self {
-        let agent_digest = files::hex(&Sha256::digest(&agent));
-        Self { cache: cache.to_owned(), agent, agent_digest }
+    /// `cache` is made when first needed.
+    pub fn new(cache: &Path, agent: Agent) -> Self {
+        Self { cache: cache.to_owned(), agent }
     }
 
     /// The path of an initramfs made of `base` (a user's archive), `modules` and the agent.
@@ -93,7 +99,7 @@ impl Assembler {
     /// only replaced as a whole, and hashing them would cost more than all the rest of a launch.
     fn key(&self, parts: &[&Path]) -> Result<String, InitramfsError> {
         let mut hash = Sha256::new();
-        hash.update(&self.agent_digest);
+        hash.update(self.agent.digest);
         for part in parts {
             let failed = |source| InitramfsError::Read { path: (*part).to_owned(), source };
             let meta = part.metadata().map_err(failed)?;
@@ -119,7 +125,7 @@ impl Assembler {
         for mount_point in ["/dev", "/proc", "/sys"] {
             writer.folder(mount_point, 0o755)?;
         }
-        writer.file(AGENT_PATH, 0o755, &self.agent)?;
+        writer.file(AGENT_PATH, 0o755, self.agent.bytes)?;
         writer.finish().map(drop)
     }
 }
@@ -135,12 +141,16 @@ fn used_now(path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn agent(digest: &'static str) -> Agent {
+        Agent { bytes: b"agent", digest }
+    }
+
     #[test]
     fn the_agent_comes_last_and_the_same_parts_give_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("base.cpio");
         std::fs::write(&base, b"12345").unwrap();
-        let assembler = Assembler::new(folder.path(), Cow::Borrowed(b"agent"));
+        let assembler = Assembler::new(folder.path(), agent("1"));
         let first = assembler.assemble(Some(&base), None).unwrap();
         let bytes = std::fs::read(&first).unwrap();
         assert!(bytes.starts_with(b"12345\x00\x00\x00070701"));
@@ -152,12 +162,12 @@ mod tests {
     #[test]
     fn what_was_not_used_for_long_goes_and_the_rest_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let assembler = |agent: &'static [u8]| Assembler::new(folder.path(), Cow::Borrowed(agent));
-        let old = assembler(b"old").assemble(None, None).unwrap();
-        let recent = assembler(b"recent").assemble(None, None).unwrap();
+        let assembler = |digest| Assembler::new(folder.path(), agent(digest));
+        let old = assembler("old").assemble(None, None).unwrap();
+        let recent = assembler("recent").assemble(None, None).unwrap();
         let long_ago = fs::metadata(&old).unwrap().modified().unwrap() - 2 * KEPT;
         File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
-        assembler(b"new").assemble(None, None).unwrap();
+        assembler("new").assemble(None, None).unwrap();
         assert!(!old.exists() && recent.exists());
     }
 }

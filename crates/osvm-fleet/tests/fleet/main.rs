@@ -4,7 +4,6 @@
 
 mod hostile;
 
-use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use osvm_fleet::{
     StartedBy,
 };
 use osvm_image::base::{self, File};
-use osvm_image::initramfs::Assembler;
+use osvm_image::initramfs::{Agent, Assembler};
 use osvm_image::{Image, Store};
 use osvm_spec::{Hosts, Hypervisor, Resources, Secrets, TemplateLevel};
 use osvm_vmm::Stream;
@@ -94,7 +93,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
         relay: None,
     };
     let store = Store::open(&folder.join("images")).unwrap();
-    let assembler = Assembler::new(&folder.join("cache"), Cow::Borrowed(b"agent"));
+    let assembler = Assembler::new(&folder.join("cache"), Agent { bytes: b"agent", digest: "1" });
     let drivers = Drivers::fixed(Arc::new(fake.clone()));
     Fleet::open(settings, drivers, Preparer::new(store.clone(), assembler, store), Echo).await
 }
@@ -348,9 +347,16 @@ async fn a_template_that_nothing_comes_to_be_from_is_made_once_more_and_then_don
     let plan = Plan { template: TemplateLevel::Booted, ..trial.plan("a") };
     let vm = trial.fleet.ensure(plan).await.unwrap();
     assert!(!vm.facts().unwrap().cloned);
+    // The next one does not try again, and boots at once.
+    trial.fake.inject(well());
+    trial.fake.inject(no_clone());
+    let plan = Plan { template: TemplateLevel::Booted, ..trial.plan("b") };
+    assert!(!trial.fleet.ensure(plan).await.unwrap().facts().unwrap().cloned);
     let left = fs::read_dir(trial.folder.path().join("templates")).unwrap().count();
     assert_eq!(left, 0);
-    trial.fleet.stop(&"a".parse().unwrap()).await.unwrap();
+    for name in ["a", "b"] {
+        trial.fleet.stop(&name.parse().unwrap()).await.unwrap();
+    }
     assert_eq!(trial.run_dirs(), 0);
 }
 
