@@ -14,10 +14,11 @@ mod clock;
 pub(crate) mod qmp;
 mod template;
 
+use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -95,7 +96,7 @@ impl Qemu {
         let jail = self.look(&process, &cell)?;
         let process = process.release();
         let saved = Saved::new(NAME, machine, &process, jail);
-        Ok(QemuMachine { saved, process, place: Place::default(), memory: None })
+        Ok(QemuMachine { saved, process, place: Place::default(), memory: Kept::default() })
     }
 
     /// The process, given all it needs. It may still refuse it.
@@ -169,15 +170,16 @@ impl Driver for Qemu {
         let memory = new_memory(machine)?;
         let kept = memory.try_clone().map_err(|source| no_memory(machine, source))?;
         let running = self.launch(machine, Body { memory, state: None }).await?;
-        Ok(Box::new(QemuMachine { memory: Some(kept), ..running }))
+        let memory = Kept::with(kept, running.process.clone());
+        Ok(Box::new(QemuMachine { memory, ..running }))
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
         self.jail.clear_after(&saved.id, &process);
-        let (saved, place) = (saved.clone(), Place::default());
-        Ok(Box::new(QemuMachine { saved, process, place, memory: None }))
+        let (saved, place, memory) = (saved.clone(), Place::default(), Kept::default());
+        Ok(Box::new(QemuMachine { saved, process, place, memory }))
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -275,8 +277,39 @@ struct QemuMachine {
     saved: Saved,
     process: Process,
     place: Place,
-    /// Of one that was started here.
-    memory: Option<OwnedFd>,
+    memory: Kept,
+}
+
+/// The memory of a machine that was started here, for as long as its process lives: it would be taken for as long as this
+/// is held.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<OwnedFd>>>);
+
+impl Kept {
+    fn with(memory: OwnedFd, process: Process) -> Self {
+        let kept = Self(Arc::new(Mutex::new(Some(memory))));
+        let held = kept.clone();
+        tokio::spawn(async move {
+            process.exited().await;
+            held.lock().take();
+        });
+        kept
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be read by whoever saves the machine.
+    fn file(&self) -> Result<File, VmmError> {
+        let kept = self.lock().as_ref().map(OwnedFd::try_clone);
+        let reason = match kept {
+            Some(Ok(memory)) => return Ok(memory.into()),
+            Some(Err(error)) => format!("its memory can't be read: {error}"),
+            None => "it has ended, or the memory of a machine of before is its own".to_owned(),
+        };
+        Err(VmmError::Control { vmm: NAME, reason })
+    }
 }
 
 #[async_trait]
@@ -302,18 +335,11 @@ impl Running for QemuMachine {
     }
 
     async fn save(&self, folder: &Path) -> Result<(), VmmError> {
-        let Some(memory) = &self.memory else {
-            let reason = "the memory of a machine of before is its own".to_owned();
-            return Err(VmmError::Control { vmm: NAME, reason });
-        };
-        let memory = memory.try_clone().map_err(|error| {
-            let reason = format!("its memory can't be read: {error}");
-            VmmError::Control { vmm: NAME, reason }
-        })?;
+        let memory = self.memory.file()?;
         self.pause().await?;
         let state = snapshot::new_file(&folder.join(snapshot::STATE))?;
         self.within(async |qmp| template::save_state(qmp, &state).await).await?;
-        snapshot::keep(memory.into(), folder, snapshot::MEMORY).await
+        snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
 }
 

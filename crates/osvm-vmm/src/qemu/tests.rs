@@ -168,6 +168,27 @@ async fn clones_go_on_where_the_saved_machine_was_each_for_itself_and_without_it
 }
 
 #[tokio::test]
+async fn the_memory_of_a_machine_that_has_ended_is_given_back_though_somebody_holds_the_machine() {
+    let Some(qemu) = qemu().await else { return };
+    let (machine, _dir) = machine(&kernel(HALT));
+    let running = qemu.start(&machine).await.unwrap();
+    let held = || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let links = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("osvm-guest-memory")).count()
+    };
+    assert_eq!(held(), 1);
+    running.kill().unwrap();
+    let gone = async {
+        while held() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    assert!(running.save(Path::new("/nowhere")).await.is_err());
+}
+
+#[tokio::test]
 async fn a_saved_machine_that_is_broken_is_told_in_qemus_words() {
     let Some(qemu) = qemu().await else { return };
     let (original, _dir) = machine(&kernel(HALT));
