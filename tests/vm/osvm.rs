@@ -248,7 +248,6 @@ impl Osvm {
     }
 
     /// What VMs and their VMMs said, those that run and those that have ended.
-    /// Of VMs that run, and of those that have ended.
     pub(crate) fn logs(&self) -> Vec<PathBuf> {
         let inside = |folder: PathBuf| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();

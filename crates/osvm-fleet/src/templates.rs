@@ -44,7 +44,6 @@ pub(crate) struct Templates {
     open: Mutex<HashMap<String, Entry>>,
 }
 
-#[derive(Clone)]
 struct Entry {
     slot: Slot,
     used: Instant,

@@ -1,5 +1,6 @@
 //! The two traits: a driver that starts machines, and a machine that runs.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +155,22 @@ pub enum VmmError {
     OtherDriver { id: String, theirs: String, ours: &'static str },
     #[error(transparent)]
     Process(#[from] ProcessError),
+}
+
+/// How long a VMM may take to answer once it runs.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What comes of something that a VMM is asked to do.
+pub(crate) async fn controlled<E: Display>(
+    vmm: &'static str,
+    asked: impl Future<Output = Result<(), E>>,
+) -> Result<(), VmmError> {
+    let reason = match tokio::time::timeout(CONTROL_DEADLINE, asked).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", CONTROL_DEADLINE.as_secs()),
+    };
+    Err(VmmError::Control { vmm, reason })
 }
 
 impl Saved {

@@ -36,11 +36,13 @@ pub mod jail;
 mod link;
 mod logs;
 mod machine;
+mod memfd;
 mod process;
 pub mod qemu;
 mod snapshot;
 
 pub use cost::memory_limit_bytes;
+pub(crate) use driver::controlled;
 pub use driver::{Capabilities, Driver, Running, Saved, Template, VmmError};
 pub use link::{Link, LinkError, Stream};
 pub use logs::CappedLog;

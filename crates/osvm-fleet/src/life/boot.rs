@@ -25,26 +25,36 @@ impl<G: Greeter> Life<G> {
         let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await?;
         self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
         let asked = self.machine(prepared);
-        if let Some((machine, link)) = self.clone_of_template(prepared, (&*driver, &asked)).await? {
-            self.while_alive(&machine, self.equip(&link)).await?;
-            return Ok((machine, link));
-        }
-        let mut machine = self.start((&*driver, &asked)).await?;
-        let woken = tokio::select! {
-            link = self.while_alive(&machine, self.wake(&machine)) => Some(link?),
-            () = asleep(machine.process(), self.workshop.settings.asleep_after) => None,
-        };
-        let link = match woken {
-            Some(link) => link,
-            None => {
-                self.diary.note("the guest sleeps instead of booting: starting it once more");
-                self.clear().await?;
-                machine = self.start((&*driver, &asked)).await?;
-                self.while_alive(&machine, self.wake(&machine)).await?
-            }
+        let (machine, link) = match self.clone_of_template(prepared, (&*driver, &asked)).await? {
+            Some(clone) => clone,
+            None => self.cold((&*driver, &asked)).await?,
         };
         self.while_alive(&machine, self.equip(&link)).await?;
         Ok((machine, link))
+    }
+
+    async fn cold(&self, asked: (&dyn Driver, &Machine)) -> Result<(Arc<dyn Running>, Link), Turn> {
+        let machine = self.start(asked).await?;
+        if let Some(link) = self.unless_asleep(&machine, self.wake(&machine)).await? {
+            return Ok((machine, link));
+        }
+        self.diary.note("the guest sleeps instead of booting: starting it once more");
+        self.clear().await?;
+        let machine = self.start(asked).await?;
+        let link = self.while_alive(&machine, self.wake(&machine)).await?;
+        Ok((machine, link))
+    }
+
+    /// What `step` comes to, before which the guest must not have ended; nothing where it sleeps instead.
+    pub(super) async fn unless_asleep<T>(
+        &self,
+        machine: &Arc<dyn Running>,
+        step: impl Future<Output = Result<T, Cause>>,
+    ) -> Result<Option<T>, Turn> {
+        tokio::select! {
+            done = self.while_alive(machine, step) => done.map(Some),
+            () = asleep(machine.process(), self.workshop.settings.asleep_after) => Ok(None),
+        }
     }
 
     /// Leaves nothing of a machine in the place of the next one.

@@ -17,7 +17,6 @@ use tokio::time::timeout;
 
 use super::{Life, Turn};
 use crate::agent::Agent;
-use crate::asleep::asleep;
 use crate::drivers::{chain, vmm_cause};
 use crate::greeter::Greeter;
 use crate::prepare::Prepared;
@@ -95,21 +94,7 @@ impl<G: Greeter> Life<G> {
         self.is_booting().await?;
         machine.resume().await.map_err(|error| vmm_cause(&error))?;
         let link = self.unless_asleep(&machine, self.wake(&machine)).await?;
-        Ok((machine, link))
-    }
-
-    /// `step`, unless the guest sleeps instead.
-    async fn unless_asleep<T>(
-        &self,
-        machine: &Arc<dyn Running>,
-        step: impl Future<Output = Result<T, Cause>>,
-    ) -> Result<T, Turn> {
-        tokio::select! {
-            done = self.while_alive(machine, step) => done,
-            () = asleep(machine.process(), self.workshop.settings.asleep_after) => {
-                Err(Cause::new(CauseKind::Machine, "the guest sleeps instead of answering").into())
-            }
-        }
+        Ok((machine, link.ok_or_else(sleeps)?))
     }
 
     async fn template(
@@ -144,7 +129,7 @@ impl<G: Greeter> Life<G> {
         let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
         let machine = self.has_begun(driver, started);
         self.is_booting().await?;
-        self.unless_asleep(&machine, self.answers(&machine)).await?;
+        self.unless_asleep(&machine, self.answers(&machine)).await?.ok_or_else(sleeps)?;
         let saved = async {
             let saved = machine.save(draft.path()).await;
             saved.map_err(|error| vmm_cause(&error))
@@ -164,4 +149,8 @@ impl<G: Greeter> Life<G> {
         let _ = timeout(HANGS_UP, machine.exited()).await;
         said.map(drop).map_err(|error| agent_cause(&error))
     }
+}
+
+fn sleeps() -> Cause {
+    Cause::new(CauseKind::Machine, "the guest sleeps instead of answering")
 }

@@ -33,7 +33,7 @@ use crate::process::{KillGuard, Spawn, inherited};
 use crate::snapshot::{self, Snapshot};
 use crate::{
     Capabilities, Driver, Exit, Link, LinkError, Machine, Process, Running, Saved, Template,
-    VmmError, logs,
+    VmmError, controlled, logs,
 };
 use api::{Api, ApiError};
 use config::{Beginning, DISK, Files, Request};
@@ -63,9 +63,6 @@ const FILE_LIMIT: u64 = 1 << 30;
 
 /// How long Firecracker may take to open its API socket, load kernel and initramfs, and start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long it may take to answer a request once it runs.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A `firecracker` on this host.
 #[derive(Debug, Clone)]
@@ -370,15 +367,7 @@ impl FirecrackerMachine {
     ) -> Result<(), VmmError> {
         let socket = Workplace::of(&self.saved.dir).path(API_SOCKET);
         let answer = async { act(&mut Api::connect(&socket).await?).await };
-        match tokio::time::timeout(CONTROL_DEADLINE, answer).await {
-            Ok(answer) => {
-                answer.map_err(|error| VmmError::Control { vmm: NAME, reason: error.to_string() })
-            }
-            Err(_) => {
-                let reason = format!("no answer within {} s", CONTROL_DEADLINE.as_secs());
-                Err(VmmError::Control { vmm: NAME, reason })
-            }
-        }
+        controlled(NAME, answer).await
     }
 }
 

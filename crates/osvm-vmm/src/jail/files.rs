@@ -10,8 +10,9 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
     Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
+
+use crate::memfd;
 
 /// The newest interface that was tried. What an older kernel does not know is left out.
 const NEWEST: ABI = ABI::V6;
@@ -83,12 +84,9 @@ pub(super) fn readable_by_all(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.metadata()?.mode() & READ_BY_OTHERS != 0 {
         return Ok(file.into());
     }
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = File::from(memfd_create("osvm-copy", flags)?);
+    let mut copy = memfd::create("osvm-copy")?;
     io::copy(&mut file, &mut copy)?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&copy, seals)?;
-    Ok(copy.into())
+    memfd::sealed(copy)
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ use crate::process::{KillGuard, Spawn, inherited};
 use crate::snapshot::{self, Snapshot};
 use crate::{
     Capabilities, Driver, Link, LinkError, Machine, Process, Running, Saved, Template, VmmError,
-    logs,
+    controlled, logs,
 };
 use arguments::{Descriptors, Host};
 use qmp::{Qmp, QmpError};
@@ -50,9 +50,6 @@ const LOG_LIMIT: u64 = 1 << 20;
 
 /// How long QEMU may take to load its files and answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);
-
-/// How long QEMU may take to answer a command once it runs.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A `qemu-system-x86_64` on this host.
 #[derive(Debug, Clone)]
@@ -266,7 +263,7 @@ fn listen(path: &Path) -> Result<OwnedFd, VmmError> {
 
 fn new_memory(machine: &Machine) -> Result<OwnedFd, VmmError> {
     let created = snapshot::create(machine.resources.memory_bytes());
-    created.map_err(|source| no_memory(machine, source))
+    created.map(OwnedFd::from).map_err(|source| no_memory(machine, source))
 }
 
 fn no_memory(machine: &Machine, source: std::io::Error) -> VmmError {
@@ -365,14 +362,7 @@ impl QemuMachine {
     ) -> Result<(), VmmError> {
         let path = self.saved.dir.join(QMP_SOCKET);
         let done = async { act(&mut Qmp::connect(&path).await?).await };
-        match tokio::time::timeout(CONTROL_DEADLINE, done).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(VmmError::Control { vmm: NAME, reason: error.to_string() }),
-            Err(_) => {
-                let reason = format!("no answer within {} s", CONTROL_DEADLINE.as_secs());
-                Err(VmmError::Control { vmm: NAME, reason })
-            }
-        }
+        controlled(NAME, done).await
     }
 }
 
