@@ -155,10 +155,21 @@ impl Osvm {
             .env("OSVM_HOME", self.home.path())
             .env("OSVM_RUNTIME_DIR", self.runtime.path())
             .env("OSVM_LOG", "info")
+            .envs(self.template().map(|level| ("OSVM_TEMPLATE", level)))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.runtime.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// What VMs begin as where the test's configuration does not say so. A template costs a boot of its own, and most
+    /// homes start one VM: they boot, unless `OSVM_TEST_TEMPLATE` has another level.
+    fn template(&self) -> Option<String> {
+        let config = fs::read_to_string(self.home().join("isolation_config.toml"));
+        if config.is_ok_and(|config| config.contains("template = ")) {
+            return None;
+        }
+        Some(std::env::var("OSVM_TEST_TEMPLATE").unwrap_or_else(|_| "none".to_owned()))
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ended {

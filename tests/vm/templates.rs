@@ -17,6 +17,40 @@ fn cloning(servers: &[&str]) -> Osvm {
     Osvm::with_config(&format!("{BOOTED}{servers}"))
 }
 
+/// The machines that run, by their run directories.
+fn machines(osvm: &Osvm) -> BTreeSet<String> {
+    let dirs = fs::read_dir(osvm.runtime()).unwrap().flatten();
+    let runs = dirs.filter(|dir| {
+        let record = fs::read_to_string(dir.path().join("state.json"));
+        record.is_ok_and(|record| record.contains("\"pid\""))
+    });
+    runs.map(|dir| dir.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_next_call_that_has_a_vm_of_its_own_goes_on_as_the_clone_that_waits_for_it() {
+    let server = "[[servers]]\nid = \"demo\"\nisolation_mode = \"ephemeral\"\n";
+    let osvm = Osvm::with_config(&format!("{BOOTED}{server}"));
+    let first = osvm.json(&["mcp", "call", "demo", "system_info", "--json"]);
+    eventually("one clone waits, and its call's VM is gone", || {
+        osvm.vms().is_empty() && machines(&osvm).len() == 1
+    });
+    let waits = machines(&osvm).pop_first().unwrap();
+    let second = osvm.json(&["mcp", "call", "demo", "system_info", "--json"]);
+    let boot = |answer: &Value| answer["structuredContent"]["boot_id"].clone();
+    assert!(boot(&first).is_string() && boot(&first) != boot(&second));
+    eventually("that clone is gone", || !machines(&osvm).contains(&waits));
+    let id = waits.trim_start_matches("microvm-");
+    let is_its = |log: &PathBuf| log.ancestors().any(|folder| folder.ends_with(id));
+    let logs = osvm.logs();
+    let log = logs.iter().find(|log| is_its(log) && log.ends_with("agent.log"));
+    assert!(log.is_some(), "it has served a call, so its logs are kept: {logs:?}");
+    // Those that wait end with the daemon.
+    osvm.ok(&["daemon", "--stop"]);
+    eventually("nothing is left", || machines(&osvm).is_empty());
+    osvm.assert_nothing_left();
+}
+
 /// Folders of templates that are done.
 fn templates(osvm: &Osvm) -> Vec<PathBuf> {
     let found = fs::read_dir(osvm.home().join("templates")).into_iter().flatten().flatten();

@@ -135,13 +135,14 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let daemon = Arc::new(Daemon::open(&options, relay).await?);
     tokio::spawn(stop_idle(Arc::clone(&daemon)));
     announce();
-    let router = routes().with_state(daemon);
+    let router = routes().with_state(Arc::clone(&daemon));
     let served = axum::serve(peer::OwnUser(listener), router).with_graceful_shutdown(told_to_end());
     tokio::select! {
         served = async { served.await } => served.map_err(ServeError::Serve)?,
         () = async { told_to_end().await; tokio::time::sleep(DRAIN).await } => {}
     }
     let _ = fs::remove_file(home.socket());
+    daemon.fleet.clear_spares().await;
     Ok(())
 }
 

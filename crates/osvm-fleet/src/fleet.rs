@@ -17,6 +17,7 @@ use crate::id::VmId;
 use crate::life::Life;
 use crate::plan::{Plan, StartedBy};
 use crate::prepare::Preparer;
+use crate::spares::Spares;
 use crate::state::{Cause, CauseKind, State};
 use crate::templates::Templates;
 use crate::vm::Vm;
@@ -58,6 +59,7 @@ pub(crate) struct Workshop<G: Greeter> {
     pub(crate) preparer: Preparer,
     pub(crate) greeter: G,
     pub(crate) templates: Templates,
+    pub(crate) spares: Spares,
     table: Mutex<Table<G::Conversation>>,
     slots: Semaphore,
 }
@@ -80,7 +82,9 @@ impl<G: Greeter> Fleet<G> {
         let slots = Semaphore::new(settings.parallel_launches.max(1));
         let table = Mutex::default();
         let templates = Templates::in_home(&settings.home);
-        let workshop = Workshop { settings, drivers, preparer, greeter, templates, table, slots };
+        let spares = Spares::default();
+        let workshop =
+            Workshop { settings, drivers, preparer, greeter, templates, spares, table, slots };
         let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
         crate::adopt::adopt(&fleet.workshop).await;
         fleet
@@ -92,7 +96,7 @@ impl<G: Greeter> Fleet<G> {
 
     /// Starts a VM that must not exist yet.
     pub fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
-        self.admit(&plan)?;
+        self.workshop.admit(&plan)?;
         let mut table = self.workshop.table();
         if let Some(vm) = table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
             return Err(already(vm));
@@ -135,6 +139,11 @@ impl<G: Greeter> Fleet<G> {
         Some(vm)
     }
 
+    /// Ends the clones that wait for VMs to come, and returns when they have gone.
+    pub async fn clear_spares(&self) {
+        self.workshop.spares.clear().await;
+    }
+
     /// Ends the VMs that osvm started by itself and that nobody has used for `limit`; returns when
     /// the next one could be due.
     pub fn stop_idle(&self, limit: Duration) -> Duration {
@@ -155,10 +164,6 @@ impl<G: Greeter> Fleet<G> {
         next
     }
 
-    fn admit(&self, plan: &Plan) -> Result<(), Cause> {
-        admission::admit(&self.workshop.settings.proc, plan.resources)
-    }
-
     #[expect(clippy::type_complexity, reason = "a launch, or the VM that is in its way")]
     fn join_or_begin(
         &self,
@@ -176,7 +181,7 @@ impl<G: Greeter> Fleet<G> {
                 Ok(Ok(Launch::of(Arc::clone(vm))))
             }
             _ => {
-                self.admit(plan)?;
+                self.workshop.admit(plan)?;
                 Ok(Ok(self.begin(&mut table, plan.clone())))
             }
         }
@@ -184,10 +189,12 @@ impl<G: Greeter> Fleet<G> {
 
     fn begin(&self, table: &mut Table<G::Conversation>, plan: Plan) -> Launch<G::Conversation> {
         let name = plan.name.clone();
-        let vm = Arc::new(Vm::new(VmId::random(), plan, SystemTime::now(), State::Preparing));
+        let spare = self.workshop.spares.take(&self.workshop, &plan);
+        let id = spare.as_ref().map_or_else(VmId::random, |spare| spare.id.clone());
+        let vm = Arc::new(Vm::new(id, plan, SystemTime::now(), State::Preparing));
         table.insert(name, Arc::clone(&vm));
         let launch = Launch::of(Arc::clone(&vm));
-        tokio::spawn(Life::lead(Arc::clone(&self.workshop), vm));
+        tokio::spawn(Life::lead(Arc::clone(&self.workshop), vm, spare));
         launch
     }
 }
@@ -203,6 +210,11 @@ impl<G: Greeter> Workshop<G> {
     /// A place among the VMs that start at the same time.
     pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
         self.slots.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Whether the host can hold one more such VM.
+    pub(crate) fn admit(&self, plan: &Plan) -> Result<(), Cause> {
+        admission::admit(&self.settings.proc, plan.resources)
     }
 
     /// Puts an adopted VM on the table.

@@ -25,6 +25,7 @@ mod prepare;
 mod reach;
 mod record;
 mod rundir;
+mod spares;
 pub mod state;
 mod templates;
 mod vm;

@@ -4,6 +4,8 @@
 mod boot;
 mod clone;
 
+pub(crate) use boot::machine;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,9 @@ use crate::prepare::Prepared;
 use crate::reach::{self, Outside, Ways};
 use crate::record::{ReadyRecord, Record};
 use crate::rundir::RunDir;
+use crate::spares::Spare;
 use crate::state::{Cause, CauseKind, State};
+use crate::templates::Key;
 use crate::vm::Vm;
 
 /// Longest wait for the guest to power off by itself.
@@ -51,12 +55,23 @@ enum Turn {
 }
 
 impl<G: Greeter> Life<G> {
-    /// Leads a new VM from `Preparing` to its end.
-    pub(crate) async fn lead(workshop: Arc<Workshop<G>>, vm: Arc<Vm<G::Conversation>>) {
-        match RunDir::make(&workshop.settings.runtime_dir, &vm.id) {
+    /// Leads a new VM from `Preparing` to its end. `spare` is of its id.
+    pub(crate) async fn lead(
+        workshop: Arc<Workshop<G>>,
+        vm: Arc<Vm<G::Conversation>>,
+        spare: Option<Spare>,
+    ) {
+        let (dir, key) = match spare {
+            Some(Spare { dir, machine, key, .. }) => {
+                vm.set_machine(machine);
+                (Ok(dir), Some(key))
+            }
+            None => (RunDir::make(&workshop.settings.runtime_dir, &vm.id), None),
+        };
+        match dir {
             Ok(dir) => {
                 let life = Self::new(workshop, vm, dir);
-                let turn = match life.rise().await {
+                let turn = match life.rise(key).await {
                     Ok(link) => life.serve(link).await,
                     Err(turn) => turn,
                 };
@@ -91,14 +106,14 @@ impl<G: Greeter> Life<G> {
         Self { workshop, vm, dir, diary }
     }
 
-    /// From `Preparing` to `Ready`.
-    async fn rise(&self) -> Result<Link, Turn> {
+    /// From `Preparing` to `Ready`; with the machine that is there, if it was restored from the template of that key.
+    async fn rise(&self, restored_from: Option<Key>) -> Result<Link, Turn> {
         self.save().await?;
         let _slot = self.unless_stopped(self.workshop.slot()).await?;
         let prepared = self.unless_stopped(self.prepare()).await??;
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
-        let (machine, link) = self.boot(&prepared).await?;
+        let (machine, link) = self.boot(&prepared, restored_from).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         self.while_alive(&machine, self.meet(left)).await?;
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
@@ -228,7 +243,7 @@ impl<G: Greeter> Life<G> {
             }
         };
         if let Some(machine) = self.vm.machine() {
-            self.take_down(&machine, end == State::Stopped).await;
+            self.take_down(&machine, end == State::Stopped && !self.leaves_nothing()).await;
             folders::gone(&self.vm.folders()).await;
         }
         if let Some(agent) = self.vm.agent() {
@@ -242,6 +257,11 @@ impl<G: Greeter> Life<G> {
         }
         kept.prune();
         self.workshop.part(&self.vm, end);
+    }
+
+    /// Whether nothing that its guest still has to do is of use to anybody.
+    fn leaves_nothing(&self) -> bool {
+        self.vm.plan.once && self.vm.plan.folders.is_empty()
     }
 
     /// By the agent, then SIGTERM, then SIGKILL, each with a deadline.

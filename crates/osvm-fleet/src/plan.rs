@@ -52,6 +52,9 @@ pub struct Plan {
     /// The server whose policy holds, where the VM has another name.
     #[serde(default)]
     pub server: Option<ServerName>,
+    /// It serves one request, and others like it are to be expected.
+    #[serde(default)]
+    pub once: bool,
 }
 
 /// What a guest's root file system is made from. Its text is a path or a digest.

@@ -36,9 +36,9 @@ pub enum CpuTemplate {
 #[serde(rename_all = "lowercase")]
 pub enum TemplateLevel {
     /// A machine that boots.
-    #[default]
     None,
     /// A clone of one that has booted, of which nothing else is known: no server has run in it.
+    #[default]
     Booted,
 }
 

@@ -60,11 +60,11 @@ impl Daemon {
         let own_hosts = tool.and_then(|tool| server.hosts_of(tool));
         let mut plan = self.plan(server.clone(), secrets, StartedBy::Auto)?;
         // What a VM may reach is fixed when it starts, so a tool with hosts of its own has one of its own.
-        let is_alone = is_apart || isolation == Isolation::Ephemeral || own_hosts.is_some();
+        plan.once = is_apart || isolation == Isolation::Ephemeral || own_hosts.is_some();
         if let Some(hosts) = own_hosts {
             plan.hosts = hosts.clone();
         }
-        let alone = is_alone.then(|| self.set_apart(&mut plan));
+        let alone = plan.once.then(|| self.set_apart(&mut plan));
         let vm = self.fleet.ensure(plan).await?;
         let visit = vm.visit();
         Ok((Guest { vm, visit, alone }, server))

@@ -90,6 +90,7 @@ impl Daemon {
             started_by,
             record: false,
             server: None,
+            once: false,
         })
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn stop(State(daemon): Shared, Path(name): Path<ServerName>) ->
 pub(super) async fn stop_all(State(daemon): Shared) -> Answer<Vec<VmStatus>> {
     let names: Vec<_> = daemon.fleet.list().iter().map(|vm| vm.plan.name.clone()).collect();
     let stops = names.iter().map(|name| daemon.fleet.stop(name));
-    let stopped = futures::future::join_all(stops).await;
+    let (stopped, ()) = tokio::join!(futures::future::join_all(stops), daemon.fleet.clear_spares());
     answer::json(stopped.iter().flatten().map(|vm| daemon.status(vm)).collect())
 }
 

@@ -12,20 +12,27 @@ use crate::asleep::asleep;
 use crate::drivers::{chain, vmm_cause};
 use crate::folders::Lender;
 use crate::greeter::Greeter;
-use crate::id::random;
+use crate::id::{VmId, random};
+use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::reach;
 use crate::rundir::RunDir;
 use crate::state::{Cause, CauseKind, State};
+use crate::templates::Key;
 use crate::vm::{Facts, Vm, agent_cause};
 
 impl<G: Greeter> Life<G> {
     /// A machine whose agent has answered. A guest that falls asleep on the way is started once more.
-    pub(super) async fn boot(&self, prepared: &Prepared) -> Result<(Arc<dyn Running>, Link), Turn> {
+    pub(super) async fn boot(
+        &self,
+        prepared: &Prepared,
+        restored_from: Option<Key>,
+    ) -> Result<(Arc<dyn Running>, Link), Turn> {
         let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await?;
         self.vm.set_facts(facts(&self.vm, prepared, &self.dir, &*driver));
-        let asked = self.machine(prepared);
-        let (machine, link) = match self.clone_of_template(prepared, (&*driver, &asked)).await? {
+        let asked = machine(&self.vm.plan, &self.vm.id, &self.dir, prepared);
+        let clone = self.as_clone(prepared, (&*driver, &asked), restored_from).await?;
+        let (machine, link) = match clone {
             Some(clone) => clone,
             None => self.cold((&*driver, &asked)).await?,
         };
@@ -65,22 +72,6 @@ impl<G: Greeter> Life<G> {
             machine.exited().await;
         }
         self.dir.empty().map_err(|error| machine_cause(&error))
-    }
-
-    /// What is asked of a driver.
-    fn machine(&self, prepared: &Prepared) -> Machine {
-        let plan = &self.vm.plan;
-        Machine {
-            id: self.vm.id.to_string(),
-            dir: self.dir.path().to_owned(),
-            logs: self.dir.logs(),
-            kernel: prepared.kernel.clone(),
-            initramfs: prepared.initramfs.clone(),
-            disk: prepared.disk.clone(),
-            resources: plan.resources,
-            cpu_template: plan.cpu_template,
-            guest_ports: reach::ports(plan),
-        }
     }
 
     /// Not given up halfway: a VMM half started would be nobody's.
@@ -171,6 +162,21 @@ impl<G: Greeter> Life<G> {
             entropy: random::<64>().to_vec(),
             hostname: self.vm.plan.name.to_string(),
         }
+    }
+}
+
+/// What is asked of a driver.
+pub(crate) fn machine(plan: &Plan, id: &VmId, dir: &RunDir, prepared: &Prepared) -> Machine {
+    Machine {
+        id: id.to_string(),
+        dir: dir.path().to_owned(),
+        logs: dir.logs(),
+        kernel: prepared.kernel.clone(),
+        initramfs: prepared.initramfs.clone(),
+        disk: prepared.disk.clone(),
+        resources: plan.resources,
+        cpu_template: plan.cpu_template,
+        guest_ports: reach::ports(plan),
     }
 }
 

@@ -32,23 +32,67 @@ const ATTEMPTS: usize = 2;
 
 impl<G: Greeter> Life<G> {
     /// One whose agent has answered; nothing where the VM has to boot.
-    pub(super) async fn clone_of_template(
+    pub(super) async fn as_clone(
         &self,
         prepared: &Prepared,
-        (driver, asked): (&dyn Driver, &Machine),
+        asked: (&dyn Driver, &Machine),
+        restored_from: Option<Key>,
     ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
-        if self.vm.plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
-            return Ok(None);
-        }
-        let key = match Key::of(&self.vm.plan, prepared, driver, &self.workshop.settings.proc) {
-            Ok(key) => key,
-            Err(error) => {
-                self.boots_instead(&error);
-                return Ok(None);
-            }
+        let key = self.key(prepared, asked.0);
+        let clone = match self.waiting_clone(restored_from, key.as_ref()).await? {
+            Some(clone) => Some(clone),
+            None => match key {
+                Some(key) => self.clone_of_template(key, asked).await?,
+                None => None,
+            },
         };
+        if clone.is_some()
+            && let Some(facts) = self.vm.facts()
+        {
+            self.vm.set_facts(Facts { cloned: true, ..facts });
+        }
+        Ok(clone)
+    }
+
+    /// Of the template that the VM can begin from, if it may.
+    fn key(&self, prepared: &Prepared, driver: &dyn Driver) -> Option<Key> {
+        let plan = &self.vm.plan;
+        if plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
+            return None;
+        }
+        let key = Key::of(plan, prepared, driver, &self.workshop.settings.proc);
+        key.inspect_err(|error| self.boots_instead(error)).ok()
+    }
+
+    /// Goes on with the machine that was restored for a VM like this one, unless it is of no use any more.
+    async fn waiting_clone(
+        &self,
+        restored_from: Option<Key>,
+        wanted: Option<&Key>,
+    ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
+        let (Some(key), Some(machine)) = (restored_from, self.vm.machine()) else {
+            return Ok(None);
+        };
+        if wanted == Some(&key) {
+            match self.wake_clone(&machine).await {
+                Ok(link) => return Ok(Some((machine, link))),
+                Err(Turn::Stop) => return Err(Turn::Stop),
+                Err(Turn::Failure(cause)) => {
+                    self.diary.note(&format!("the clone that has waited is of no use: {cause}"));
+                }
+            }
+        }
+        self.clear().await?;
+        Ok(None)
+    }
+
+    async fn clone_of_template(
+        &self,
+        key: Key,
+        asked: (&dyn Driver, &Machine),
+    ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
         for _ in 0..ATTEMPTS {
-            let template = match self.template(key.clone(), (driver, asked)).await {
+            let template = match self.template(key.clone(), asked).await {
                 Ok(template) => template,
                 Err(Turn::Stop) => return Err(Turn::Stop),
                 Err(Turn::Failure(cause)) => {
@@ -56,13 +100,8 @@ impl<G: Greeter> Life<G> {
                     return Ok(None);
                 }
             };
-            match self.go_on_from(&*template, (driver, asked)).await {
-                Ok((machine, link)) => {
-                    if let Some(facts) = self.vm.facts() {
-                        self.vm.set_facts(Facts { cloned: true, ..facts });
-                    }
-                    return Ok(Some((machine, link)));
-                }
+            match self.go_on_from(&*template, asked).await {
+                Ok(clone) => return Ok(Some(clone)),
                 Err(Turn::Stop) => return Err(Turn::Stop),
                 Err(Turn::Failure(cause)) => {
                     self.diary.note(&format!("the template is of no use: {cause}"));
@@ -82,7 +121,6 @@ impl<G: Greeter> Life<G> {
         self.diary.note(&format!("there is no template, and the guest boots: {why}"));
     }
 
-    /// Folders are lent before the guest can ask for them.
     async fn go_on_from(
         &self,
         template: &dyn Template,
@@ -90,11 +128,17 @@ impl<G: Greeter> Life<G> {
     ) -> Result<(Arc<dyn Running>, Link), Turn> {
         let restored = template.restore(asked).await.map_err(|error| vmm_cause(&error))?;
         let machine = self.has_begun(driver, restored);
-        self.lend(&machine).await?;
+        let link = self.wake_clone(&machine).await?;
+        Ok((machine, link))
+    }
+
+    /// Folders are lent before the guest can ask for them.
+    async fn wake_clone(&self, machine: &Arc<dyn Running>) -> Result<Link, Turn> {
+        self.lend(machine).await?;
         self.is_booting().await?;
         machine.resume().await.map_err(|error| vmm_cause(&error))?;
-        let link = self.unless_asleep(&machine, self.wake(&machine)).await?;
-        Ok((machine, link.ok_or_else(sleeps)?))
+        let link = self.unless_asleep(machine, self.wake(machine)).await?;
+        Ok(link.ok_or_else(sleeps)?)
     }
 
     async fn template(

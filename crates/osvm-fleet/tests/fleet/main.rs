@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
+mod spares;
 
 use std::fs;
 use std::path::Path;
@@ -74,6 +75,7 @@ impl Trial {
             locked: None,
             record: false,
             server: None,
+            once: false,
         }
     }
 

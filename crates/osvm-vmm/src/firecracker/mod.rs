@@ -57,8 +57,8 @@ const SNAPSHOT_SINCE: (u32, u32) = (1, 16);
 /// The versions that the project's own tests run.
 pub const TESTED: &[(u32, u32)] = &[(1, 16)];
 
-/// Largest file it can write, in bytes, at which it ends. The largest there is, is the console's log,
-/// of which it writes at most 1.5 MiB a day.
+/// Largest file it can write, in bytes, at which it ends, unless its guest's memory is larger, which it writes when it is
+/// saved. Of the console's log it writes at most 1.5 MiB a day.
 const FILE_LIMIT: u64 = 1 << 30;
 
 /// How long Firecracker may take to open its API socket, load kernel and initramfs, and start.
@@ -194,7 +194,7 @@ impl Firecracker {
             id: machine.id.clone(),
             calls: Calls::Firecracker,
             shares: machine.shares(ACCELERATOR),
-            file_size: Some(FILE_LIMIT),
+            file_size: Some(machine.resources.memory_bytes().max(FILE_LIMIT)),
             needs: needs.clone(),
             lent: read.chain([Lent::descriptor(files.console, Access::Write)]).collect(),
             devices: vec!["kvm".to_owned(), "null".to_owned()],

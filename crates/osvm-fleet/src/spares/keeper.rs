@@ -1,0 +1,132 @@
+//! Keeps a shelf filled, for as long as anything is asked of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use osvm_vmm::Running;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Held, Shelf, Spare};
+use crate::drivers::{chain, vmm_cause};
+use crate::fleet::Workshop;
+use crate::greeter::Greeter;
+use crate::id::VmId;
+use crate::life::machine;
+use crate::record::Record;
+use crate::rundir::RunDir;
+use crate::state::{Cause, CauseKind};
+use crate::templates::Key;
+
+/// How long until it is tried again where none could be made.
+const TRIED_EVERY: Duration = Duration::from_secs(1);
+
+/// What there is to do.
+enum Next {
+    Make,
+    Wait(Instant),
+    End,
+}
+
+/// Until nobody has asked for a long time, or the shelf is closed. Nothing is left on it then.
+pub(super) async fn keep<G: Greeter>(workshop: Arc<Workshop<G>>, shelf: Arc<Shelf>) {
+    loop {
+        let next = shelf.held().next();
+        let until = match next {
+            Next::Make => match make(&workshop, &shelf).await {
+                Ok(()) => continue,
+                // The template is made by the first VM that asks.
+                Err(cause) => {
+                    tracing::debug!(server = %shelf.plan.name, %cause, "no clone waits");
+                    Instant::now() + TRIED_EVERY
+                }
+            },
+            Next::Wait(until) => until,
+            Next::End => break,
+        };
+        tokio::select! {
+            () = shelf.changed.notified() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+    let waiting = std::mem::take(&mut shelf.held().waiting);
+    futures::future::join_all(waiting.into_iter().map(discard)).await;
+}
+
+impl Held {
+    fn next(&mut self) -> Next {
+        let (wanted, until) = self.demand.now();
+        // Nobody may put any there, or ask for one, afterwards.
+        self.is_closed |= wanted == 0;
+        match self.is_closed {
+            true => Next::End,
+            false if self.waiting.len() < wanted => Next::Make,
+            false => Next::Wait(until.into()),
+        }
+    }
+}
+
+/// Puts one more there. An error is no fault of anybody's: VMs begin as others do.
+async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<(), Cause> {
+    let plan = &shelf.plan;
+    workshop.admit(plan)?;
+    let (preparer, wanted) = (workshop.preparer.clone(), plan.clone());
+    let prepared = spawn_blocking(move || preparer.prepare(&wanted)).await;
+    let prepared = prepared.map_err(|error| broken(&error))??;
+    let driver = workshop.drivers.get(plan.hypervisor).await?;
+    let key = Key::of(plan, &prepared, &*driver, &workshop.settings.proc);
+    let key = key.map_err(|error| broken(&error))?;
+    let template = workshop.templates.place(key.clone()).await.open(&*driver).await;
+    let template = template.ok_or_else(|| {
+        Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
+    })?;
+    let _slot = workshop.slot().await;
+    let id = VmId::random();
+    let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
+    let made = async {
+        let mut record = Record {
+            home: workshop.settings.home.clone(),
+            id: id.clone(),
+            plan: plan.clone(),
+            created: SystemTime::now(),
+            machine: None,
+            folders: Vec::new(),
+            ready: None,
+        };
+        record.save(&dir.record()).map_err(|error| broken(&error))?;
+        let restored = template.restore(&machine(plan, &id, &dir, &prepared)).await;
+        let machine = restored.map_err(|error| vmm_cause(&error))?;
+        record.machine = Some(machine.saved());
+        if let Err(error) = record.save(&dir.record()) {
+            end(&*machine).await;
+            return Err(broken(&error));
+        }
+        Ok(machine)
+    };
+    match made.await {
+        Ok(machine) => {
+            let spare = Spare { id, dir, machine: machine.into(), key };
+            shelf.held().waiting.push(spare);
+            Ok(())
+        }
+        Err(cause) => {
+            dir.discard();
+            Err(cause)
+        }
+    }
+}
+
+async fn discard(spare: Spare) {
+    end(&*spare.machine).await;
+    spare.dir.discard();
+}
+
+async fn end(machine: &dyn Running) {
+    // Fails only when the process has already ended, which is what is wanted.
+    let _ = machine.kill();
+    machine.exited().await;
+}
+
+fn broken(error: &dyn std::error::Error) -> Cause {
+    Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
+}
