@@ -27,6 +27,30 @@ fn status_shows_size_use_and_identity() {
 }
 
 #[test]
+fn clones_share_memory_and_status_and_launch_many_tell_how_much_is_whose() {
+    let osvm = Osvm::with_config("[microvm]\ntemplate = \"booted\"\n");
+    let launched = osvm.json(&["mcp", "microvm", "launch-many", "3", "--memory", "128", "--json"]);
+    let bytes = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {launched}"));
+    assert_eq!((bytes(&launched["ready"]), bytes(&launched["clones"])), (3, 3), "{launched}");
+    let vms = osvm.vms();
+    for vm in &vms {
+        let [used, resident, shared, unique, limit] =
+            ["used", "resident", "shared", "unique", "limit"]
+                .map(|name| bytes(&vm[format!("memory_{name}_bytes")]));
+        assert!(0 < unique && unique < used && used < resident && resident < limit, "{vm}");
+        assert!((shared + unique).abs_diff(resident) < 1 << 20, "{vm}");
+        assert!(used - unique < shared, "each has but a part of what they share: {vm}");
+    }
+    let memory = &launched["memory"];
+    let [p50, max] = ["p50", "max"].map(|rank| bytes(&memory["unique"][rank]));
+    let largest = vms.iter().map(|vm| bytes(&vm["memory_resident_bytes"])).max().unwrap();
+    assert!(p50 <= max && p50 < bytes(&memory["each"]) && max < largest, "{launched}");
+    let table = osvm.ok(&["mcp", "microvm", "status", "--memory"]);
+    let heads = ["ASKED", "USED", "RESIDENT", "SHARED", "UNIQUE", "LIMIT"];
+    assert!(heads.iter().all(|head| table.contains(head)), "{table}");
+}
+
+#[test]
 fn setup_and_doctor_agree_that_everything_is_there() {
     let osvm = Osvm::bare();
     osvm.ok(&["setup"]);

@@ -97,6 +97,15 @@ pub struct VmStatus {
     pub memory_mib: u32,
     /// Memory the host spends on this VM (proportional set size, VMM included), in bytes.
     pub memory_used_bytes: Option<u64>,
+    /// What the VMM maps and is there, shared or not, in bytes.
+    #[serde(default)]
+    pub memory_resident_bytes: Option<u64>,
+    /// Of that, what other processes map as well.
+    #[serde(default)]
+    pub memory_shared_bytes: Option<u64>,
+    /// Of that, what nobody else maps.
+    #[serde(default)]
+    pub memory_unique_bytes: Option<u64>,
     /// Most that this can come to, whatever the guest does: its memory and the VMM's overhead.
     #[serde(default)]
     pub memory_limit_bytes: u64,

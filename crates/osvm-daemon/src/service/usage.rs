@@ -3,26 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use osvm_fleet::Memory;
+
 /// Cost of one process so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Usage {
-    /// Proportional set size in bytes: shared pages count by their share.
-    pub(super) memory_bytes: Option<u64>,
+    pub(super) memory: Option<Memory>,
     pub(super) cpu_seconds: Option<f64>,
 }
 
 impl Usage {
     pub(super) fn of(proc: &Path, pid: u32) -> Self {
-        let folder = proc.join(pid.to_string());
-        Self { memory_bytes: memory(&folder), cpu_seconds: cpu(&folder) }
+        Self { memory: Memory::of(proc, pid), cpu_seconds: cpu(&proc.join(pid.to_string())) }
     }
-}
-
-fn memory(folder: &Path) -> Option<u64> {
-    let text = fs::read_to_string(folder.join("smaps_rollup")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// User and system time: fields 14 and 15 of `stat`, counted after the parenthesized name.
@@ -46,9 +39,7 @@ mod tests {
         let folder = proc.path().join("7");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("stat"), "7 (a) b)) S 1 7 7 0 -1 0 0 0 0 0 150 50 0 0 20").unwrap();
-        fs::write(folder.join("smaps_rollup"), "x\nRss: 9 kB\nPss:   12 kB\n").unwrap();
         let usage = Usage::of(proc.path(), 7);
-        assert_eq!(usage.memory_bytes, Some(12 * 1024));
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(usage.cpu_seconds, Some(200.0 / ticks));
     }
@@ -57,6 +48,6 @@ mod tests {
     fn a_process_that_has_gone_costs_nothing_known() {
         let proc = tempfile::tempdir().unwrap();
         let usage = Usage::of(proc.path(), 7);
-        assert_eq!(usage, Usage { memory_bytes: None, cpu_seconds: None });
+        assert_eq!(usage, Usage { memory: None, cpu_seconds: None });
     }
 }

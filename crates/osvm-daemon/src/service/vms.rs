@@ -102,6 +102,7 @@ impl Daemon {
         let facts = vm.facts();
         let pid = vm.pid();
         let usage = pid.map(|pid| Usage::of(&self.host.proc, pid));
+        let memory = usage.and_then(|usage| usage.memory);
         let state = vm.state();
         let command = facts.as_ref().map(|facts| facts.command.clone()).unwrap_or_default();
         VmStatus {
@@ -120,7 +121,10 @@ impl Daemon {
             vcpus: vm.plan.resources.vcpus(),
             memory_mib: vm.plan.resources.memory_mib(),
             memory_limit_bytes: memory_limit(vm),
-            memory_used_bytes: usage.and_then(|usage| usage.memory_bytes),
+            memory_used_bytes: memory.map(|memory| memory.proportional),
+            memory_resident_bytes: memory.map(|memory| memory.resident),
+            memory_shared_bytes: memory.map(|memory| memory.shared),
+            memory_unique_bytes: memory.map(|memory| memory.unique),
             cpu_seconds: usage.and_then(|usage| usage.cpu_seconds),
             uptime_seconds: vm.uptime().as_secs_f64(),
             sessions: vm.visits(),

@@ -77,6 +77,12 @@ impl Fake {
         self.asked.lock().unwrap().last().unwrap().1.clone()
     }
 
+    /// The body of the last request of that kind.
+    pub(crate) fn body_of(&self, target: &str) -> Value {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().rfind(|(other, _)| other == target).unwrap().1.clone()
+    }
+
     fn tell(&self, news: &str) {
         // Most tests don't listen.
         let _ = self.news.send(news.to_owned());
@@ -162,7 +168,9 @@ pub(crate) fn vm(name: &str) -> Value {
     json!({
         "name": name, "id": "0123abcd", "state": "ready", "vmm": "qemu 7.2.0",
         "accelerator": "tcg", "pid": 4242, "vcpus": 2, "memory_mib": 512,
-        "memory_used_bytes": 104_857_600, "cpu_seconds": 1.25, "uptime_seconds": 75.0,
+        "memory_used_bytes": 104_857_600, "memory_resident_bytes": 125_829_120,
+        "memory_shared_bytes": 52_428_800, "memory_unique_bytes": 73_400_320,
+        "memory_limit_bytes": 1_073_741_824, "cpu_seconds": 1.25, "uptime_seconds": 75.0,
         "sessions": 1, "calls": 3, "started_by": "user", "demo": false,
         "command": ["/bin/server"], "image": "sha256:00", "server": null,
         "timings": { "prepared_ms": 10, "agent_ms": 900, "ready_ms": 1234 },

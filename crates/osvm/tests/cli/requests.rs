@@ -167,7 +167,19 @@ fn many_launches_are_measured_and_failures_counted() {
     assert_eq!(summary["vms"], json!(["many-1", "many-4", "many-5"]));
     let cause = json!([{ "kind": "unavailable", "cause": "launch NAME: no memory", "count": 1 }]);
     assert_eq!(summary["failures"], cause);
-    assert_eq!(fake.last_body()["overrides"], json!({ "memory_mb": 128 }));
+    assert!(ran.stderr.contains("look here"), "{}", ran.stderr);
+    assert_eq!(fake.body_of(LAUNCH)["overrides"], json!({ "memory_mb": 128 }));
+}
+
+#[test]
+fn many_launches_are_measured_even_where_one_cannot_be_stopped() {
+    let osvm = Osvm::new();
+    let vms = (VMS, Answer::Json(200, json!([])));
+    let stuck = ("DELETE /v1/vms/many-1", Answer::Json(500, error("failed", "it is stuck")));
+    Fake::start(&osvm, [vms, (LAUNCH, Answer::Lines(ready("NAME"))), stuck]);
+    let ran = osvm.run(&["mcp", "microvm", "launch-many", "2", "--stop"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (1, "error: it is stuck\nhint: look here\n"));
+    assert!(ran.stdout.starts_with("2 ready, 0 failed, "), "{}", ran.stdout);
 }
 
 #[test]
@@ -203,6 +215,10 @@ fn status_is_a_table_or_json() {
     let told = "NAME  ID        STATE  VMM                MEMORY     USED    CPU      UPTIME  SESSIONS  CALLS\n\
                 s     0123abcd  ready  qemu 7.2.0 (tcg)  512 MiB  100 MiB  1.2 s  1 min 15 s         1      3\n";
     assert_eq!(table, told);
+    let memory = osvm.ok(&["mcp", "microvm", "status", "--memory"]);
+    let told = "NAME  STATE    ASKED     USED  RESIDENT  SHARED  UNIQUE     LIMIT\n\
+                s     ready  512 MiB  100 MiB   120 MiB  50 MiB  70 MiB  1024 MiB\n";
+    assert_eq!(memory, told);
     assert_eq!(osvm.json(&["mcp", "microvm", "status", "--json"])[0]["pid"], 4242);
     let empty = Osvm::new();
     Fake::start(&empty, [(VMS, Answer::Json(200, json!([])))]);

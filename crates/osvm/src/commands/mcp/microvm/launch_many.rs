@@ -1,8 +1,10 @@
 //! `osvm mcp microvm launch-many`
 
+mod live;
 mod summary;
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use osvm_daemon::api::{ApiError, ErrorKind, LaunchRequest, Timings, VmStatus};
@@ -15,12 +17,14 @@ use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
 use crate::{daemon, images, output, secrets};
+use live::{Counts, Live};
 use summary::{Outcome, Summary, Took};
 
-/// Launch many microVMs and measure how long they take
+/// Launch many microVMs and measure how long they take, and what memory
 ///
 /// They are named many-1, many-2 and so on, but for names of registered servers, and stay until they are
-/// stopped. As many start at a time as the machine can carry. Fails unless every one became ready.
+/// stopped. As many start at a time as the machine can carry; one that the host's memory can't hold is refused. Fails
+/// unless every one became ready.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -49,28 +53,30 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let name = names.peek().expect("there is no end of names").clone();
     images::ensure(&name, &overrides)?;
     let request = LaunchRequest { name, overrides, secrets, record: false };
-    let summary = daemon::run(launch(args.count.into(), names, &request, args.stop))?;
+    let (summary, stopped) = daemon::run(launch(args.count.into(), names, &request, args.stop))?;
     match args.json {
         true => output::json(&summary)?,
         false => output::text(&summary.to_string())?,
     }
-    summary.verdict()
+    stopped.and_then(|()| summary.verdict())
 }
 
+/// What was measured, and whether all could be stopped that were to be.
 async fn launch(
     count: usize,
     names: impl Iterator<Item = ServerName>,
     like: &LaunchRequest,
     stop: bool,
-) -> Result<Summary, CliError> {
+) -> Result<(Summary, Result<(), CliError>), CliError> {
     let client = daemon::connect().await?;
     let names = free_names(&client, names, count).await?;
     let launched = daemon::unless_interrupted(launch_all(&client, &names, like)).await;
     let interrupted = launched.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
-    if stop || interrupted {
-        daemon::unless_interrupted(stop_all(&client, &names)).await?;
-    }
-    launched
+    let stopped = match stop || interrupted {
+        true => daemon::unless_interrupted(stop_all(&client, &names)).await,
+        false => Ok(()),
+    };
+    Ok((launched?, stopped))
 }
 
 /// The first of these names that no VM has.
@@ -97,20 +103,16 @@ async fn launch_all(
     like: &LaunchRequest,
 ) -> Result<Summary, CliError> {
     let start = Instant::now();
-    let progress = Progress::start(format!("launching {}", names.len()));
-    let (mut outcomes, mut failed) = (Vec::with_capacity(names.len()), 0);
+    // Dropped with this, and not with the last of the launches.
+    let live = Arc::new(Live::of(names.len()));
+    let mut outcomes = Vec::with_capacity(names.len());
     let launch = |name: &ServerName| {
         let request = LaunchRequest { name: name.clone(), ..like.clone() };
-        launch_one(client.clone(), request)
+        launch_one(client.clone(), request, Arc::downgrade(&live))
     };
-    let count = |outcome: Outcome| {
-        failed += usize::from(outcome.result.is_err());
-        outcomes.push(outcome);
-        let (done, all) = (outcomes.len() - failed, names.len());
-        progress.say(format!("launching {all}: {done} ready, {failed} failed"));
-    };
-    each(names, launch, count).await?;
-    Ok(Summary::of(outcomes, start.elapsed()))
+    each(names, launch, |outcome| outcomes.push(outcome)).await?;
+    let summary = Summary::of(outcomes, start.elapsed());
+    Ok(summary.with_memory(&client.vms().await?))
 }
 
 /// Some work for each name, [`IN_FLIGHT`] at a time, and what comes of it in the order it comes.
@@ -131,10 +133,27 @@ where
     Ok(())
 }
 
-async fn launch_one(client: Client, request: LaunchRequest) -> Outcome {
+async fn launch_one(client: Client, request: LaunchRequest, live: Weak<Live>) -> Outcome {
     let asked = Instant::now();
-    let result = client.launch(&request, |_| {}).await;
-    let took = |vm: VmStatus| Took { whole: asked.elapsed(), boot: boot(vm.timings) };
+    let show =
+        |change: &dyn Fn(&mut Counts)| live.upgrade().iter().for_each(|live| live.change(change));
+    let mut booting = 0;
+    let on_state = |state: &str| {
+        if state == "booting" {
+            booting = 1;
+            show(&|counts| counts.booting += 1);
+        }
+    };
+    let result = client.launch(&request, on_state).await;
+    show(&|counts| {
+        counts.booting -= booting;
+        match result {
+            Ok(_) => counts.ready += 1,
+            Err(_) => counts.failed += 1,
+        }
+    });
+    let took =
+        |vm: VmStatus| Took { whole: asked.elapsed(), boot: boot(vm.timings), is_clone: vm.cloned };
     Outcome { name: request.name, result: result.map(took).map_err(CliError::from) }
 }
 

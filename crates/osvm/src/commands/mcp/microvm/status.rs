@@ -15,19 +15,30 @@ pub(crate) struct Args {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    /// Show what each holds of the host's memory, in place of the rest
+    ///
+    /// ASKED is the guest's memory, RESIDENT what its VMM holds: SHARED, which other processes map as well, as a
+    /// template's clones do, and UNIQUE. USED counts what is shared by its share. LIMIT is what USED can come to.
+    #[arg(long, conflicts_with = "json")]
+    memory: bool,
     /// Show again every two seconds until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     watch: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+    let shown = |vms: &[VmStatus]| match (vms, args.memory) {
+        ([], _) => "no VM is running\n".to_owned(),
+        (vms, true) => memory(vms).to_string(),
+        (vms, false) => table(vms).to_string(),
+    };
     daemon::with(async |client| {
         loop {
             let vms = client.vms().await?;
             match (args.json, args.watch) {
                 (true, _) => return output::json(&vms),
-                (false, false) => return output::text(&table(&vms)),
-                (false, true) => output::text(&redrawn(&table(&vms)))?,
+                (false, false) => return output::text(&shown(&vms)),
+                (false, true) => output::text(&redrawn(&shown(&vms)))?,
             }
             tokio::time::sleep(BEAT).await;
         }
@@ -44,10 +55,7 @@ fn redrawn(table: &str) -> String {
     }
 }
 
-fn table(vms: &[VmStatus]) -> String {
-    if vms.is_empty() {
-        return "no VM is running\n".to_owned();
-    }
+fn table(vms: &[VmStatus]) -> Table {
     let mut table = Table::new(&[
         ("NAME", Left),
         ("ID", Left),
@@ -61,18 +69,51 @@ fn table(vms: &[VmStatus]) -> String {
         ("CALLS", Right),
     ]);
     vms.iter().for_each(|vm| table.row(row(vm)));
-    table.to_string()
+    table
+}
+
+fn memory(vms: &[VmStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("NAME", Left),
+        ("STATE", Left),
+        ("ASKED", Right),
+        ("USED", Right),
+        ("RESIDENT", Right),
+        ("SHARED", Right),
+        ("UNIQUE", Right),
+        ("LIMIT", Right),
+    ]);
+    for vm in vms {
+        table.row(vec![
+            vm.name.to_string(),
+            vm.state.clone(),
+            format!("{} MiB", vm.memory_mib),
+            mib(vm.memory_used_bytes),
+            mib(vm.memory_resident_bytes),
+            mib(vm.memory_shared_bytes),
+            mib(vm.memory_unique_bytes),
+            mib(Some(vm.memory_limit_bytes)),
+        ]);
+    }
+    table
+}
+
+fn mib(bytes: Option<u64>) -> String {
+    bytes.map_or_else(unknown, |bytes| format!("{} MiB", bytes >> 20))
+}
+
+fn unknown() -> String {
+    "-".to_owned()
 }
 
 fn row(vm: &VmStatus) -> Vec<String> {
-    let unknown = || "-".to_owned();
     vec![
         vm.name.to_string(),
         vm.id.clone(),
         state(vm),
         vmm(vm),
         format!("{} MiB", vm.memory_mib),
-        vm.memory_used_bytes.map_or_else(unknown, |bytes| format!("{} MiB", bytes >> 20)),
+        mib(vm.memory_used_bytes),
         vm.cpu_seconds.map_or_else(unknown, |seconds| format!("{seconds:.1} s")),
         uptime(vm.uptime_seconds),
         vm.sessions.to_string(),
@@ -82,7 +123,7 @@ fn row(vm: &VmStatus) -> Vec<String> {
 
 fn vmm(vm: &VmStatus) -> String {
     match vm.vmm.is_empty() {
-        true => "-".to_owned(),
+        true => unknown(),
         false => format!("{} ({})", vm.vmm, vm.accelerator),
     }
 }
