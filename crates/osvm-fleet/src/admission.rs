@@ -1,79 +1,233 @@
-//! Whether the host can hold one more VM.
+//! Whether the host can hold one more VM, and whose turn it is to start.
+//!
+//! Memory that a guest never touches costs nothing, so sizes are not added up. What a VM is likely to need is what the
+//! last one like it came to. Each that starts has that much set aside until it is ready: then it is no longer available,
+//! and shows. What it has taken by then counts twice, which at most makes others wait. One that does not fit waits while
+//! others start, and is refused when none does.
 
-use std::fs;
-use std::path::Path;
-
-use osvm_spec::Resources;
-
-use crate::state::{Cause, CauseKind};
-
-/// What a VM needs at least while it starts, in KiB: the VMM and the guest's own pages.
-const NEED_KIB: u64 = 96 * 1024;
-
-/// Refuses a VM that is larger than the host, and any VM while memory has run out. Memory that a
-/// guest never touches costs nothing, so sizes are not added up.
-pub(crate) fn admit(proc: &Path, resources: Resources) -> Result<(), Cause> {
-    let Some(host) = Host::read(proc) else { return Ok(()) };
-    let asked = resources.memory_bytes() / 1024;
-    if asked > host.total_kib {
-        let message = format!(
-            "memory of {} MiB is more than this host's {} MiB",
-            resources.memory_mib(),
-            host.total_kib / 1024
-        );
-        return Err(Cause::new(CauseKind::Machine, message).hint("--memory with a smaller number"));
-    }
-    if host.available_kib < NEED_KIB {
-        let message = format!(
-            "this host has {} MiB of memory available, a VM needs {} MiB to start",
-            host.available_kib / 1024,
-            NEED_KIB / 1024
-        );
-        return Err(Cause::new(CauseKind::Machine, message).hint("osvm mcp microvm status"));
-    }
-    Ok(())
-}
-
-struct Host {
-    total_kib: u64,
-    available_kib: u64,
-}
-
-impl Host {
-    fn read(proc: &Path) -> Option<Self> {
-        let text = fs::read_to_string(proc.join("meminfo")).ok()?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse().ok()
-        };
-        Some(Self { total_kib: field("MemTotal")?, available_kib: field("MemAvailable")? })
-    }
-}
-
+mod host;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
-    fn host(total_kib: u64, available_kib: u64) -> tempfile::TempDir {
-        let proc = tempfile::tempdir().unwrap();
-        let text = format!("MemTotal: {total_kib} kB\nMemAvailable: {available_kib} kB\n");
-        fs::write(proc.path().join("meminfo"), text).unwrap();
-        proc
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use osvm_spec::{Hypervisor, Resources, TemplateLevel};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+
+use crate::memory::Memory;
+use crate::plan::{Plan, Purpose, Rootfs};
+use crate::state::{Cause, CauseKind};
+use host::Host;
+
+const MIB: u64 = 1 << 20;
+
+/// What a VM is taken to need of which none like it is known, the VMM included: one that boots, and a clone.
+const COLD: u64 = 160 * MIB;
+const CLONE: u64 = 64 * MIB;
+
+/// What is left to the host: a sixteenth of its memory, within these.
+const KEPT: (u64, u64) = (64 * MIB, 1024 * MIB);
+
+/// Kinds of VMs that are known. Beyond that all are forgotten, and learnt anew.
+const MOST_KINDS: usize = 256;
+
+/// The way in for VMs that are to start.
+pub(crate) struct Admission {
+    proc: PathBuf,
+    /// Places for VMs that start at the same time.
+    places: Semaphore,
+    /// Held by the one who asks for memory: who needs much is not passed by for ever by those who need little.
+    turn: tokio::sync::Mutex<()>,
+    ledger: Mutex<Ledger>,
+    /// Heard whenever a VM no longer starts.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Ledger {
+    starting: usize,
+    set_aside: u64,
+    /// By those that were ready last.
+    came_to: HashMap<Kind, u64>,
+}
+
+/// What VMs have in common that need about as much as each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    resources: Resources,
+    hypervisor: Hypervisor,
+    template: TemplateLevel,
+    kernel: PathBuf,
+    rootfs: Rootfs,
+    purpose: Purpose,
+    command: Vec<String>,
+    args: Vec<String>,
+}
+
+/// Among those that start. Given up when dropped.
+pub(crate) struct Place<'a> {
+    admission: &'a Admission,
+    kind: Kind,
+    need: u64,
+    _permit: SemaphorePermit<'a>,
+}
+
+/// Why a VM does not fit, in bytes.
+struct Lack {
+    need: u64,
+    /// Beyond what is kept for the host.
+    free: u64,
+    kept: u64,
+    starting: usize,
+    set_aside: u64,
+    boots: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(proc: PathBuf, places: usize) -> Self {
+        Self {
+            proc,
+            places: Semaphore::new(places.max(1)),
+            turn: tokio::sync::Mutex::default(),
+            ledger: Mutex::default(),
+            left: Notify::new(),
+        }
     }
 
-    #[test]
-    fn a_vm_larger_than_the_host_is_refused_with_both_numbers() {
-        let proc = host(1024 * 1024, 512 * 1024);
-        let refused = admit(proc.path(), Resources::new(2048, 1).unwrap()).unwrap_err();
-        assert!(refused.message.contains("2048 MiB"), "{refused}");
-        assert!(refused.message.contains("1024 MiB"), "{refused}");
+    /// Refuses at once what waiting would not help.
+    pub(crate) fn admit(&self, plan: &Plan) -> Result<(), Cause> {
+        let Some(host) = Host::read(&self.proc) else { return Ok(()) };
+        if plan.resources.memory_bytes() > host.total {
+            return Err(larger_than(&host, plan.resources));
+        }
+        match self.ledger().fits(plan, &host) {
+            Err(lack) if lack.starting == 0 => Err(lack.cause()),
+            _ => Ok(()),
+        }
     }
 
-    #[test]
-    fn a_host_without_free_memory_takes_no_more() {
-        let proc = host(8 * 1024 * 1024, 10 * 1024);
-        assert!(admit(proc.path(), Resources::default()).is_err());
-        let proc = host(8 * 1024 * 1024, 1024 * 1024);
-        assert!(admit(proc.path(), Resources::default()).is_ok());
+    /// A place among the VMs that start, with memory set aside. Waits for its turn, and then for no longer than the VM
+    /// itself may take.
+    pub(crate) async fn enter(&self, plan: &Plan) -> Result<Place<'_>, Cause> {
+        let permit = self.places.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.turn.lock().await;
+        let deadline = Instant::now() + plan.start_timeout;
+        loop {
+            let left = self.left.notified();
+            match self.set_aside(plan) {
+                Ok(need) => {
+                    let kind = Kind::of(plan);
+                    return Ok(Place { admission: self, kind, need, _permit: permit });
+                }
+                Err(lack) if lack.starting == 0 => return Err(lack.cause()),
+                Err(lack) => timeout_at(deadline, left).await.map_err(|_| lack.cause())?,
+            }
+        }
+    }
+
+    fn set_aside(&self, plan: &Plan) -> Result<u64, Lack> {
+        let host = Host::read(&self.proc);
+        let mut ledger = self.ledger();
+        let need = match host {
+            Some(host) => ledger.fits(plan, &host)?,
+            None => ledger.need(plan),
+        };
+        ledger.starting += 1;
+        ledger.set_aside += need;
+        Ok(need)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn need(&self, plan: &Plan) -> u64 {
+        let unknown = if boots(plan) { COLD } else { CLONE };
+        self.came_to.get(&Kind::of(plan)).copied().unwrap_or(unknown)
+    }
+
+    /// What the VM needs, which is there.
+    fn fits(&self, plan: &Plan, host: &Host) -> Result<u64, Lack> {
+        let need = self.need(plan);
+        let kept = (host.total / 16).clamp(KEPT.0, KEPT.1);
+        let free = host.available.saturating_sub(kept);
+        if free >= self.set_aside + need {
+            return Ok(need);
+        }
+        let Self { starting, set_aside, .. } = *self;
+        Err(Lack { need, free, kept, starting, set_aside, boots: boots(plan) })
+    }
+
+    fn learn(&mut self, kind: Kind, bytes: u64) {
+        if self.came_to.len() >= MOST_KINDS {
+            self.came_to.clear();
+        }
+        self.came_to.insert(kind, bytes);
+    }
+}
+
+fn boots(plan: &Plan) -> bool {
+    plan.template == TemplateLevel::None
+}
+
+impl Kind {
+    fn of(plan: &Plan) -> Self {
+        let Plan { resources, hypervisor, template, purpose, .. } = *plan;
+        let (kernel, rootfs) = (plan.kernel.clone(), plan.rootfs.clone());
+        let (command, args) = (plan.command.clone(), plan.args.clone());
+        Self { resources, hypervisor, template, kernel, rootfs, purpose, command, args }
+    }
+}
+
+impl Place<'_> {
+    /// The VM is ready: what its process holds is what the next one like it needs.
+    pub(crate) async fn ready(self, pid: Option<u32>) {
+        let proc = self.admission.proc.clone();
+        // The kernel looks at each page, which takes milliseconds.
+        let memory = spawn_blocking(move || Memory::of(&proc, pid?)).await;
+        if let Ok(Some(memory)) = memory {
+            self.admission.ledger().learn(self.kind.clone(), memory.proportional);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut ledger = self.admission.ledger();
+        ledger.starting -= 1;
+        ledger.set_aside -= self.need;
+        drop(ledger);
+        self.admission.left.notify_waiters();
+    }
+}
+
+fn larger_than(host: &Host, asked: Resources) -> Cause {
+    let (asked, total) = (asked.memory_mib(), host.total / MIB);
+    let message = format!("memory of {asked} MiB is more than this host's {total} MiB");
+    Cause::new(CauseKind::Machine, message).hint("--memory with a smaller number")
+}
+
+impl Lack {
+    fn cause(&self) -> Cause {
+        let [need, free, kept, set_aside] =
+            [self.need, self.free, self.kept, self.set_aside].map(|bytes| bytes / MIB);
+        let mut message = format!(
+            "this host can't hold one more VM like this, which needs about {need} MiB: {free} MiB of memory are \
+             available beyond the {kept} MiB that are kept for the host"
+        );
+        if self.starting > 0 {
+            let starting = self.starting;
+            message += &format!(", and VMs that are starting ({starting}) need {set_aside} MiB");
+        }
+        let cause = Cause::new(CauseKind::Machine, message)
+            .hint("osvm mcp microvm status --memory")
+            .hint("osvm mcp microvm stop NAME");
+        if self.boots { cause.hint("--template booted: clones share memory") } else { cause }
     }
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use osvm_egress::hosts::Relay;
 use osvm_spec::ServerName;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::admission;
+use crate::admission::Admission;
 use crate::drivers::Drivers;
 use crate::folders::Own;
 use crate::greeter::Greeter;
@@ -60,8 +59,8 @@ pub(crate) struct Workshop<G: Greeter> {
     pub(crate) greeter: G,
     pub(crate) templates: Templates,
     pub(crate) spares: Spares,
+    pub(crate) admission: Admission,
     table: Mutex<Table<G::Conversation>>,
-    slots: Semaphore,
 }
 
 type Table<C> = HashMap<ServerName, Arc<Vm<C>>>;
@@ -79,12 +78,12 @@ impl<G: Greeter> Fleet<G> {
         preparer: Preparer,
         greeter: G,
     ) -> Arc<Self> {
-        let slots = Semaphore::new(settings.parallel_launches.max(1));
+        let admission = Admission::new(settings.proc.clone(), settings.parallel_launches);
         let table = Mutex::default();
         let templates = Templates::in_home(&settings.home);
         let spares = Spares::default();
         let workshop =
-            Workshop { settings, drivers, preparer, greeter, templates, spares, table, slots };
+            Workshop { settings, drivers, preparer, greeter, templates, spares, admission, table };
         let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
         crate::adopt::adopt(&fleet.workshop).await;
         fleet
@@ -96,7 +95,7 @@ impl<G: Greeter> Fleet<G> {
 
     /// Starts a VM that must not exist yet.
     pub fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
-        self.workshop.admit(&plan)?;
+        self.workshop.admission.admit(&plan)?;
         let mut table = self.workshop.table();
         if let Some(vm) = table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
             return Err(already(vm));
@@ -181,7 +180,7 @@ impl<G: Greeter> Fleet<G> {
                 Ok(Ok(Launch::of(Arc::clone(vm))))
             }
             _ => {
-                self.workshop.admit(plan)?;
+                self.workshop.admission.admit(plan)?;
                 Ok(Ok(self.begin(&mut table, plan.clone())))
             }
         }
@@ -207,16 +206,6 @@ fn is_outdated(old: &Plan, new: &Plan) -> bool {
 }
 
 impl<G: Greeter> Workshop<G> {
-    /// A place among the VMs that start at the same time.
-    pub(crate) async fn slot(&self) -> SemaphorePermit<'_> {
-        self.slots.acquire().await.expect("the semaphore is never closed")
-    }
-
-    /// Whether the host can hold one more such VM.
-    pub(crate) fn admit(&self, plan: &Plan) -> Result<(), Cause> {
-        admission::admit(&self.settings.proc, plan.resources)
-    }
-
     /// Puts an adopted VM on the table.
     pub(crate) fn welcome(&self, vm: &Arc<Vm<G::Conversation>>) {
         self.table().insert(vm.plan.name.clone(), Arc::clone(vm));

@@ -109,7 +109,7 @@ impl<G: Greeter> Life<G> {
     /// From `Preparing` to `Ready`; with the machine that is there, if it was restored from the template of that key.
     async fn rise(&self, restored_from: Option<Key>) -> Result<Link, Turn> {
         self.save().await?;
-        let _slot = self.unless_stopped(self.workshop.slot()).await?;
+        let place = self.unless_stopped(self.workshop.admission.enter(&self.vm.plan)).await??;
         let prepared = self.unless_stopped(self.prepare()).await??;
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
@@ -119,6 +119,7 @@ impl<G: Greeter> Life<G> {
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
         self.save().await?;
         self.enter(State::Ready);
+        place.ready(self.vm.pid()).await;
         Ok(link)
     }
 

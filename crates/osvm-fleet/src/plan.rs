@@ -58,7 +58,7 @@ pub struct Plan {
 }
 
 /// What a guest's root file system is made from. Its text is a path or a digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Rootfs {
     /// An image of the store.
@@ -68,7 +68,7 @@ pub enum Rootfs {
 }
 
 /// What a VM is for, and so when it is ready.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
     /// To run a server: ready when it answered MCP.

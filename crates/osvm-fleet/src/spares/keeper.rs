@@ -69,7 +69,6 @@ impl Held {
 /// Puts one more there. An error is no fault of anybody's: VMs begin as others do.
 async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<(), Cause> {
     let plan = &shelf.plan;
-    workshop.admit(plan)?;
     let (preparer, wanted) = (workshop.preparer.clone(), plan.clone());
     let prepared = spawn_blocking(move || preparer.prepare(&wanted)).await;
     let prepared = prepared.map_err(|error| broken(&error))??;
@@ -80,7 +79,7 @@ async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<
     let template = template.ok_or_else(|| {
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
-    let _slot = workshop.slot().await;
+    let _place = workshop.admission.enter(plan).await?;
     let id = VmId::random();
     let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
     let made = async {

@@ -45,6 +45,7 @@ impl Trial {
         for name in ["runtime", "logs"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
+        std::os::unix::fs::symlink("/proc", folder.path().join("proc")).unwrap();
         fs::write(folder.path().join("vmlinux"), kernel()).unwrap();
         let server = File { path: "/bin/server", mode: 0o755, bytes: b"x" };
         base::write(&folder.path().join("base.cpio"), &[server]).unwrap();
@@ -90,7 +91,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
         runtime_dir: folder.join("runtime"),
         logs_dir: folder.join("logs"),
         parallel_launches: 2,
-        proc: "/proc".into(),
+        proc: folder.join("proc"),
         asleep_after: Duration::from_secs(1),
         relay: None,
     };
@@ -288,6 +289,19 @@ async fn an_image_that_is_not_admitted_starts_no_vmm() {
     let cause = trial.fleet.ensure(plan).await.err().unwrap();
     assert_eq!((cause.kind, cause.message.as_str()), (CauseKind::Refused, "a is another"));
     assert_eq!(trial.run_dirs(), 0);
+}
+
+#[tokio::test]
+async fn a_host_that_has_no_memory_left_starts_no_vmm() {
+    let trial = Trial::new().await;
+    let proc = trial.folder.path().join("proc");
+    fs::remove_file(&proc).unwrap();
+    fs::create_dir(&proc).unwrap();
+    fs::write(proc.join("meminfo"), "MemTotal: 8388608 kB\nMemAvailable: 532480 kB\n").unwrap();
+    let launched = trial.fleet.launch(trial.plan("a")).err().unwrap();
+    assert!(launched.message.contains(": 8 MiB of memory are available"), "{launched}");
+    assert_eq!(trial.fleet.ensure(trial.plan("a")).await.err().unwrap(), launched);
+    assert!(trial.fleet.list().is_empty());
 }
 
 #[tokio::test]

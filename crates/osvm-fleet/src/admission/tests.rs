@@ -1,0 +1,214 @@
+//! Hosts made of a few files, and VMs that only their figures tell of.
+
+use std::cell::Cell;
+use std::fs;
+use std::time::Duration;
+
+use futures::FutureExt;
+use osvm_spec::{CpuTemplate, Hosts, Secrets};
+use tempfile::TempDir;
+
+use super::*;
+use crate::plan::StartedBy;
+
+const TOTAL: u64 = 8 << 30;
+/// What is kept of that for the host.
+const LEFT: u64 = TOTAL / 16;
+
+struct World {
+    proc: TempDir,
+}
+
+impl World {
+    fn with(available: u64) -> Self {
+        let world = Self { proc: tempfile::tempdir().unwrap() };
+        world.has(available);
+        world
+    }
+
+    fn has(&self, available: u64) {
+        let text =
+            format!("MemTotal: {} kB\nMemAvailable: {} kB\n", TOTAL / 1024, available / 1024);
+        fs::write(self.proc.path().join("meminfo"), text).unwrap();
+    }
+
+    fn admission(&self, places: usize) -> Admission {
+        Admission::new(self.proc.path().to_owned(), places)
+    }
+
+    /// A process that holds this much.
+    fn process(&self, pid: u32, bytes: u64) -> Option<u32> {
+        let folder = self.proc.path().join(pid.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let kib = bytes / 1024;
+        let text = format!(
+            "Rss: {kib} kB\nPss: {kib} kB\nShared_Clean: 0 kB\nShared_Dirty: 0 kB\n\
+             Private_Clean: 0 kB\nPrivate_Dirty: {kib} kB\n"
+        );
+        fs::write(folder.join("smaps_rollup"), text).unwrap();
+        Some(pid)
+    }
+}
+
+fn plan(template: TemplateLevel) -> Plan {
+    Plan {
+        name: "a".parse().unwrap(),
+        resources: Resources::default(),
+        hypervisor: Hypervisor::Auto,
+        cpu_template: CpuTemplate::None,
+        template,
+        kernel: "/vmlinux".into(),
+        rootfs: Rootfs::Path("/base.cpio".into()),
+        purpose: Purpose::Serve,
+        args: Vec::new(),
+        command: Vec::new(),
+        env: Vec::new(),
+        secrets: Secrets::default(),
+        hosts: Hosts::default(),
+        folders: Vec::new(),
+        user: None,
+        working_dir: None,
+        start_timeout: Duration::from_secs(600),
+        started_by: StartedBy::User,
+        locked: None,
+        record: false,
+        server: None,
+        once: false,
+    }
+}
+
+fn cold() -> Plan {
+    plan(TemplateLevel::None)
+}
+
+fn clone() -> Plan {
+    plan(TemplateLevel::Booted)
+}
+
+#[test]
+fn a_vm_larger_than_the_host_is_refused_with_both_numbers() {
+    let world = World::with(TOTAL);
+    let large = Plan { resources: Resources::new(9000, 1).unwrap(), ..cold() };
+    let refused = world.admission(1).admit(&large).unwrap_err();
+    assert_eq!(refused.message, "memory of 9000 MiB is more than this host's 8192 MiB");
+}
+
+#[tokio::test]
+async fn a_vm_that_does_not_fit_is_refused_with_what_there_is_and_what_it_needs() {
+    let world = World::with(LEFT + COLD - 1024);
+    let admission = world.admission(1);
+    let refused = admission.admit(&cold()).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "this host can't hold one more VM like this, which needs about 160 MiB: 159 MiB of memory are available \
+         beyond the 512 MiB that are kept for the host"
+    );
+    assert_eq!(refused.hints.len(), 3, "{:?}", refused.hints);
+    assert_eq!(admission.enter(&cold()).await.err(), Some(refused));
+    // A clone needs less, and has no use for the last hint.
+    admission.admit(&clone()).unwrap();
+    world.has(0);
+    assert_eq!(admission.admit(&clone()).unwrap_err().hints.len(), 2);
+}
+
+#[tokio::test]
+async fn what_starts_has_its_memory_set_aside_and_who_does_not_fit_waits_for_it() {
+    let world = World::with(LEFT + COLD + COLD / 2);
+    let admission = world.admission(8);
+    let first = admission.enter(&cold()).await.unwrap();
+    let second = cold();
+    let mut second = Box::pin(admission.enter(&second));
+    assert!(
+        second.as_mut().now_or_never().is_none(),
+        "nothing shows yet of what the first will take"
+    );
+    admission.admit(&cold()).unwrap();
+    // It takes a quarter of what was set aside for it.
+    world.has(LEFT + COLD + COLD / 4);
+    first.ready(world.process(7, COLD / 4)).await;
+    drop(second.await.unwrap());
+}
+
+#[tokio::test]
+async fn who_waited_is_refused_once_nothing_starts_and_it_does_not_fit_still() {
+    let world = World::with(LEFT + COLD);
+    let admission = world.admission(8);
+    let first = admission.enter(&cold()).await.unwrap();
+    let (second, third) = (cold(), clone());
+    let mut second = Box::pin(admission.enter(&second));
+    assert!(second.as_mut().now_or_never().is_none());
+    let mut third = Box::pin(admission.enter(&third));
+    assert!(third.as_mut().now_or_never().is_none(), "nobody is passed by");
+    world.has(LEFT + CLONE);
+    drop(first);
+    let refused = second.await.err().unwrap();
+    assert!(refused.message.contains("64 MiB of memory are available"), "{refused}");
+    third.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_has_waited_as_long_as_a_vm_may_take_to_start_is_told_of_those_that_start() {
+    let world = World::with(LEFT + COLD + CLONE);
+    let admission = world.admission(8);
+    let _first = admission.enter(&cold()).await.unwrap();
+    let hasty = Plan { start_timeout: Duration::ZERO, ..cold() };
+    let refused = admission.enter(&hasty).await.err().unwrap();
+    assert!(refused.message.ends_with("and VMs that are starting (1) need 160 MiB"), "{refused}");
+    let _clone =
+        admission.enter(&clone()).await.expect("its turn has come, and there is room for it");
+}
+
+#[tokio::test]
+async fn a_vm_needs_what_the_last_one_like_it_came_to() {
+    let world = World::with(TOTAL);
+    let admission = world.admission(8);
+    admission.enter(&cold()).await.unwrap().ready(world.process(7, 300 * MIB)).await;
+    world.has(LEFT + 299 * MIB);
+    let refused = admission.admit(&cold()).unwrap_err();
+    assert!(refused.message.contains("needs about 300 MiB"), "{refused}");
+    // Another command makes another VM.
+    let other = Plan { command: vec!["/bin/other".to_owned()], ..cold() };
+    admission.admit(&other).unwrap();
+    // Of one that failed nothing is learnt.
+    drop(admission.enter(&other).await.unwrap());
+    admission.admit(&other).unwrap();
+}
+
+#[tokio::test]
+async fn a_hundred_clones_of_20_mib_each_come_in_on_a_host_of_8_gib() {
+    const OWN: u64 = 20 * MIB;
+    // Not a page more than they take, and what an unknown one is taken to need.
+    let available = Cell::new(LEFT + 100 * OWN + CLONE);
+    let world = World::with(available.get());
+    let (admission, plan) = (world.admission(8), clone());
+    let launch = async |number| {
+        let place = admission.enter(&plan).await?;
+        tokio::task::yield_now().await;
+        available.set(available.get() - OWN);
+        world.has(available.get());
+        place.ready(world.process(number, OWN)).await;
+        Ok::<_, Cause>(())
+    };
+    let launches = futures::future::join_all((1..=100).map(launch)).await;
+    assert_eq!(launches, vec![Ok(()); 100]);
+    // What is left then is refused by its numbers.
+    world.has(LEFT + OWN - MIB);
+    let refused = admission.enter(&plan).await.err().unwrap();
+    assert!(
+        refused.message.contains("needs about 20 MiB: 19 MiB of memory are available"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn no_more_than_a_few_start_at_the_same_time() {
+    let world = World::with(TOTAL);
+    let admission = world.admission(2);
+    let plan = clone();
+    let _first = admission.enter(&plan).await.unwrap();
+    let second = admission.enter(&plan).await.unwrap();
+    let mut third = Box::pin(admission.enter(&plan));
+    assert!(third.as_mut().now_or_never().is_none());
+    drop(second);
+    third.await.unwrap();
+}
