@@ -46,6 +46,7 @@ mod record;
 mod run;
 mod secrets;
 mod servers;
+mod started;
 mod status;
 mod templates;
 mod third_party;

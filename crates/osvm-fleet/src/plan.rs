@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use osvm_image::Image;
 use osvm_spec::{
     CpuTemplate, Digest, Folder, Hosts, Hypervisor, Resources, Secrets, ServerName, TemplateLevel,
 };
+use osvm_wire::message::{SessionId, Spawn};
 use serde::{Deserialize, Serialize};
 
 /// Everything the fleet needs to start one server's VM.
@@ -79,6 +81,22 @@ pub enum Purpose {
 }
 
 impl Plan {
+    /// What starts its server in a guest of that image, without secrets.
+    pub(crate) fn server_in(&self, image: &Image, session: SessionId) -> Spawn {
+        let argv = match self.command.is_empty() {
+            true => image.command(&self.args),
+            false => [&self.command[..], &self.args].concat(),
+        };
+        Spawn {
+            session,
+            argv,
+            env: image.env.iter().chain(&self.env).cloned().collect(),
+            cwd: self.working_dir.clone().or_else(|| image.workdir.clone()),
+            user: self.user.clone().or_else(|| image.user.clone()),
+            ..Spawn::default()
+        }
+    }
+
     /// Whether the guest has something to say about hosts.
     pub(crate) fn has_hosts_stream(&self) -> bool {
         self.record || !self.hosts.is_empty()

@@ -1,4 +1,5 @@
-//! Templates of this home: machines that were saved when their agents had answered, so that others begin there.
+//! Templates of this home: machines that were saved when their agents had answered, with a server that waits or without
+//! one, so that others begin there.
 //!
 //! ```text
 //! $OSVM_HOME/templates/<key's hash>/   what the driver has written, and template.json, which says what it is of
@@ -9,6 +10,7 @@
 //! it first, while others wait. What is read from disk is held against its record; what does not fit is removed and made
 //! again.
 
+mod beginning;
 mod key;
 mod record;
 
@@ -27,6 +29,7 @@ use tokio::task::spawn_blocking;
 
 use crate::drivers::{chain, vmm_cause};
 use crate::state::{Cause, CauseKind};
+pub(crate) use beginning::Beginning;
 pub(crate) use key::Key;
 use record::Record;
 

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 use osvm_spec::{Digest, Secrets};
 use osvm_vmm::jail::Standing;
 use osvm_vmm::{Process, Running};
+use osvm_wire::message::SessionId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 pub use activity::Visit;
-pub(crate) use talk::agent_cause;
 pub use talk::{Ending, Server};
+pub(crate) use talk::{agent_cause, server};
 
 use crate::agent::Agent;
 use crate::diary::Diary;
@@ -58,6 +59,8 @@ struct Inside {
     /// As last brought by whoever used the VM. In no file: a later daemon is brought them again.
     secrets: Secrets,
     is_used: bool,
+    /// Of the server that its template had waiting, until somebody speaks to that.
+    waiting: Option<SessionId>,
 }
 
 /// What is fixed once the machine runs.
@@ -219,6 +222,10 @@ impl<C> Vm<C> {
     /// As server processes are started with now.
     pub fn secrets(&self) -> Secrets {
         self.inside().secrets.clone()
+    }
+
+    pub(crate) fn set_waiting(&self, session: SessionId) {
+        self.inside().waiting = Some(session);
     }
 
     fn diary(&self) -> Option<Diary> {

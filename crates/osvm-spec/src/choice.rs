@@ -40,6 +40,8 @@ pub enum TemplateLevel {
     /// A clone of one that has booted, of which nothing else is known: no server has run in it.
     #[default]
     Booted,
+    /// A clone of one in which the server's process waits to be spoken to.
+    Started,
 }
 
 /// Where a server's process runs, from loosest to strictest.
@@ -93,12 +95,13 @@ impl CpuTemplate {
 }
 
 impl TemplateLevel {
-    pub const ALL: [Self; 2] = [Self::None, Self::Booted];
+    pub const ALL: [Self; 3] = [Self::None, Self::Booted, Self::Started];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Booted => "booted",
+            Self::Started => "started",
         }
     }
 }

@@ -120,6 +120,8 @@ pub enum Refusal {
     Package { name: ServerName, why: PackageError },
     #[error("server {name}: {why}")]
     Container { name: ServerName, why: ContainerError },
+    #[error("server {name} {has}, and can't wait in a template")]
+    Waiting { name: ServerName, has: &'static str },
     #[error("two folders are mounted at {0}")]
     FolderTwice(String),
     #[error("{0}")]
@@ -153,7 +155,7 @@ impl Config {
         let is_as_registered = over.image.is_none() && over.command.is_none();
         let default = || Some(ImageRef::at(&places.expand(self.microvm.rootfs_path.as_ref()?)));
         let env = program.env.into_iter().chain(entry.env).chain(over.env.clone());
-        Ok(Server {
+        let server = Server {
             title: entry.name.unwrap_or_else(|| name.to_string()),
             name: entry.id,
             registered: registered.is_some(),
@@ -185,7 +187,9 @@ impl Config {
             working_dir: entry.working_dir,
             launch_timeout: self.microvm.launch_timeout,
             call_timeout: self.microvm.call_timeout,
-        })
+        };
+        server.may_wait()?;
+        Ok(server)
     }
 }
 
@@ -255,6 +259,21 @@ fn resources(
 }
 
 impl Server {
+    /// A process in a template has begun without what its VM is given afterwards.
+    fn may_wait(&self) -> Result<(), Refusal> {
+        let given = [
+            ("has secrets", !self.secrets.is_empty()),
+            ("is lent folders", !self.folders.is_empty()),
+            ("reaches hosts", !self.hosts.is_empty()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((has, _)) if self.template == TemplateLevel::Started => {
+                Err(Refusal::Waiting { name: self.name.clone(), has })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How strictly this tool is kept apart.
     pub fn isolation_of(&self, tool: &str) -> Isolation {
         self.tools.get(tool).map_or(self.isolation, |apart| apart.isolation)
@@ -302,6 +321,7 @@ impl Refusal {
             Self::Off => Some("set enabled = true under [microvm]".to_owned()),
             Self::Disabled(name) => Some(format!("osvm mcp enable {name}")),
             Self::Host(_) => Some("set isolation_mode = \"microvm\"".to_owned()),
+            Self::Waiting { .. } => Some("template = \"booted\", or --template booted".to_owned()),
             Self::Package { why, .. } => why.hint().map(str::to_owned),
             Self::Container { why, .. } => why.hint().map(str::to_owned),
             Self::FolderTwice(_) | Self::Resources(_) => None,
@@ -397,6 +417,32 @@ mod tests {
         assert_eq!(refused(disabled), Refusal::Disabled(name("s")));
         let host = "[[servers]]\nid = \"s\"\nisolation_mode = \"none\"";
         assert_eq!(refused(host), Refusal::Host(name("s")));
+    }
+
+    #[test]
+    fn what_is_given_to_a_vm_only_later_keeps_a_server_from_waiting_in_a_template() {
+        let server = "[[servers]]\nid = \"s\"\n";
+        let started = Overrides { template: Some(TemplateLevel::Started), ..Overrides::default() };
+        let given = [
+            ("secrets = [\"KEY\"]", "has secrets"),
+            ("mount = [\"/a:/b\"]", "is lent folders"),
+            ("allow = [\"example.com\"]", "reaches hosts"),
+        ];
+        for (given, has) in given {
+            let refusal = resolve(&format!("{server}{given}"), &started).unwrap_err();
+            assert_eq!(refusal, Refusal::Waiting { name: name("s"), has });
+            assert!(refusal.hint().unwrap().contains("booted"));
+            let written =
+                resolve(&format!("{server}template = \"started\"\n{given}"), &Overrides::default());
+            assert_eq!(written, Err(refusal));
+            assert!(
+                resolve(&format!("{server}template = \"booted\"\n{given}"), &Overrides::default())
+                    .is_ok()
+            );
+        }
+        let over = Overrides { secrets: vec!["KEY".parse().unwrap()], ..started.clone() };
+        assert!(resolve(server, &over).is_err());
+        assert_eq!(resolve(server, &started).unwrap().template, TemplateLevel::Started);
     }
 
     #[test]

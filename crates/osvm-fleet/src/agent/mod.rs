@@ -150,6 +150,14 @@ impl Agent {
         }
     }
 
+    /// Starts a process, and leaves it to whoever attaches its session: nothing of what it says is taken.
+    pub async fn begin(&self, spawn: Spawn) -> Result<(), AgentError> {
+        match self.ask("spawn", Request::Spawn(spawn)).await? {
+            Reply::Spawned { .. } => Ok(()),
+            _ => self.other("spawn"),
+        }
+    }
+
     /// Takes over a session of which only the id is known, from its last acknowledged byte on.
     pub async fn attach(&self, session: SessionId) -> Result<Resumed, AgentError> {
         let attach = Attach { session, received: None };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use osvm_vmm::{Driver, Link, LinkError, Machine, Running};
-use osvm_wire::message::Prepare;
+use osvm_wire::message::{Prepare, SessionId, Spawn};
 
 use super::{Life, Turn, machine_cause};
 use crate::agent::Agent;
@@ -155,7 +155,7 @@ impl<G: Greeter> Life<G> {
             .hint(format!("osvm mcp microvm logs {name} --source console"))
     }
 
-    fn identity(&self) -> Prepare {
+    pub(super) fn identity(&self) -> Prepare {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Prepare {
             unix_nanos: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
@@ -181,20 +181,17 @@ pub(crate) fn machine(plan: &Plan, id: &VmId, dir: &RunDir, prepared: &Prepared)
 }
 
 fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) -> Facts {
-    let (plan, image) = (&vm.plan, &prepared.image);
-    let command = match plan.command.is_empty() {
-        true => image.command(&plan.args),
-        false => [&plan.command[..], &plan.args].concat(),
-    };
+    let Spawn { argv, env, user, cwd, .. } =
+        vm.plan.server_in(&prepared.image, SessionId::default());
     Facts {
         vmm: format!("{} {}", driver.name(), driver.version()),
         accelerator: driver.accelerator().to_owned(),
         cloned: false,
-        image: image.digest.clone(),
-        command,
-        env: image.env.iter().chain(&plan.env).cloned().collect(),
-        user: plan.user.clone().or_else(|| image.user.clone()),
-        working_dir: plan.working_dir.clone().or_else(|| image.workdir.clone()),
+        image: prepared.image.digest.clone(),
+        command: argv,
+        env,
+        user,
+        working_dir: cwd,
         run_dir: dir.path().to_owned(),
     }
 }

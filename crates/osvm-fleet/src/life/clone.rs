@@ -1,34 +1,44 @@
 //! How a VM begins as a clone: of the template that there is, or of one that it makes of itself.
 //!
 //! ```text
-//! no template:  boots ── agent answers ── hung up ── saved ── ended ─┐
-//! template:     ─────────────────────────────────────────────────────┴─> restored ── folders lent ── resumed
+//! no template:  boots ── agent answers ── [server waits] ── hung up ── saved ── ended ─┐
+//! template:     ───────────────────────────────────────────────────────────────────────┴─> restored ── folders lent ── resumed
 //! ```
 //!
 //! Nothing of what the VM is to have is in the template: its name, time and randomness, hosts, folders and secrets come
-//! afterwards. Where there can be no template, the VM boots as others do.
+//! afterwards. At level `started` the server's process is, of a server that has none of these: it was started, and
+//! nothing was said to it. Where there can be no such template, one without a server does; where there can be none at
+//! all, the VM boots as others do.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use osvm_spec::TemplateLevel;
-use osvm_vmm::{Driver, Link, Machine, Running, Template};
+use osvm_vmm::{Driver, Link, Machine, Process, Running, Template};
+use osvm_wire::message::{Prepare, Spawn};
 use tokio::time::timeout;
 
 use super::{Life, Turn};
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentError};
 use crate::drivers::{chain, vmm_cause};
 use crate::greeter::Greeter;
 use crate::prepare::Prepared;
 use crate::state::{Cause, CauseKind};
-use crate::templates::{Key, Place};
+use crate::templates::{Beginning, Key, Place};
 use crate::vm::{Facts, agent_cause};
 
 /// How long a guest may take to notice that nobody is connected any more.
 const HANGS_UP: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether a server has nothing more to do,
+const LOOK: Duration = Duration::from_millis(250);
+/// which has to be found that many times in a row.
+const QUIET_LOOKS: u32 = 3;
+
 /// A template that turns out to be of no use is made once more.
 const ATTEMPTS: usize = 2;
+
+/// What it finds as its guest's name, until the clone has its own.
+const NAMELESS: &str = "osvm";
 
 impl<G: Greeter> Life<G> {
     /// One whose agent has answered; nothing where the VM has to boot.
@@ -38,44 +48,47 @@ impl<G: Greeter> Life<G> {
         asked: (&dyn Driver, &Machine),
         restored_from: Option<Key>,
     ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
-        let key = self.key(prepared, asked.0);
-        let clone = match self.waiting_clone(restored_from, key.as_ref()).await? {
-            Some(clone) => Some(clone),
-            None => match key {
-                Some(key) => self.clone_of_template(key, asked).await?,
-                None => None,
-            },
-        };
-        if clone.is_some()
-            && let Some(facts) = self.vm.facts()
-        {
-            self.vm.set_facts(Facts { cloned: true, ..facts });
+        let proc = &self.workshop.settings.proc;
+        let beginnings = Beginning::all(&self.vm.plan, prepared, asked.0, proc);
+        let beginnings = beginnings.unwrap_or_else(|error| {
+            self.does_without(None, &error);
+            Vec::new()
+        });
+        if let Some(key) = restored_from {
+            let beginning = beginnings.iter().find(|beginning| beginning.key == key);
+            if let Some(clone) = self.restored(beginning).await? {
+                return Ok(Some(clone));
+            }
         }
-        Ok(clone)
+        for beginning in &beginnings {
+            if let Some(clone) = self.clone_of_template(beginning, asked).await? {
+                self.has_begun_as(beginning);
+                return Ok(Some(clone));
+            }
+        }
+        Ok(None)
     }
 
-    /// Of the template that the VM can begin from, if it may.
-    fn key(&self, prepared: &Prepared, driver: &dyn Driver) -> Option<Key> {
-        let plan = &self.vm.plan;
-        if plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
-            return None;
+    fn has_begun_as(&self, beginning: &Beginning) {
+        if let Some(facts) = self.vm.facts() {
+            self.vm.set_facts(Facts { cloned: true, ..facts });
         }
-        let key = Key::of(plan, prepared, driver, &self.workshop.settings.proc);
-        key.inspect_err(|error| self.boots_instead(error)).ok()
+        if let Some(server) = &beginning.waiting {
+            self.vm.set_waiting(server.session);
+        }
     }
 
     /// Goes on with the machine that was restored for a VM like this one, unless it is of no use any more.
-    async fn waiting_clone(
+    async fn restored(
         &self,
-        restored_from: Option<Key>,
-        wanted: Option<&Key>,
+        beginning: Option<&Beginning>,
     ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
-        let (Some(key), Some(machine)) = (restored_from, self.vm.machine()) else {
-            return Ok(None);
-        };
-        if wanted == Some(&key) {
+        if let Some((machine, beginning)) = self.vm.machine().zip(beginning) {
             match self.wake_clone(&machine).await {
-                Ok(link) => return Ok(Some((machine, link))),
+                Ok(link) => {
+                    self.has_begun_as(beginning);
+                    return Ok(Some((machine, link)));
+                }
                 Err(Turn::Stop) => return Err(Turn::Stop),
                 Err(Turn::Failure(cause)) => {
                     self.diary.note(&format!("the clone that has waited is of no use: {cause}"));
@@ -88,15 +101,16 @@ impl<G: Greeter> Life<G> {
 
     async fn clone_of_template(
         &self,
-        key: Key,
+        beginning: &Beginning,
         asked: (&dyn Driver, &Machine),
     ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
+        let Beginning { key, waiting } = beginning;
         for _ in 0..ATTEMPTS {
-            let template = match self.template(key.clone(), asked).await {
+            let template = match self.template((key.clone(), waiting.as_ref()), asked).await {
                 Ok(template) => template,
                 Err(Turn::Stop) => return Err(Turn::Stop),
                 Err(Turn::Failure(cause)) => {
-                    self.boots_instead(&cause);
+                    self.does_without(waiting.as_ref(), &cause);
                     return Ok(None);
                 }
             };
@@ -111,14 +125,17 @@ impl<G: Greeter> Life<G> {
                 }
             }
         }
-        self.workshop.templates.place(key).await.give_up();
+        self.workshop.templates.place(key.clone()).await.give_up();
         Ok(None)
     }
 
-    fn boots_instead(&self, why: &dyn std::error::Error) {
+    fn does_without(&self, waiting: Option<&Spawn>, why: &dyn std::error::Error) {
         let why = chain(why);
         tracing::warn!(vm = %self.vm.id, why, "there is no template");
-        self.diary.note(&format!("there is no template, and the guest boots: {why}"));
+        self.diary.note(&match waiting {
+            Some(_) => format!("there is no template in which the server waits: {why}"),
+            None => format!("there is no template, and the guest boots: {why}"),
+        });
     }
 
     async fn go_on_from(
@@ -143,11 +160,11 @@ impl<G: Greeter> Life<G> {
 
     async fn template(
         &self,
-        key: Key,
-        (driver, asked): (&dyn Driver, &Machine),
+        (key, waiting): (Key, Option<&Spawn>),
+        asked: (&dyn Driver, &Machine),
     ) -> Result<Arc<dyn Template>, Turn> {
         let mut place = self.unless_stopped(self.workshop.templates.place(key)).await?;
-        if let Some(template) = place.open(driver).await {
+        if let Some(template) = place.open(asked.0).await {
             return Ok(template);
         }
         if place.is_given_up() {
@@ -155,7 +172,7 @@ impl<G: Greeter> Life<G> {
             return Err(Cause::new(CauseKind::Machine, why).into());
         }
         self.diary.note("making a template");
-        let made = self.make(&mut place, (driver, asked)).await;
+        let made = self.make((&mut place, waiting), asked).await;
         if matches!(made, Err(Turn::Failure(_))) {
             place.give_up();
         }
@@ -163,17 +180,24 @@ impl<G: Greeter> Life<G> {
         made
     }
 
-    /// Boots the guest, and saves it when its agent has answered.
+    /// Boots the guest, and saves it when its agent has answered and the server, if there is to be one, waits.
     async fn make(
         &self,
-        place: &mut Place,
+        (place, waiting): (&mut Place, Option<&Spawn>),
         (driver, asked): (&dyn Driver, &Machine),
     ) -> Result<Arc<dyn Template>, Turn> {
         let draft = place.draft()?;
         let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
         let machine = self.has_begun(driver, started);
         self.is_booting().await?;
-        self.unless_asleep(&machine, self.answers(&machine)).await?.ok_or_else(sleeps)?;
+        let link = self.unless_asleep(&machine, self.answers(&machine)).await?;
+        let link = link.ok_or_else(sleeps)?;
+        if let Some(server) = waiting {
+            self.while_alive(&machine, self.has_waiting(server, (&machine, &link))).await?;
+        }
+        link.hang_up();
+        // Whether it has noticed nobody tells. One that notices only as a clone loses nothing but time.
+        let _ = timeout(HANGS_UP, machine.exited()).await;
         let saved = async {
             let saved = machine.save(draft.path()).await;
             saved.map_err(|error| vmm_cause(&error))
@@ -182,16 +206,53 @@ impl<G: Greeter> Life<G> {
         Ok(place.keep(draft, driver).await?)
     }
 
-    /// Hangs up afterwards.
-    async fn answers(&self, machine: &Arc<dyn Running>) -> Result<(), Cause> {
+    async fn answers(&self, machine: &Arc<dyn Running>) -> Result<Link, Cause> {
         let connected = machine.connect(self.vm.plan.start_timeout).await;
         let link = connected.map_err(|error| self.deaf(&error))?;
         // Nothing that would have the kernel make up anything random, as its boot id.
         let said = Agent::new(link.clone()).sessions().await;
-        link.hang_up();
-        // Whether it has noticed nobody tells. One that notices only as a clone loses nothing but time.
-        let _ = timeout(HANGS_UP, machine.exited()).await;
-        said.map(drop).map_err(|error| agent_cause(&error))
+        said.map(|_| link).map_err(|error| agent_cause(&error))
+    }
+
+    /// Starts the server, and leaves it when it has nothing more to do.
+    async fn has_waiting(
+        &self,
+        server: &Spawn,
+        (machine, link): (&Arc<dyn Running>, &Link),
+    ) -> Result<(), Cause> {
+        let agent = Agent::new(link.clone());
+        let begun = async {
+            let identity = Prepare { hostname: NAMELESS.to_owned(), ..self.identity() };
+            agent.prepare(identity).await?;
+            agent.begin(server.clone()).await?;
+            // One that is still busy then goes on being so in the clones.
+            let _ = timeout(self.vm.plan.start_timeout, settles(machine.process())).await;
+            agent.sessions().await
+        };
+        let sessions = begun.await.map_err(|error: AgentError| agent_cause(&error))?;
+        let ours = sessions.iter().find(|session| session.session == server.session);
+        match ours.map(|session| session.exit) {
+            Some(None) => Ok(()),
+            Some(Some(exit)) => {
+                let message = format!("the server {exit} before it was spoken to");
+                Err(Cause::new(CauseKind::Server, message))
+            }
+            None => Err(Cause::new(CauseKind::Server, "the server is gone")),
+        }
+    }
+}
+
+/// Waits until the guest hardly wants a processor. Whether it gets one is another matter on a busy host, and neither
+/// what it has used nor its own account tells.
+async fn settles(vmm: &Process) {
+    let (mut since, mut then, mut quiet) = (Instant::now(), vmm.wanted_time(), 0);
+    while quiet < QUIET_LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let now = vmm.wanted_time();
+        let wanted = now.zip(then).map(|(now, then)| now.saturating_sub(then));
+        let is_busy = wanted.is_some_and(|wanted| wanted > since.elapsed() / 2);
+        quiet = if is_busy { 0 } else { quiet + 1 };
+        (since, then) = (Instant::now(), now);
     }
 }
 

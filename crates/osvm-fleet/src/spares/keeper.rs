@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use osvm_vmm::Running;
+use osvm_vmm::{Driver, Running, Template};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +16,7 @@ use crate::life::machine;
 use crate::record::Record;
 use crate::rundir::RunDir;
 use crate::state::{Cause, CauseKind};
-use crate::templates::Key;
+use crate::templates::{Beginning, Key};
 
 /// How long until it is tried again where none could be made.
 const TRIED_EVERY: Duration = Duration::from_secs(1);
@@ -73,10 +73,9 @@ async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<
     let prepared = spawn_blocking(move || preparer.prepare(&wanted)).await;
     let prepared = prepared.map_err(|error| broken(&error))??;
     let driver = workshop.drivers.get(plan.hypervisor).await?;
-    let key = Key::of(plan, &prepared, &*driver, &workshop.settings.proc);
-    let key = key.map_err(|error| broken(&error))?;
-    let template = workshop.templates.place(key.clone()).await.open(&*driver).await;
-    let template = template.ok_or_else(|| {
+    let beginnings = Beginning::all(plan, &prepared, &*driver, &workshop.settings.proc);
+    let beginnings = beginnings.map_err(|error| broken(&error))?;
+    let (key, template) = first(workshop, beginnings, &*driver).await.ok_or_else(|| {
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
     let _place = workshop.admission.enter(plan).await?;
@@ -113,6 +112,21 @@ async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<
             Err(cause)
         }
     }
+}
+
+/// The best template that there is.
+async fn first<G: Greeter>(
+    workshop: &Workshop<G>,
+    beginnings: Vec<Beginning>,
+    driver: &dyn Driver,
+) -> Option<(Key, Arc<dyn Template>)> {
+    for Beginning { key, .. } in beginnings {
+        let template = workshop.templates.place(key.clone()).await.open(driver).await;
+        if let Some(template) = template {
+            return Some((key, template));
+        }
+    }
+    None
 }
 
 async fn discard(spare: Spare) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use osvm_spec::{CpuTemplate, Digest, Resources};
 use osvm_vmm::Driver;
+use osvm_wire::message::Spawn;
 use serde::Serialize;
 
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ struct Parts<'a> {
     /// With the agent in it. Its name says what it was made of.
     initramfs: &'a Path,
     image: &'a Digest,
+    /// The server that waits in it.
+    waiting: Option<&'a Spawn>,
 }
 
 /// A file as it is now. Its content is not read: it may be large.
@@ -44,7 +47,7 @@ impl Key {
     /// Reads files.
     pub(crate) fn of(
         plan: &Plan,
-        prepared: &Prepared,
+        (prepared, waiting): (&Prepared, Option<&Spawn>),
         driver: &dyn Driver,
         proc: &Path,
     ) -> io::Result<Self> {
@@ -58,6 +61,7 @@ impl Key {
             kernel: (Identity::of(&kernel.path)?, &kernel.args, kernel.boot.acpi),
             initramfs: &prepared.initramfs,
             image: &prepared.image.digest,
+            waiting,
         };
         Ok(Self(serde_json::to_string(&parts)?))
     }

@@ -65,7 +65,10 @@ impl<C: Send + Sync + 'static> Vm<C> {
             current.take();
             self.close(outdated).await;
         }
-        let mut met = self.meet(greeter, Greeting::Usual, limit).await?;
+        let mut met = match self.meet_waiting(greeter, limit).await {
+            Some(met) => Ok(met),
+            None => self.meet(greeter, Greeting::Usual, limit).await?,
+        };
         if met.as_ref().is_err_and(Unfit::may_understand_another) {
             met = self.meet(greeter, Greeting::Other, limit).await?;
         }
@@ -83,6 +86,33 @@ impl<C: Send + Sync + 'static> Vm<C> {
         }
     }
 
+    /// Greets the server that waited in the template, if there is one; where nothing comes of that, it is ended.
+    async fn meet_waiting<G>(&self, greeter: &G, limit: Duration) -> Option<(Talk<C>, Ending)>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let session = self.inside().waiting.take()?;
+        let met = async {
+            let agent = self.agent().ok_or_else(not_running)?;
+            let attached = agent.attach(session).await.map_err(|error| agent_cause(&error))?;
+            let server = self.tend(attached.session, &self.running_facts()?);
+            let given = (server, Secrets::default());
+            match self.greet(greeter, given, Greeting::Usual, limit).await? {
+                Ok(met) => Ok(met),
+                Err(unfit) => Err(self.explain(unfit).await),
+            }
+        };
+        let why: Cause = match met.await {
+            Ok(met) => return Some(met),
+            Err(cause) => cause,
+        };
+        if let Some(diary) = self.diary() {
+            diary.note(&format!("the server that waited in the template is of no use: {why}"));
+        }
+        self.close(session).await;
+        None
+    }
+
     /// Starts a server process and greets it.
     async fn meet<G>(
         &self,
@@ -95,6 +125,19 @@ impl<C: Send + Sync + 'static> Vm<C> {
     {
         let secrets = self.secrets();
         let server = self.start_server_with(&secrets).await?;
+        self.greet(greeter, (server, secrets), greeting, limit).await
+    }
+
+    async fn greet<G>(
+        &self,
+        greeter: &G,
+        (server, secrets): (Server, Secrets),
+        greeting: Greeting,
+        limit: Duration,
+    ) -> Result<Result<(Talk<C>, Ending), Unfit>, Cause>
+    where
+        G: Greeter<Conversation = C>,
+    {
         let (session, ending) = (server.session, server.exit.clone());
         let image = &self.running_facts()?.image;
         let meeting = Meeting { plan: &self.plan, image, greeting, limit };
@@ -148,14 +191,7 @@ impl<C: Send + Sync + 'static> Vm<C> {
             let message = format!("image {} names no command to start", facts.image);
             return Err(Cause::new(CauseKind::Request, message).hint("--command \"...\""));
         }
-        let spawn = Spawn {
-            session: SessionId(random()),
-            argv: facts.command.clone(),
-            env: with_secrets(&facts.env, secrets),
-            cwd: facts.working_dir.clone(),
-            user: facts.user.clone(),
-            ..Spawn::default()
-        };
+        let spawn = server(&facts, SessionId(random()), secrets);
         Ok(self.tend(self.spawn(spawn).await?, &facts))
     }
 
@@ -306,6 +342,18 @@ pub(crate) fn agent_cause(error: &AgentError) -> Cause {
             cause.hint("--image with a root file system that holds it, or another --command")
         }
         _ => cause,
+    }
+}
+
+/// What starts a server process.
+pub(crate) fn server(facts: &Facts, session: SessionId, secrets: &Secrets) -> Spawn {
+    Spawn {
+        session,
+        argv: facts.command.clone(),
+        env: with_secrets(&facts.env, secrets),
+        cwd: facts.working_dir.clone(),
+        user: facts.user.clone(),
+        ..Spawn::default()
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod hostile;
 mod spares;
+mod started;
 
 use std::fs;
 use std::path::Path;

@@ -83,6 +83,8 @@ pub enum Problem {
     Variable(String),
     #[error("{0} contains a control character")]
     Control(String),
+    #[error("template \"started\" is chosen server by server, under [[servers]]")]
+    StartedForAll,
     #[error("base_image {0} is a package, and no image that has apt")]
     Base(String),
     #[error("working_dir {0:?} is not an absolute path")]

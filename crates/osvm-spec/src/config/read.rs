@@ -12,7 +12,7 @@ use super::section::Section;
 use super::{
     Audit, Builds, Config, ConfigError, Entry, Gateway, Microvm, Problem, Size, Tool, Url,
 };
-use crate::{Hosts, ImageRef, Isolation, Resources, ResourcesError};
+use crate::{Hosts, ImageRef, Isolation, Resources, ResourcesError, TemplateLevel};
 
 pub(super) fn file(text: &str, name: &str) -> Result<Config, ConfigError> {
     let source = Source { file: name, text };
@@ -117,7 +117,9 @@ fn microvm(section: &Section<'_>) -> Result<Microvm, ConfigError> {
         kernel_path: section.text("kernel_path")?,
         hypervisor: section.parsed("hypervisor")?.unwrap_or(usual.hypervisor),
         cpu_template: section.parsed("cpu_template")?.unwrap_or(usual.cpu_template),
-        template: section.parsed("template")?.unwrap_or(usual.template),
+        template: section
+            .checked("template", section.parsed("template")?, for_all)?
+            .unwrap_or(usual.template),
         idle_stop: idle.map_or(usual.idle_stop, idle_stop),
         max_parallel_launches: parallel.and_then(|count| usize::try_from(count).ok()),
         launch_timeout: seconds("launch_timeout_seconds", usual.launch_timeout)?,
@@ -144,6 +146,14 @@ fn with_apt(image: ImageRef) -> Result<ImageRef, Problem> {
     match image {
         ImageRef::Package(_) => Err(Problem::Base(image.to_string())),
         image => Ok(image),
+    }
+}
+
+/// Each server whose process's copies may have its randomness in common is named.
+fn for_all(template: TemplateLevel) -> Result<TemplateLevel, Problem> {
+    match template {
+        TemplateLevel::Started => Err(Problem::StartedForAll),
+        other => Ok(other),
     }
 }
 

@@ -74,6 +74,14 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn a_server_that_waits_in_templates_is_chosen_by_name() {
+    assert_eq!(server("template = \"started\"").template, Some(TemplateLevel::Started));
+    let all = fault("[microvm]\ntemplate = \"started\"");
+    let place = "f.toml:2:12: template \"started\" is chosen server by server, under [[servers]]";
+    assert_eq!(all, place);
+}
+
+#[test]
 fn what_images_are_made_on_is_read() {
     let text = "[builds]\nbase_image = \"debian:12-slim\"\nbase_hosts = [\"mirror.lan:8080\"]";
     let builds = Config::parse(text, "f").unwrap().builds;

@@ -110,6 +110,19 @@ impl Process {
         (stat.start_time == self.identity.start_time).then_some(time)
     }
 
+    /// Time on a processor and waiting for one so far, of all its threads: on a busy host, how long it had something
+    /// to do. `None` once it has ended, or where the kernel keeps no such account.
+    pub fn wanted_time(&self) -> Option<Duration> {
+        let threads = format!("/proc/{}/task", self.identity.pid);
+        let nanos = std::fs::read_dir(threads).ok()?.flatten().filter_map(|thread| {
+            let account = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let mut fields = account.split_whitespace().map(str::parse::<u64>);
+            Some(fields.next()?.ok()? + fields.next()?.ok()?)
+        });
+        let wanted = Some(nanos.sum()).filter(|nanos| *nanos > 0).map(Duration::from_nanos);
+        wanted.filter(|_| self.cpu_time().is_some())
+    }
+
     /// SIGTERM. A process that has ended already is no error.
     pub fn terminate(&self) -> Result<(), ProcessError> {
         self.signal(Signal::TERM)

@@ -40,6 +40,21 @@ async fn a_process_gets_its_input_and_gives_its_output_and_exit() {
 }
 
 #[tokio::test]
+async fn what_a_process_says_before_anybody_listens_is_for_whoever_attaches() {
+    let agent = agent();
+    let waits = shell(1, "echo early; echo log >&2; read line; echo $line");
+    assert!(matches!(ask(&agent, Request::Spawn(waits)).await, Reply::Spawned { .. }));
+    let attach = Attach { session: id(1), received: None };
+    let (reply, mut talk) = open(&agent, Request::Attach(attach)).await;
+    let Reply::Attached(attached) = reply else { panic!("unexpected {reply:?}") };
+    assert_eq!((attached.stdin_received, attached.stdout, attached.stderr), (0, 0, 0));
+    let mut client = Client::new(b"late\n");
+    client.carry(&mut talk, Client::is_over).await.unwrap();
+    assert_eq!(client.stdout.text(), "early\nlate\n");
+    assert_eq!(client.stderr.text(), "log\n");
+}
+
+#[tokio::test]
 async fn a_process_sees_its_own_environment_folder_and_nothing_of_the_agents() {
     let agent = agent();
     let spawn = Spawn {

@@ -58,7 +58,7 @@ pub(crate) struct LaunchOptions {
     /// VMM to use: auto, firecracker, qemu
     #[arg(long, value_name = "VMM", value_parser = environment::choice::<Hypervisor>)]
     hypervisor: Option<Hypervisor>,
-    /// What the VM begins as: none, to boot, or booted, a clone of one that has
+    /// What the VM begins as: none, to boot; booted, a clone of one that has; started, of one in which the server waits
     #[arg(long, value_name = "LEVEL", value_parser = environment::choice::<TemplateLevel>)]
     template: Option<TemplateLevel>,
 }
