@@ -114,7 +114,11 @@ impl<G: Greeter> Life<G> {
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
         let (machine, link) = self.boot(&prepared, restored_from).await?;
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = match self.vm.facts().is_some_and(|facts| facts.cloned) {
+            // What its template has taken to make is not the server's.
+            true => self.vm.plan.start_timeout,
+            false => deadline.saturating_duration_since(Instant::now()),
+        };
         self.while_alive(&machine, self.meet(left)).await?;
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
         self.save().await?;

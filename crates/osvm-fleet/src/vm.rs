@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 pub use activity::Visit;
+pub(crate) use talk::agent_cause;
 pub use talk::{Ending, Server};
-pub(crate) use talk::{agent_cause, server};
 
 use crate::agent::Agent;
 use crate::diary::Diary;

@@ -191,7 +191,14 @@ impl<C: Send + Sync + 'static> Vm<C> {
             let message = format!("image {} names no command to start", facts.image);
             return Err(Cause::new(CauseKind::Request, message).hint("--command \"...\""));
         }
-        let spawn = server(&facts, SessionId(random()), secrets);
+        let spawn = Spawn {
+            session: SessionId(random()),
+            argv: facts.command.clone(),
+            env: with_secrets(&facts.env, secrets),
+            cwd: facts.working_dir.clone(),
+            user: facts.user.clone(),
+            ..Spawn::default()
+        };
         Ok(self.tend(self.spawn(spawn).await?, &facts))
     }
 
@@ -342,18 +349,6 @@ pub(crate) fn agent_cause(error: &AgentError) -> Cause {
             cause.hint("--image with a root file system that holds it, or another --command")
         }
         _ => cause,
-    }
-}
-
-/// What starts a server process.
-pub(crate) fn server(facts: &Facts, session: SessionId, secrets: &Secrets) -> Spawn {
-    Spawn {
-        session,
-        argv: facts.command.clone(),
-        env: with_secrets(&facts.env, secrets),
-        cwd: facts.working_dir.clone(),
-        user: facts.user.clone(),
-        ..Spawn::default()
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct LaunchOptions {
     /// VMM to use: auto, firecracker, qemu
     #[arg(long, value_name = "VMM", value_parser = environment::choice::<Hypervisor>)]
     hypervisor: Option<Hypervisor>,
-    /// What the VM begins as: none, to boot; booted, a clone of one that has; started, of one in which the server waits
+    /// What the VM begins as: none (it boots), booted (a clone), started (with its server)
     #[arg(long, value_name = "LEVEL", value_parser = environment::choice::<TemplateLevel>)]
     template: Option<TemplateLevel>,
 }
