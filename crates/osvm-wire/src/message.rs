@@ -21,7 +21,8 @@ use crate::grant::Grants;
 pub enum Request {
     /// Who are you?
     Hello,
-    /// Set clock, random pool and host name: after a boot and after a restore, before any session.
+    /// Set clock, random pool and host name, and draw another machine id: after a boot and after a restore, before any
+    /// grant or session.
     Prepare(Prepare),
     /// Start a process and carry its bytes on this stream.
     Spawn(Spawn),

@@ -1,11 +1,16 @@
-//! The VM as a whole: its clock, random pool and name, what it uses, and its end.
+//! The VM as a whole: its clock, random pool, name and id, what it uses, and its end.
 
 mod clock;
 mod entropy;
+mod id;
 pub(crate) mod power;
 pub(crate) mod stats;
 
+use std::path::Path;
+
 use osvm_wire::message::{Prepare, Refusal};
+
+use crate::console::say;
 
 /// What an agent does to the machine it runs in. A trait, because tests run the agent in a machine whose clock and
 /// power are not theirs.
@@ -23,7 +28,12 @@ impl Machine for Vm {
         clock::set(prepare.unix_nanos).map_err(failed("set the clock"))?;
         entropy::add(&prepare.entropy).map_err(failed("reseed the random pool"))?;
         rustix::system::sethostname(prepare.hostname.as_bytes())
-            .map_err(failed("set the host name"))
+            .map_err(failed("set the host name"))?;
+        if let Err(error) = id::renew(Path::new("/")) {
+            // An odd image is no reason to have no VM.
+            say(format_args!("failed to write the machine's id: {error}"));
+        }
+        Ok(())
     }
 
     fn power_off(&self) {

@@ -157,7 +157,7 @@ async fn files(stage: &Stage, demo: &VmStatus, hostile: &VmStatus) -> Check {
                 format!("{home}/run/daemon.log"),
                 format!("/proc/{}/environ", std::process::id()),
                 "/etc/shadow".to_owned(),
-                "/etc/machine-id".to_owned(),
+                "/etc/hostname".to_owned(),
                 "/dev/kvm".to_owned(),
                 "/dev/sda".to_owned(),
             ];
