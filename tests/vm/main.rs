@@ -13,6 +13,7 @@ mod forwarder;
 mod guest;
 mod osvm;
 mod rootfs;
+mod small_disk;
 mod wheels;
 mod world;
 

@@ -109,7 +109,125 @@ fn processor(cpuinfo: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use osvm_image::{Image, Root};
+    use osvm_spec::{Hosts, Hypervisor, Secrets, TemplateLevel};
+    use osvm_vmm::fake::Fake;
+    use osvm_vmm::{BootProtocol, Kernel};
+
     use super::*;
+    use crate::plan::{Purpose, Rootfs, StartedBy};
+
+    /// All that a key is made of, in a folder of its own.
+    struct Parted {
+        folder: tempfile::TempDir,
+        plan: Plan,
+        prepared: Prepared,
+        driver: Fake,
+    }
+
+    impl Parted {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let kernel = folder.path().join("vmlinux");
+            fs::write(&kernel, "kernel").unwrap();
+            fs::write(folder.path().join("cpuinfo"), "model name\t: a\n").unwrap();
+            let plan = Plan {
+                name: "a".parse().unwrap(),
+                resources: Resources::default(),
+                hypervisor: Hypervisor::Auto,
+                cpu_template: CpuTemplate::None,
+                template: TemplateLevel::Booted,
+                kernel: kernel.clone(),
+                rootfs: Rootfs::Path("base.cpio".into()),
+                purpose: Purpose::Serve,
+                args: Vec::new(),
+                command: Vec::new(),
+                env: Vec::new(),
+                secrets: Secrets::default(),
+                hosts: Hosts::default(),
+                folders: Vec::new(),
+                user: None,
+                working_dir: None,
+                start_timeout: std::time::Duration::from_secs(20),
+                started_by: StartedBy::Auto,
+                locked: None,
+                record: false,
+                server: None,
+                once: false,
+            };
+            let prepared = Prepared {
+                kernel: Kernel {
+                    path: kernel,
+                    boot: BootProtocol { acpi: true },
+                    args: "quiet".to_owned(),
+                },
+                initramfs: "initramfs-1".into(),
+                disk: None,
+                image: image("1"),
+            };
+            Self { folder, plan, prepared, driver: Fake::new(|_| async {}) }
+        }
+
+        fn key(&self) -> String {
+            let Self { folder, plan, prepared, driver } = self;
+            Key::of(plan, (prepared, None), driver, folder.path()).unwrap().0
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.folder.path().join(name), text).unwrap();
+        }
+    }
+
+    fn image(digit: &str) -> Image {
+        Image {
+            digest: format!("sha256:{}", digit.repeat(64)).parse().unwrap(),
+            root: Root::Disk("disk".into()),
+            size: 1,
+            origin: String::new(),
+            entrypoint: Vec::new(),
+            arguments: 0,
+            env: Vec::new(),
+            user: None,
+            workdir: None,
+            manifest: None,
+            architecture: None,
+            packages: std::collections::BTreeSet::new(),
+        }
+    }
+
+    /// Something of a machine, and another one in its place.
+    type Change = (&'static str, fn(&mut Parted));
+
+    #[test]
+    fn another_vmm_processor_size_kernel_agent_or_image_is_another_machine() {
+        let changes: [Change; 8] = [
+            ("VMM", |of| of.driver = of.driver.clone().of_version("1")),
+            ("processor", |of| of.write("cpuinfo", "model name\t: b\n")),
+            ("size", |of| of.plan.resources = Resources::new(512, 1).unwrap()),
+            ("features", |of| of.plan.cpu_template = CpuTemplate::T2),
+            ("kernel", |of| of.write("vmlinux", "another")),
+            ("its arguments", |of| of.prepared.kernel.args.push('x')),
+            ("agent", |of| of.prepared.initramfs = "initramfs-2".into()),
+            ("image", |of| of.prepared.image = image("2")),
+        ];
+        for (what, change) in changes {
+            let mut parted = Parted::new();
+            let before = parted.key();
+            assert_eq!(parted.key(), before);
+            change(&mut parted);
+            assert_ne!(parted.key(), before, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_is_given_is_no_part_of_it() {
+        let mut parted = Parted::new();
+        let before = parted.key();
+        parted.plan.name = "b".parse().unwrap();
+        parted.plan.env.push(("TOKEN".to_owned(), "x".to_owned()));
+        parted.plan.command.push("/bin/other".to_owned());
+        assert_eq!(parted.key(), before);
+    }
 
     #[test]
     fn a_processor_is_what_it_can_and_not_how_fast_it_runs() {

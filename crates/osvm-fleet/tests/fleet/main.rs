@@ -354,6 +354,19 @@ async fn the_first_vm_makes_a_template_and_goes_on_as_a_clone_of_it_as_the_next_
 }
 
 #[tokio::test]
+async fn a_vmm_of_another_version_has_a_template_of_its_own() {
+    let trial = Trial::new().await;
+    let made = || fs::read_dir(trial.folder.path().join("templates")).unwrap().count();
+    for (version, name, templates) in [("1", "a", 1), ("2", "b", 2), ("1", "c", 2)] {
+        let fleet = open(trial.folder.path(), &trial.fake.clone().of_version(version)).await;
+        let plan = Plan { template: TemplateLevel::Booted, ..trial.plan(name) };
+        assert!(fleet.ensure(plan).await.unwrap().facts().unwrap().cloned, "{name}");
+        assert_eq!(made(), templates, "{name}");
+        fleet.stop(&name.parse().unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_template_that_nothing_comes_to_be_from_is_made_once_more_and_then_done_without() {
     let trial = Trial::new().await;
     let well = || Fault::DiesAfter(Duration::from_secs(900));

@@ -32,6 +32,7 @@ const STREAM_BUFFER: usize = 64 * 1024;
 /// The driver. Clones share machines and faults.
 #[derive(Clone)]
 pub struct Fake {
+    version: &'static str,
     guest: Arc<dyn Fn(Guest) -> BoxFuture<'static, ()> + Send + Sync>,
     shared: Arc<Shared>,
 }
@@ -83,7 +84,14 @@ impl Fake {
         G: Fn(Guest) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        Self { guest: Arc::new(move |end| Box::pin(guest(end))), shared: Arc::default() }
+        let guest = Arc::new(move |end| Box::pin(guest(end)) as BoxFuture<'static, ()>);
+        Self { version: "0", guest, shared: Arc::default() }
+    }
+
+    /// The same, of that version instead of `0`.
+    #[must_use]
+    pub fn of_version(self, version: &'static str) -> Self {
+        Self { version, ..self }
     }
 
     /// Something goes wrong with the next machine that is started. Faults queue up.
@@ -131,7 +139,7 @@ impl Driver for Fake {
     }
 
     fn version(&self) -> &str {
-        "0"
+        self.version
     }
 
     fn accelerator(&self) -> &'static str {
