@@ -2,6 +2,7 @@
 
 mod bare;
 mod client;
+mod clones;
 mod crowd;
 mod folders;
 mod gateway;
@@ -9,6 +10,9 @@ mod hosts;
 mod images;
 mod listing;
 mod osvm;
+mod pipe;
+mod processes;
+mod sandboxes;
 mod table;
 
 use std::path::PathBuf;
@@ -50,6 +54,15 @@ pub(crate) struct Args {
     /// Measure the gateway instead, beside others; needs npm and Python
     #[arg(long)]
     gateway: bool,
+    /// Measure clones instead, beside cold starts and a bare VMM's clones
+    #[arg(long)]
+    clones: bool,
+    /// Calls in a row that have a VM each, after which nothing may be left; 0 leaves it out
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "clones")]
+    calls: usize,
+    /// Measure what users would pick instead, beside clones: bare processes, bwrap and runsc, where they are on PATH
+    #[arg(long, conflicts_with = "clones")]
+    sandboxes: bool,
     /// The osvm to measure [default: the release that is now built]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -69,6 +82,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let program = args.program.clone().map_or_else(build, Ok)?;
     let osvm = Osvm::new(&program)?;
+    if args.clones || args.sandboxes {
+        // Of servers that are registered, too. Node takes its time on a busy machine.
+        let configuration = "[microvm]\ntemplate = \"booted\"\nlaunch_timeout_seconds = 600\n";
+        std::fs::write(osvm.home().join("isolation_config.toml"), configuration)?;
+        let figures = match args.clones {
+            true => clones::figures(&osvm, (args.runs, args.many, args.calls))?,
+            false => sandboxes::figures(&osvm, args.runs)?,
+        };
+        println!("{}\n", osvm.about()?);
+        print!("{}", table::text(&figures));
+        return table::save(&figures, &args.out);
+    }
     let mut figures = Vec::new();
     figures.extend(launch(&osvm, args.runs, args.launch_target)?);
     figures.extend(call(&osvm, args.runs)?);

@@ -118,14 +118,22 @@ impl Stage {
 
     /// What a page is of: versions, the VMM, what else took part, the day.
     pub(crate) fn about(&self, others: &[String]) -> Result<Vec<String>> {
-        let doctor: Value = serde_json::from_str(&self.osvm(&["doctor", "--json"])?)?;
-        let vmm = doctor.as_array().into_iter().flatten().find(|found| found["what"] == "VMM");
-        let vmm = vmm.and_then(|found| found["found"].as_str()).context("find the VMM")?;
-        let vmm = vmm.split(':').next().unwrap_or(vmm).rsplit('/').next().unwrap_or(vmm);
-        let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
-        let ours = [self.osvm(&["--version"])?.trim().to_owned(), vmm.to_owned()];
-        Ok([&ours[..], others, &[now[..10].to_owned()]].concat())
+        about(|args| self.osvm(args), others)
     }
+}
+
+/// The same of an osvm that is asked so.
+pub(crate) fn about(
+    osvm: impl Fn(&[&str]) -> Result<String>,
+    others: &[String],
+) -> Result<Vec<String>> {
+    let doctor: Value = serde_json::from_str(&osvm(&["doctor", "--json"])?)?;
+    let vmm = doctor.as_array().into_iter().flatten().find(|found| found["what"] == "VMM");
+    let vmm = vmm.and_then(|found| found["found"].as_str()).context("find the VMM")?;
+    let vmm = vmm.split(':').next().unwrap_or(vmm).rsplit('/').next().unwrap_or(vmm);
+    let now = humantime::format_rfc3339(std::time::SystemTime::now()).to_string();
+    let ours = [osvm(&["--version"])?.trim().to_owned(), vmm.to_owned()];
+    Ok([&ours[..], others, &[now[..10].to_owned()]].concat())
 }
 
 impl Drop for Stage {

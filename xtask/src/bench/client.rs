@@ -21,10 +21,15 @@ pub(super) fn compile(source: &str, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The middle one of the times that a client tells, in nanoseconds, one a line.
+/// The middle one of the times that a client tells.
 pub(super) fn told(text: &str) -> Result<Duration> {
+    Ok(median(&times(text)?))
+}
+
+/// In nanoseconds, one a line.
+pub(super) fn times(text: &str) -> Result<Vec<Duration>> {
     let times = text.lines().map(|line| Ok(Duration::from_nanos(line.trim().parse()?)));
     let times = times.collect::<Result<Vec<_>>>()?;
     ensure!(!times.is_empty(), "the client has told nothing");
-    Ok(median(&times))
+    Ok(times)
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::built;
+use super::pipe::Pipe;
 use super::table::{Figure, median};
-use client::{Client, Pipe};
+use client::Client;
 use peers::Serving;
 
 /// How long clients call, when there are several.

@@ -12,8 +12,9 @@ use super::osvm::Osvm;
 use super::table::{Figure, median};
 use crate::checkout;
 
-const NODE: &str = "/usr/bin/node";
-const SERVER: &str = "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
+pub(super) const NODE: &str = "/usr/bin/node";
+pub(super) const SERVER: &str =
+    "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
 /// Another server of the same image, which leaves the guest's processor and memory to whoever is started by hand.
 const SHELL: &str = r#"while read -r line; do
     id=${line#*'"id":'}; id=${id%%,*}
@@ -117,7 +118,7 @@ fn write_noise(path: &Path) -> Result<()> {
     Ok(file.flush()?)
 }
 
-fn fixtures() -> Result<PathBuf> {
+pub(super) fn fixtures() -> Result<PathBuf> {
     let made = Command::new(checkout().join("scripts/fixtures")).output().context("fixtures")?;
     ensure!(made.status.success(), "make fixtures: {}", String::from_utf8_lossy(&made.stderr));
     let text = String::from_utf8(made.stdout)?;

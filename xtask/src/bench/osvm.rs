@@ -1,14 +1,17 @@
 //! The command under measurement, with a home of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
+
+use super::pipe::Pipe;
+use super::timed;
+use crate::stage;
 
 /// Set up when made; stops its VMs and removes its home when dropped.
 pub(super) struct Osvm {
@@ -67,20 +70,29 @@ impl Osvm {
 
     /// The daemon's resident memory, in MiB.
     pub(super) fn daemon_resident(&self) -> Result<u64> {
+        Ok(self.daemon_kib()? / 1024)
+    }
+
+    /// The same in KiB.
+    pub(super) fn daemon_kib(&self) -> Result<u64> {
         self.daemon_memory("VmRSS:")
     }
 
     /// The most that it ever was.
     pub(super) fn daemon_peak(&self) -> Result<u64> {
-        self.daemon_memory("VmHWM:")
+        Ok(self.daemon_memory("VmHWM:")? / 1024)
+    }
+
+    pub(super) fn daemon(&self) -> Result<u64> {
+        let info: Value = serde_json::from_str(&self.ok(&["daemon", "--json"])?)?;
+        info["pid"].as_u64().context("read the daemon's pid")
     }
 
     fn daemon_memory(&self, kind: &str) -> Result<u64> {
-        let info: Value = serde_json::from_str(&self.ok(&["daemon", "--json"])?)?;
-        let status = fs::read_to_string(format!("/proc/{}/status", info["pid"]))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix(kind));
         let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
-        Ok(kib.context("read the daemon's memory")?.trim().parse::<u64>()? / 1024)
+        Ok(kib.context("read the daemon's memory")?.trim().parse()?)
     }
 
     /// Times of `count` echoes in one session, with a server of that name, which there is none of yet.
@@ -88,31 +100,21 @@ impl Osvm {
         self.ok(&["mcp", "add", name])?;
         let mut run = self.command(&["mcp", "run", name]);
         let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take().context("open the session")?;
-        let mut stdout = BufReader::new(child.stdout.take().context("open the session")?);
-        let mut ask = |id: usize, method: &str, params: Value| -> Result<Duration> {
-            let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-            let start = Instant::now();
-            writeln!(stdin, "{request}")?;
-            let mut line = String::new();
-            stdout.read_line(&mut line)?;
-            ensure!(line.contains("\"result\""), "the server answered {line:?}");
-            Ok(start.elapsed())
-        };
-        let client = json!({"name": "bench", "version": "0"});
-        let hello =
-            json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
-        ask(0, "initialize", hello)?;
-        let echo = json!({"name": "echo", "arguments": {"text": "x"}});
-        let times = (1..=count).map(|id| ask(id, "tools/call", echo.clone())).collect();
-        drop(stdin);
+        let mut pipe = Pipe::open(&mut child)?;
+        let times = (0..count).map(|_| timed(|| pipe.call())).collect();
+        drop(pipe);
         child.wait()?;
         self.ok(&["mcp", "microvm", "stop", name])?;
         self.ok(&["mcp", "remove", name])?;
         times
     }
 
-    fn vm(&self, name: &str) -> Result<Value> {
+    /// What was measured: versions, the VMM, the day.
+    pub(super) fn about(&self) -> Result<String> {
+        Ok(stage::about(|args| self.ok(args), &[])?.join(", "))
+    }
+
+    pub(super) fn vm(&self, name: &str) -> Result<Value> {
         let vm = self.vms()?.into_iter().find(|vm| vm["name"] == name);
         vm.with_context(|| format!("find VM {name}"))
     }

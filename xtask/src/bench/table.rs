@@ -13,6 +13,8 @@ pub(super) struct Figure {
     what: String,
     value: f64,
     unit: &'static str,
+    /// The least and the most of what the value is the middle of.
+    spread: Option<[f64; 2]>,
     /// Value over floor, where there is a floor.
     ratio: Option<f64>,
     /// What the ratio, or the value where there is none, should not exceed.
@@ -22,6 +24,17 @@ pub(super) struct Figure {
 impl Figure {
     pub(super) fn millis(what: &str, value: Duration) -> Self {
         Self::new(what, value.as_secs_f64() * 1e3, "ms")
+    }
+
+    /// The middle one, with least and most.
+    pub(super) fn times(what: &str, times: &[Duration]) -> Self {
+        let millis = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let spread = [millis(times.iter().min()), millis(times.iter().max())];
+        Self { spread: Some(spread), ..Self::millis(what, median(times)) }
+    }
+
+    pub(super) fn count(what: &str, value: f64) -> Self {
+        Self::new(what, value, "")
     }
 
     pub(super) fn kib(what: &str, value: f64) -> Self {
@@ -48,7 +61,7 @@ impl Figure {
     }
 
     fn new(what: &str, value: f64, unit: &'static str) -> Self {
-        Self { what: what.to_owned(), value, unit, ratio: None, target: None }
+        Self { what: what.to_owned(), value, unit, spread: None, ratio: None, target: None }
     }
 
     fn verdict(&self) -> &'static str {
@@ -74,12 +87,15 @@ pub(super) fn text(figures: &[Figure]) -> String {
         "| what | measured | ratio | target | |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for figure in figures {
         let number = |value: Option<f64>| value.map_or_else(String::new, |v| format!("{v:.2}"));
+        let shown = |value: f64| format!("{value:.*}", if value < 10.0 { 2 } else { 1 });
+        let spread =
+            figure.spread.map(|[least, most]| format!(" ({} to {})", shown(least), shown(most)));
         text += &format!(
-            "| {} | {:.*} {} | {} | {} | {} |\n",
+            "| {} | {} {}{} | {} | {} | {} |\n",
             figure.what,
-            if figure.value < 10.0 { 2 } else { 1 },
-            figure.value,
+            shown(figure.value),
             figure.unit,
+            spread.unwrap_or_default(),
             number(figure.ratio),
             number(figure.target),
             figure.verdict()
@@ -105,6 +121,13 @@ mod tests {
         let figure = Figure::millis("x", second * 3).against(second * 2, 1.4);
         assert_eq!(figure.verdict(), "missed");
         assert_eq!(Figure::millis("x", second * 3).against(second * 3, 1.4).verdict(), "reached");
+    }
+
+    #[test]
+    fn times_are_shown_as_the_middle_one_with_least_and_most() {
+        let times = [5, 1, 30].map(Duration::from_millis);
+        let text = text(&[Figure::times("x", &times)]);
+        assert!(text.contains("| x | 5.00 ms (1.00 to 30.0) |"), "{text}");
     }
 
     #[test]

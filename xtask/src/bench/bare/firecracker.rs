@@ -1,5 +1,7 @@
 //! A Firecracker is asked over its API what it was told, and another is given that in a file.
 
+pub(super) mod echo;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,20 @@ const KEPT: [&str; 4] = ["boot-source", "machine-config", "drives", "entropy"];
 const INHERITED: &str = "/proc/self/fd/";
 
 pub(super) fn machine(program: PathBuf, pid: u64, run_dir: &Path) -> Result<Machine> {
-    let told = ask(&run_dir.join("vmm/api.sock"));
-    let told = told.context("ask firecracker for its configuration")?;
-    let mut kept = Value::Object(kept(&told));
-    name_files(&mut kept, &|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")))?;
+    let kept = guest(pid, run_dir)?;
     let mut file = NamedTempFile::new().context("make a file for its configuration")?;
     serde_json::to_writer(&mut file, &kept)?;
     let arguments = vec!["--no-api".into(), "--config-file".into(), file.path().into()];
     Ok(Machine { program, arguments, _file: Some(file) })
+}
+
+/// What a running one was told of its guest.
+fn guest(pid: u64, run_dir: &Path) -> Result<Map<String, Value>> {
+    let told = ask(&run_dir.join("vmm/api.sock"));
+    let mut kept = kept(&told.context("ask firecracker for its configuration")?);
+    let path = |number: &str| std::fs::read_link(format!("/proc/{pid}/fd/{number}"));
+    kept.values_mut().try_for_each(|value| name_files(value, &path))?;
+    Ok(kept)
 }
 
 fn kept(told: &Map<String, Value>) -> Map<String, Value> {
@@ -49,10 +57,21 @@ fn name_files(value: &mut Value, path: &impl Fn(&str) -> io::Result<PathBuf>) ->
 }
 
 fn ask(socket: &Path) -> Result<Map<String, Value>> {
-    let mut socket = UnixStream::connect(socket)?;
-    socket.write_all(b"GET /vm/config HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-    let mut answer = BufReader::new(socket);
+    let (_, body) = exchange(&mut UnixStream::connect(socket)?, "GET", "/vm/config", "")?;
+    serde_json::from_slice(&body).context("read its answer")
+}
+
+/// Status and body of its answer to a request.
+fn exchange(api: &mut UnixStream, method: &str, path: &str, body: &str) -> Result<(u32, Vec<u8>)> {
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    api.write_all((head + body).as_bytes())?;
+    let mut answer = BufReader::new(api);
     let (mut line, mut length) = (String::new(), 0);
+    answer.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).context("read its answer's status")?.parse()?;
+    line.clear();
     while answer.read_line(&mut line)? > 2 {
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse()?;
@@ -61,7 +80,7 @@ fn ask(socket: &Path) -> Result<Map<String, Value>> {
     }
     let mut body = vec![0; length];
     answer.read_exact(&mut body)?;
-    serde_json::from_slice(&body).context("read its answer")
+    Ok((status, body))
 }
 
 #[cfg(test)]

@@ -1,15 +1,24 @@
 //! A QEMU is told everything by its arguments.
 
+pub(super) mod echo;
+
 use std::ffi::OsString;
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-/// Those of a running QEMU that make the guest what it is, and what makes it stand alone.
+/// What makes one stand alone.
+const ALONE: [&str; 5] = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+
+/// For the same guest as that of a running QEMU, with its console at the standard streams.
 pub(in crate::bench) fn arguments(pid: u64) -> Result<Vec<OsString>> {
+    let alone = ALONE.into_iter().chain(["-serial", "stdio"]).map(OsString::from);
+    Ok(guest(pid)?.into_iter().chain(alone).collect())
+}
+
+/// Those of a running QEMU that make the guest what it is.
+fn guest(pid: u64) -> Result<Vec<OsString>> {
     const KEPT: [&str; 7] = ["-accel", "-cpu", "-m", "-smp", "-kernel", "-initrd", "-append"];
-    const ALONE: [&str; 7] =
-        ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"];
     let line = fs::read(format!("/proc/{pid}/cmdline"))?;
     let given: Vec<_> =
         line.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part)).collect();
@@ -29,7 +38,6 @@ pub(in crate::bench) fn arguments(pid: u64) -> Result<Vec<OsString>> {
         }
     }
     ensure!(guest.iter().any(|flag| flag == "-kernel"), "process {pid} names no kernel");
-    guest.extend(ALONE.map(OsString::from));
     Ok(guest)
 }
 

@@ -1,12 +1,12 @@
-//! Clients: over HTTP as assistants are, and over a server's pipes.
+//! A client over HTTP, as assistants are.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use ureq::Agent;
+
+use crate::bench::pipe::{call, initialize};
 
 const SESSION: &str = "mcp-session-id";
 
@@ -33,7 +33,7 @@ impl Client {
     pub(super) fn call(&mut self) -> Result<()> {
         self.calls += 1;
         let text = format!("call {}", self.calls);
-        let (_, answer) = self.post(&call(self.calls, &text))?;
+        let (_, answer) = self.post(&call(self.calls, "text", &text))?;
         ensure!(answer.contains(&text), "a call was answered by {answer}");
         Ok(())
     }
@@ -52,53 +52,4 @@ impl Client {
         let session = session.unwrap_or_default().to_owned();
         Ok((session, response.body_mut().read_to_string()?))
     }
-}
-
-/// A server's own streams.
-pub(super) struct Pipe {
-    stdin: ChildStdin,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-    calls: u64,
-}
-
-impl Pipe {
-    pub(super) fn open(child: &mut Child) -> Result<Self> {
-        let stdin = child.stdin.take().context("its input is no pipe")?;
-        let stdout = child.stdout.take().context("its output is no pipe")?;
-        let mut pipe = Self { stdin, lines: BufReader::new(stdout).lines(), calls: 0 };
-        pipe.say(&initialize())?;
-        pipe.hear()?;
-        pipe.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))?;
-        Ok(pipe)
-    }
-
-    pub(super) fn call(&mut self) -> Result<()> {
-        self.calls += 1;
-        let text = format!("call {}", self.calls);
-        self.say(&call(self.calls, &text))?;
-        let answer = self.hear()?;
-        ensure!(answer.contains(&text), "a call was answered by {answer}");
-        Ok(())
-    }
-
-    fn say(&mut self, message: &Value) -> Result<()> {
-        self.stdin.write_all(format!("{message}\n").as_bytes())?;
-        Ok(self.stdin.flush()?)
-    }
-
-    fn hear(&mut self) -> Result<String> {
-        Ok(self.lines.next().context("the server ended")??)
-    }
-}
-
-fn initialize() -> Value {
-    json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-06-18", "capabilities": {},
-        "clientInfo": { "name": "bench", "version": "0" },
-    } })
-}
-
-fn call(id: u64, text: &str) -> Value {
-    let params = json!({ "name": "echo", "arguments": { "text": text } });
-    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
 }
