@@ -14,7 +14,6 @@ use std::sync::Arc;
 use osvm_wire::message::{Attach, Event, Refusal, Reply, SessionId, Spawn};
 use tokio::task::spawn_blocking;
 
-use super::pipes::Pumps;
 use super::session::{self, Session};
 use super::{Agent, carry};
 use crate::console::say;
@@ -41,7 +40,7 @@ impl Agent {
     /// after the process was started.
     async fn begin(self: &Arc<Self>, spawn: Spawn) -> Result<Arc<Session>, Refusal> {
         let place = self.sessions.keep_place(spawn.session)?;
-        let pumps = Pumps::start().map_err(|error| not_started(&error))?;
+        let pumps = self.pumps().map_err(|error| not_started(&error))?;
         let agent = Arc::clone(self);
         // The program may lie in a folder whose messages this thread carries, so another one waits for it.
         let started = spawn_blocking(move || agent.start_process(&spawn).map(|it| (it, spawn)));

@@ -10,7 +10,7 @@ pub(crate) mod tests;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use osvm_wire::grant::Grants;
@@ -19,6 +19,7 @@ use rustix::process::Signal;
 use tokio::sync::broadcast;
 use tokio::task::spawn_blocking;
 
+use self::pipes::Pumps;
 use self::table::Table;
 use crate::console::{chain, say};
 use crate::machine::{Machine, stats};
@@ -60,6 +61,8 @@ pub struct Agent {
     settings: Settings,
     machine: Box<dyn Machine>,
     sessions: Table,
+    /// For the first session.
+    pumps: Mutex<Option<Pumps>>,
     cages: Cages,
     reaper: Arc<Reaper>,
     events: broadcast::Sender<Event>,
@@ -68,9 +71,14 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent. To be called inside a Tokio runtime.
+    ///
+    /// Threads and a control group that the first session needs are there before it is asked for, and so they are in
+    /// every clone of a machine that was saved.
     pub fn start(settings: Settings, machine: impl Machine) -> io::Result<Arc<Self>> {
+        spawn_blocking(|| ());
         Ok(Arc::new(Self {
             sessions: Table::new(MAX_SESSIONS),
+            pumps: Mutex::new(Some(Pumps::start()?)),
             cages: Cages::new(settings.groups.clone(), settings.proc.clone()),
             reaper: Reaper::start(settings.as_init)?,
             events: broadcast::Sender::new(EVENTS),
@@ -83,6 +91,12 @@ impl Agent {
     /// Where the link says that it is there.
     pub(crate) fn host(&self) -> &Host {
         self.reach.host()
+    }
+
+    /// A thread for a session.
+    fn pumps(&self) -> io::Result<Pumps> {
+        let ready = self.pumps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        ready.map_or_else(Pumps::start, Ok)
     }
 
     /// Serves one stream until it ends.

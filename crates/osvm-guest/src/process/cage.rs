@@ -14,6 +14,9 @@ use crate::machine::stats;
 /// Most processes of a session that sets no limit.
 const PROCESSES: u64 = 4096;
 
+/// Name of the group that the first session has.
+const FIRST: &str = "first";
+
 /// In a control group, where the kernel has the memory controller.
 const EVENTS: &str = "memory.events";
 
@@ -22,6 +25,8 @@ pub(crate) struct Cages {
     /// The root of the control groups, if the kernel has them.
     groups: Option<PathBuf>,
     proc: PathBuf,
+    /// For the first session.
+    ready: Mutex<Option<PathBuf>>,
     /// Groups whose processes were killed and have not all gone yet.
     doomed: Mutex<Vec<PathBuf>>,
 }
@@ -37,19 +42,29 @@ pub(crate) struct Cage {
 
 impl Cages {
     pub(crate) fn new(groups: Option<PathBuf>, proc: PathBuf) -> Self {
-        Self { groups, proc, doomed: Mutex::default() }
+        let first = groups.as_ref().map(|root| root.join(FIRST));
+        // Where it can't be made, that is told of the session.
+        let ready = Mutex::new(first.filter(|group| fs::create_dir(group).is_ok()));
+        Self { groups, proc, ready, doomed: Mutex::default() }
     }
 
     pub(crate) fn make(&self, session: SessionId, limits: &Limits) -> io::Result<Cage> {
         self.sweep();
-        let group = self.groups.as_ref().map(|root| root.join(session.to_string()));
+        let group = self.groups.as_ref().map(|root| self.group(root, session)).transpose()?;
         if let Some(group) = &group {
-            fs::create_dir(group)?;
             limit(group, limits)?;
         }
         let counts = group.as_ref().is_some_and(|group| group.join(EVENTS).exists());
         let oom_kills_before = (!counts).then(|| stats::oom_kills(&self.proc));
         Ok(Cage { group, proc: self.proc.clone(), oom_kills_before })
+    }
+
+    fn group(&self, root: &Path, session: SessionId) -> io::Result<PathBuf> {
+        if let Some(ready) = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(ready);
+        }
+        let group = root.join(session.to_string());
+        fs::create_dir(&group).map(|()| group)
     }
 
     /// Removes a cage's group once its processes are gone.
