@@ -12,6 +12,7 @@ mod tests;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use osvm_spec::{Hypervisor, Resources, TemplateLevel};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -125,6 +126,17 @@ impl Admission {
                 }
                 Err(lack) if lack.starting == 0 => return Err(lack.cause()),
                 Err(lack) => timeout_at(deadline, left).await.map_err(|_| lack.cause())?,
+            }
+        }
+    }
+
+    /// Waits until no VM starts, but for no longer than that.
+    pub(crate) async fn quiet(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = self.left.notified();
+            if self.ledger().starting == 0 || timeout_at(deadline, left).await.is_err() {
+                return;
             }
         }
     }

@@ -21,6 +21,9 @@ use crate::templates::{Beginning, Key};
 /// How long until it is tried again where none could be made.
 const TRIED_EVERY: Duration = Duration::from_secs(1);
 
+/// How long VMs that start come first, such as the one that has taken a clone from here.
+const GIVES_WAY: Duration = Duration::from_secs(1);
+
 /// What there is to do.
 enum Next {
     Make,
@@ -78,6 +81,7 @@ async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<
     let (key, template) = first(workshop, beginnings, &*driver).await.ok_or_else(|| {
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
+    workshop.admission.quiet(GIVES_WAY).await;
     let _place = workshop.admission.enter(plan).await?;
     let id = VmId::random();
     let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
