@@ -8,11 +8,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Held, Shelf, Spare};
+use crate::admission::Place;
 use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
 use crate::greeter::Greeter;
 use crate::id::VmId;
 use crate::life::machine;
+use crate::plan::Plan;
+use crate::prepare::Prepared;
 use crate::record::Record;
 use crate::rundir::RunDir;
 use crate::state::{Cause, CauseKind};
@@ -29,6 +32,14 @@ enum Next {
     Make,
     Wait(Instant),
     End,
+}
+
+/// All that it takes to restore one.
+struct Means<'a> {
+    prepared: Prepared,
+    template: Arc<dyn Template>,
+    key: Key,
+    _place: Place<'a>,
 }
 
 /// Until nobody has asked for a long time, or the shelf is closed. Nothing is left on it then.
@@ -69,9 +80,37 @@ impl Held {
     }
 }
 
-/// Puts one more there. An error is no fault of anybody's: VMs begin as others do.
-async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<(), Cause> {
-    let plan = &shelf.plan;
+impl Shelf {
+    async fn closed(&self) {
+        while !self.held().is_closed {
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Puts one more there. An error is no fault of anybody's: VMs begin as others do. Not given up halfway: a VMM half started
+/// would be nobody's.
+async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), Cause> {
+    let means = tokio::select! {
+        means = means(workshop, &shelf.plan) => means?,
+        () = shelf.closed() => return Ok(()),
+    };
+    let id = VmId::random();
+    let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
+    match restore(workshop, &shelf.plan, &means, (&id, &dir)).await {
+        Ok(machine) => {
+            let spare = Spare { id, dir, machine: machine.into(), key: means.key };
+            shelf.held().waiting.push(spare);
+            Ok(())
+        }
+        Err(cause) => {
+            dir.discard();
+            Err(cause)
+        }
+    }
+}
+
+async fn means<'a, G: Greeter>(workshop: &'a Workshop<G>, plan: &Plan) -> Result<Means<'a>, Cause> {
     let (preparer, wanted) = (workshop.preparer.clone(), plan.clone());
     let prepared = spawn_blocking(move || preparer.prepare(&wanted)).await;
     let prepared = prepared.map_err(|error| broken(&error))??;
@@ -82,40 +121,35 @@ async fn make<G: Greeter>(workshop: &Arc<Workshop<G>>, shelf: &Shelf) -> Result<
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
     workshop.admission.quiet(GIVES_WAY).await;
-    let _place = workshop.admission.enter(plan).await?;
-    let id = VmId::random();
-    let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
-    let made = async {
-        let mut record = Record {
-            home: workshop.settings.home.clone(),
-            id: id.clone(),
-            plan: plan.clone(),
-            created: SystemTime::now(),
-            machine: None,
-            folders: Vec::new(),
-            ready: None,
-        };
-        record.save(&dir.record()).map_err(|error| broken(&error))?;
-        let restored = template.restore(&machine(plan, &id, &dir, &prepared)).await;
-        let machine = restored.map_err(|error| vmm_cause(&error))?;
-        record.machine = Some(machine.saved());
-        if let Err(error) = record.save(&dir.record()) {
-            end(&*machine).await;
-            return Err(broken(&error));
-        }
-        Ok(machine)
+    let place = workshop.admission.enter(plan).await?;
+    Ok(Means { prepared, template, key, _place: place })
+}
+
+/// Written down before and after, so that a later daemon ends it.
+async fn restore<G: Greeter>(
+    workshop: &Workshop<G>,
+    plan: &Plan,
+    means: &Means<'_>,
+    (id, dir): (&VmId, &RunDir),
+) -> Result<Box<dyn Running>, Cause> {
+    let mut record = Record {
+        home: workshop.settings.home.clone(),
+        id: id.clone(),
+        plan: plan.clone(),
+        created: SystemTime::now(),
+        machine: None,
+        folders: Vec::new(),
+        ready: None,
     };
-    match made.await {
-        Ok(machine) => {
-            let spare = Spare { id, dir, machine: machine.into(), key };
-            shelf.held().waiting.push(spare);
-            Ok(())
-        }
-        Err(cause) => {
-            dir.discard();
-            Err(cause)
-        }
+    record.save(&dir.record()).map_err(|error| broken(&error))?;
+    let restored = means.template.restore(&machine(plan, id, dir, &means.prepared)).await;
+    let machine = restored.map_err(|error| vmm_cause(&error))?;
+    record.machine = Some(machine.saved());
+    if let Err(error) = record.save(&dir.record()) {
+        end(&*machine).await;
+        return Err(broken(&error));
     }
+    Ok(machine)
 }
 
 /// The best template that there is.
