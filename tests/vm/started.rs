@@ -78,6 +78,8 @@ fn only_the_first_process_of_a_vm_has_waited_and_a_new_daemon_goes_on_with_it() 
 fn a_server_of_node_waits_and_each_clone_has_the_log_of_its_start() {
     let root = fixture("everything");
     let osvm = Osvm::stocked(&root);
+    // Node takes its time under emulation, on a busy machine many times as long.
+    osvm.write_config("[microvm]\nlaunch_timeout_seconds = 300\n");
     let program = "/app/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
     let command = format!("/usr/bin/node {program} stdio");
     let image = root.to_str().unwrap();

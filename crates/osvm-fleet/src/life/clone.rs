@@ -250,7 +250,8 @@ async fn settles(vmm: &Process) {
         tokio::time::sleep(LOOK).await;
         let now = vmm.wanted_time();
         let wanted = now.zip(then).map(|(now, then)| now.saturating_sub(then));
-        let is_busy = wanted.is_some_and(|wanted| wanted > since.elapsed() / 2);
+        let is_busy =
+            vmm.is_runnable() || wanted.is_some_and(|wanted| wanted > since.elapsed() / 2);
         quiet = if is_busy { 0 } else { quiet + 1 };
         (since, then) = (Instant::now(), now);
     }

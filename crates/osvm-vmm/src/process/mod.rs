@@ -110,6 +110,15 @@ impl Process {
         (stat.start_time == self.identity.start_time).then_some(time)
     }
 
+    /// Whether one of its threads runs, or waits for a processor: how long it has waited shows only when it gets one.
+    pub fn is_runnable(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.identity.pid));
+        threads.into_iter().flatten().flatten().any(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" R"))
+        })
+    }
+
     /// Time on a processor and waiting for one so far, of all its threads: on a busy host, how long it had something
     /// to do. `None` once it has ended, or where the kernel keeps no such account.
     pub fn wanted_time(&self) -> Option<Duration> {

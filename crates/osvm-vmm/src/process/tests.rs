@@ -72,11 +72,13 @@ async fn a_process_tells_its_time_on_a_processor_while_it_runs() {
         assert!(std::time::Instant::now() < deadline, "{:?}", busy.cpu_time());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert!(busy.is_runnable());
     // It had none without wanting one.
     assert!(busy.wanted_time() >= Some(Duration::from_millis(10)), "{:?}", busy.wanted_time());
     busy.kill().unwrap();
     busy.exited().await;
     assert_eq!((busy.cpu_time(), busy.wanted_time()), (None, None));
+    assert!(!busy.is_runnable());
 }
 
 #[tokio::test]
