@@ -78,6 +78,8 @@ fn an_ephemeral_server_has_a_vm_for_each_call_and_none_in_between() {
     assert!(first.is_string());
     assert_ne!(first, second);
     crate::osvm::eventually("the last VM is gone", || osvm.vms().is_empty());
+    // Clones that wait for further calls.
+    osvm.ok(&["mcp", "microvm", "stop", "--all"]);
     osvm.assert_nothing_left();
 }
 

