@@ -157,8 +157,8 @@ pub enum VmmError {
     Process(#[from] ProcessError),
 }
 
-/// How long a VMM may take to answer once it runs.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a VMM may take to answer once it runs. One that saves its guest writes all of its memory first.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What comes of something that a VMM is asked to do.
 pub(crate) async fn controlled<E: Display>(
