@@ -21,7 +21,8 @@ pub(super) fn figure(osvm: &Osvm) -> Result<Figure> {
     let unique = vms.iter().map(|vm| memory_kib(&vm["pid"].to_string(), "Private_"));
     let unique = unique.sum::<Result<u64>>()?;
     osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
-    let is_firecracker = vms.iter().all(|vm| vm["vmm"] == "firecracker");
+    let is_firecracker =
+        vms.iter().all(|vm| vm["vmm"].as_str().is_some_and(|vmm| vmm.starts_with("firecracker")));
     let target = if is_firecracker { BY_FIRECRACKER } else { BY_QEMU };
     let each = unique as f64 / 1024.0 / vms.len() as f64;
     let what =
