@@ -130,8 +130,7 @@ async fn clear<G: Greeter>(
     dir: RunDir,
 ) {
     if let Some(machine) = machine {
-        let _ = machine.kill();
-        machine.exited().await;
+        machine.end().await;
     } else {
         end_unrecorded(&workshop.settings.proc, &dir);
     }

@@ -287,9 +287,7 @@ impl<G: Greeter> Life<G> {
             }
             self.diary.note("VMM did not follow SIGTERM: SIGKILL");
         }
-        // Fails only when the process has already ended, which is what is wanted.
-        let _ = machine.kill();
-        machine.exited().await;
+        machine.end().await;
     }
 
     fn enter(&self, state: State) {
@@ -345,7 +343,7 @@ impl From<Cause> for Turn {
     }
 }
 
-fn machine_cause(error: &dyn std::error::Error) -> Cause {
+pub(crate) fn machine_cause(error: &dyn std::error::Error) -> Cause {
     Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
 }
 

@@ -103,6 +103,37 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+impl Plan {
+    /// Of a server that is given nothing.
+    pub(crate) fn sample(template: TemplateLevel) -> Self {
+        Self {
+            name: "a".parse().unwrap(),
+            resources: Resources::default(),
+            hypervisor: Hypervisor::Auto,
+            cpu_template: CpuTemplate::None,
+            template,
+            kernel: "/vmlinux".into(),
+            rootfs: Rootfs::Path("/base.cpio".into()),
+            purpose: Purpose::Serve,
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            secrets: Secrets::default(),
+            hosts: Hosts::default(),
+            folders: Vec::new(),
+            user: None,
+            working_dir: None,
+            start_timeout: Duration::from_secs(600),
+            started_by: StartedBy::User,
+            locked: None,
+            record: false,
+            server: None,
+            once: false,
+        }
+    }
+}
+
 /// Who wanted the VM: only those that osvm started by itself are stopped when idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -94,6 +94,13 @@ pub trait Running: Send + Sync {
     fn kill(&self) -> Result<(), ProcessError> {
         self.process().kill()
     }
+
+    /// The same, and waits until it has ended.
+    async fn end(&self) {
+        // Fails only when the process has already ended, which is what is wanted.
+        let _ = self.kill();
+        self.exited().await;
+    }
 }
 
 /// What a driver can do beyond starting and stopping.

@@ -5,11 +5,9 @@ use std::fs;
 use std::time::Duration;
 
 use futures::FutureExt;
-use osvm_spec::{CpuTemplate, Hosts, Secrets};
 use tempfile::TempDir;
 
 use super::*;
-use crate::plan::StartedBy;
 
 const TOTAL: u64 = 8 << 30;
 /// What is kept of that for the host.
@@ -50,39 +48,12 @@ impl World {
     }
 }
 
-fn plan(template: TemplateLevel) -> Plan {
-    Plan {
-        name: "a".parse().unwrap(),
-        resources: Resources::default(),
-        hypervisor: Hypervisor::Auto,
-        cpu_template: CpuTemplate::None,
-        template,
-        kernel: "/vmlinux".into(),
-        rootfs: Rootfs::Path("/base.cpio".into()),
-        purpose: Purpose::Serve,
-        args: Vec::new(),
-        command: Vec::new(),
-        env: Vec::new(),
-        secrets: Secrets::default(),
-        hosts: Hosts::default(),
-        folders: Vec::new(),
-        user: None,
-        working_dir: None,
-        start_timeout: Duration::from_secs(600),
-        started_by: StartedBy::User,
-        locked: None,
-        record: false,
-        server: None,
-        once: false,
-    }
-}
-
 fn cold() -> Plan {
-    plan(TemplateLevel::None)
+    Plan::sample(TemplateLevel::None)
 }
 
 fn clone() -> Plan {
-    plan(TemplateLevel::Booted)
+    Plan::sample(TemplateLevel::Booted)
 }
 
 #[test]

@@ -67,9 +67,7 @@ impl<G: Greeter> Life<G> {
     /// Leaves nothing of a machine in the place of the next one.
     pub(super) async fn clear(&self) -> Result<(), Cause> {
         if let Some(machine) = self.vm.machine() {
-            // Fails only when the process has already ended, which is what is wanted.
-            let _ = machine.kill();
-            machine.exited().await;
+            machine.end().await;
         }
         self.dir.empty().map_err(|error| machine_cause(&error))
     }

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Held, Shelf, Spare};
 use crate::admission::Place;
-use crate::drivers::{chain, vmm_cause};
+use crate::drivers::vmm_cause;
 use crate::fleet::Workshop;
 use crate::greeter::Greeter;
 use crate::id::VmId;
-use crate::life::machine;
+use crate::life::{machine, machine_cause};
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::record::Record;
@@ -96,7 +96,8 @@ async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), C
         () = shelf.closed() => return Ok(()),
     };
     let id = VmId::random();
-    let dir = RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| broken(&error))?;
+    let dir =
+        RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| machine_cause(&error))?;
     match restore(workshop, &shelf.plan, &means, (&id, &dir)).await {
         Ok(machine) => {
             let spare = Spare { id, dir, machine: machine.into(), key: means.key };
@@ -113,10 +114,10 @@ async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), C
 async fn means<'a, G: Greeter>(workshop: &'a Workshop<G>, plan: &Plan) -> Result<Means<'a>, Cause> {
     let (preparer, wanted) = (workshop.preparer.clone(), plan.clone());
     let prepared = spawn_blocking(move || preparer.prepare(&wanted)).await;
-    let prepared = prepared.map_err(|error| broken(&error))??;
+    let prepared = prepared.map_err(|error| machine_cause(&error))??;
     let driver = workshop.drivers.get(plan.hypervisor).await?;
     let beginnings = Beginning::all(plan, &prepared, &*driver, &workshop.settings.proc);
-    let beginnings = beginnings.map_err(|error| broken(&error))?;
+    let beginnings = beginnings.map_err(|error| machine_cause(&error))?;
     let (key, template) = first(workshop, beginnings, &*driver).await.ok_or_else(|| {
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
@@ -141,13 +142,13 @@ async fn restore<G: Greeter>(
         folders: Vec::new(),
         ready: None,
     };
-    record.save(&dir.record()).map_err(|error| broken(&error))?;
+    record.save(&dir.record()).map_err(|error| machine_cause(&error))?;
     let restored = means.template.restore(&machine(plan, id, dir, &means.prepared)).await;
     let machine = restored.map_err(|error| vmm_cause(&error))?;
     record.machine = Some(machine.saved());
     if let Err(error) = record.save(&dir.record()) {
-        end(&*machine).await;
-        return Err(broken(&error));
+        machine.end().await;
+        return Err(machine_cause(&error));
     }
     Ok(machine)
 }
@@ -168,16 +169,6 @@ async fn first<G: Greeter>(
 }
 
 async fn discard(spare: Spare) {
-    end(&*spare.machine).await;
+    spare.machine.end().await;
     spare.dir.discard();
-}
-
-async fn end(machine: &dyn Running) {
-    // Fails only when the process has already ended, which is what is wanted.
-    let _ = machine.kill();
-    machine.exited().await;
-}
-
-fn broken(error: &dyn std::error::Error) -> Cause {
-    Cause::new(CauseKind::Machine, format!("failed to {}", chain(error)))
 }

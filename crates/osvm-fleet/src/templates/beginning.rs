@@ -33,12 +33,13 @@ impl Beginning {
         if plan.template == TemplateLevel::None || !driver.capabilities().snapshot {
             return Ok(Vec::new());
         }
-        let server = waiting(plan, prepared).map(Some);
-        let all = server.into_iter().chain([None]).map(|waiting| {
-            let key = Key::of(plan, (prepared, waiting.as_ref()), driver, proc)?;
-            Ok(Self { key, waiting })
-        });
-        all.collect()
+        let key = Key::of(plan, prepared, driver, proc)?;
+        let mut all = Vec::new();
+        if let Some(server) = waiting(plan, prepared) {
+            all.push(Self { key: key.with(&server)?, waiting: Some(server) });
+        }
+        all.push(Self { key, waiting: None });
+        Ok(all)
     }
 }
 

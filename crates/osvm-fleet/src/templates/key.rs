@@ -30,8 +30,6 @@ struct Parts<'a> {
     /// With the agent in it. Its name says what it was made of.
     initramfs: &'a Path,
     image: &'a Digest,
-    /// The server that waits in it.
-    waiting: Option<&'a Spawn>,
 }
 
 /// A file as it is now. Its content is not read: it may be large.
@@ -47,7 +45,7 @@ impl Key {
     /// Reads files.
     pub(crate) fn of(
         plan: &Plan,
-        (prepared, waiting): (&Prepared, Option<&Spawn>),
+        prepared: &Prepared,
         driver: &dyn Driver,
         proc: &Path,
     ) -> io::Result<Self> {
@@ -61,9 +59,13 @@ impl Key {
             kernel: (Identity::of(&kernel.path)?, &kernel.args, kernel.boot.acpi),
             initramfs: &prepared.initramfs,
             image: &prepared.image.digest,
-            waiting,
         };
         Ok(Self(serde_json::to_string(&parts)?))
+    }
+
+    /// Of the same machine with a server that waits in it.
+    pub(crate) fn with(&self, waiting: &Spawn) -> io::Result<Self> {
+        Ok(Self(format!("{} {}", self.0, serde_json::to_string(waiting)?)))
     }
 
     /// Of its folder. That of two keys may be the same; their texts are not.
@@ -110,12 +112,11 @@ fn processor(cpuinfo: &str) -> String {
 #[cfg(test)]
 mod tests {
     use osvm_image::{Image, Root};
-    use osvm_spec::{Hosts, Hypervisor, Secrets, TemplateLevel};
+    use osvm_spec::TemplateLevel;
     use osvm_vmm::fake::Fake;
     use osvm_vmm::{BootProtocol, Kernel};
 
     use super::*;
-    use crate::plan::{Purpose, Rootfs, StartedBy};
 
     /// All that a key is made of, in a folder of its own.
     struct Parted {
@@ -131,30 +132,7 @@ mod tests {
             let kernel = folder.path().join("vmlinux");
             fs::write(&kernel, "kernel").unwrap();
             fs::write(folder.path().join("cpuinfo"), "model name\t: a\n").unwrap();
-            let plan = Plan {
-                name: "a".parse().unwrap(),
-                resources: Resources::default(),
-                hypervisor: Hypervisor::Auto,
-                cpu_template: CpuTemplate::None,
-                template: TemplateLevel::Booted,
-                kernel: kernel.clone(),
-                rootfs: Rootfs::Path("base.cpio".into()),
-                purpose: Purpose::Serve,
-                args: Vec::new(),
-                command: Vec::new(),
-                env: Vec::new(),
-                secrets: Secrets::default(),
-                hosts: Hosts::default(),
-                folders: Vec::new(),
-                user: None,
-                working_dir: None,
-                start_timeout: std::time::Duration::from_secs(20),
-                started_by: StartedBy::Auto,
-                locked: None,
-                record: false,
-                server: None,
-                once: false,
-            };
+            let plan = Plan { kernel: kernel.clone(), ..Plan::sample(TemplateLevel::Booted) };
             let prepared = Prepared {
                 kernel: Kernel {
                     path: kernel,
@@ -170,7 +148,7 @@ mod tests {
 
         fn key(&self) -> String {
             let Self { folder, plan, prepared, driver } = self;
-            Key::of(plan, (prepared, None), driver, folder.path()).unwrap().0
+            Key::of(plan, prepared, driver, folder.path()).unwrap().0
         }
 
         fn write(&self, name: &str, text: &str) {

@@ -112,24 +112,26 @@ impl Process {
 
     /// Whether one of its threads runs, or waits for a processor: how long it has waited shows only when it gets one.
     pub fn is_runnable(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.identity.pid));
-        threads.into_iter().flatten().flatten().any(|thread| {
-            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" R"))
-        })
+        let folder = self.threads();
+        let threads = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+        ids.any(|id| stat::read(&folder, id).is_ok_and(|stat| stat.is_some_and(|it| it.runnable)))
     }
 
     /// Time on a processor and waiting for one so far, of all its threads: on a busy host, how long it had something
     /// to do. `None` once it has ended, or where the kernel keeps no such account.
     pub fn wanted_time(&self) -> Option<Duration> {
-        let threads = format!("/proc/{}/task", self.identity.pid);
-        let nanos = std::fs::read_dir(threads).ok()?.flatten().filter_map(|thread| {
+        let nanos = std::fs::read_dir(self.threads()).ok()?.flatten().filter_map(|thread| {
             let account = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
             let mut fields = account.split_whitespace().map(str::parse::<u64>);
             Some(fields.next()?.ok()? + fields.next()?.ok()?)
         });
         let wanted = Some(nanos.sum()).filter(|nanos| *nanos > 0).map(Duration::from_nanos);
         wanted.filter(|_| self.cpu_time().is_some())
+    }
+
+    fn threads(&self) -> PathBuf {
+        format!("/proc/{}/task", self.identity.pid).into()
     }
 
     /// SIGTERM. A process that has ended already is no error.

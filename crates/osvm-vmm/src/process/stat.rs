@@ -10,6 +10,8 @@ pub(super) struct Stat {
     pub(super) start_time: u64,
     /// Clock ticks on a processor, of all its threads, in user space and in the kernel.
     pub(super) busy: u64,
+    /// It runs, or waits for a processor.
+    pub(super) runnable: bool,
     /// It has ended and waits for its parent to reap it.
     pub(super) ended: bool,
 }
@@ -34,11 +36,12 @@ fn parse(stat: &[u8]) -> Option<Stat> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
+    let state = fields.next()?;
+    let (runnable, ended) = (state == "R", matches!(state, "Z" | "X"));
     let user: u64 = fields.nth(10)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let start_time = fields.nth(6)?.parse().ok()?;
-    Some(Stat { start_time, busy: user.saturating_add(system), ended })
+    Some(Stat { start_time, busy: user.saturating_add(system), runnable, ended })
 }
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ mod tests {
     use super::*;
 
     const RUNS: &str = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 7 5 0 0 20 0 1 0 98765 1 1";
-    const STAT: Stat = Stat { start_time: 98765, busy: 12, ended: false };
+    const STAT: Stat = Stat { start_time: 98765, busy: 12, runnable: false, ended: false };
 
     #[test]
     fn the_times_are_found_behind_a_name_with_parentheses() {
