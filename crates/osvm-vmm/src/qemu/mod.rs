@@ -24,6 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
 
 use crate::choose::Accelerator;
 use crate::jail::{self, Access, Calls, Cell, Jail, Lent, Needs, Standing};
@@ -50,6 +51,9 @@ const LOG_LIMIT: u64 = 1 << 20;
 
 /// How long QEMU may take to load its files and answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long QEMU may live without its sockets.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A `qemu-system-x86_64` on this host.
 #[derive(Debug, Clone)]
@@ -83,7 +87,7 @@ impl Qemu {
         machine.check_dir()?;
         let (process, fds, cell) = self.spawn(machine, body).await?;
         let qmp = machine.dir.join(QMP_SOCKET);
-        match tokio::time::timeout(START_DEADLINE, begin(&qmp, fds.state)).await {
+        match timeout(START_DEADLINE, begin(&qmp, fds.state)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
             Err(_) => {
@@ -345,8 +349,12 @@ impl QemuMachine {
         let path = self.saved.dir.join(LINK_SOCKET);
         let mut socket = match UnixStream::connect(&path).await {
             Ok(socket) => socket,
-            Err(_) if self.process.try_exited().is_some() => return Err(LinkError::Ended),
-            Err(source) => return Err(LinkError::Unreachable { socket: path, source }),
+            // A QEMU that ends lets go of its sockets before it has ended.
+            Err(source) => {
+                let ended = timeout(ENDS_WITHIN, self.process.exited()).await;
+                let unreachable = |_| LinkError::Unreachable { socket: path, source };
+                return Err(ended.map_or_else(unreachable, |_| LinkError::Ended));
+            }
         };
         link::greet(&mut socket).await?;
         Ok(link::mux::start(socket, &self.saved.guest_ports, place))

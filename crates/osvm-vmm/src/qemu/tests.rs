@@ -123,6 +123,21 @@ async fn a_machine_is_adopted_controlled_and_ended() {
     assert!(matches!(qemu.adopt(&saved).await, Err(VmmError::Gone { .. })));
 }
 
+#[tokio::test]
+async fn a_machine_whose_sockets_are_gone_already_has_ended() {
+    let Some(qemu) = qemu().await else { return };
+    let (machine, _dir) = machine(&kernel(HALT));
+    let running = qemu.start(&machine).await.unwrap();
+    std::fs::remove_file(machine.dir.join(LINK_SOCKET)).unwrap();
+    let connect = running.connect(Duration::from_secs(60));
+    let end = async {
+        tokio::time::sleep(ENDS_WITHIN / 10).await;
+        running.kill().unwrap();
+    };
+    let (ended, ()) = tokio::join!(connect, end);
+    assert!(matches!(ended, Err(LinkError::Ended)), "{ended:?}");
+}
+
 /// What the guest has counted up to, from one on without a gap.
 fn counted(machine: &Machine) -> Vec<u8> {
     let counts = std::fs::read(machine.logs.join(logs::CONSOLE)).unwrap();
