@@ -49,6 +49,7 @@ mod secrets;
 mod servers;
 mod started;
 mod status;
+mod suspend;
 mod templates;
 mod third_party;
 mod tokens;

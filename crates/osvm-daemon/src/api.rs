@@ -19,6 +19,7 @@ pub mod path {
     pub const INFO: &str = "/info";
     pub const VMS: &str = "/vms";
     pub const VM: &str = "/vms/{name}";
+    pub const SUSPEND: &str = "/vms/{name}/suspend";
     pub const LOGS: &str = "/vms/{name}/logs";
     pub const EXEC: &str = "/vms/{name}/exec";
     pub const CALL: &str = "/servers/{name}/call";
@@ -75,7 +76,7 @@ pub enum LaunchEvent {
 pub struct VmStatus {
     pub name: ServerName,
     pub id: String,
-    /// `preparing`, `booting`, `ready`, `stopping`, `stopped` or `failed`.
+    /// `preparing`, `booting`, `ready`, `suspended`, `stopping`, `stopped` or `failed`.
     pub state: String,
     /// Why, when the state is `failed`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -341,6 +342,7 @@ mod tests {
             path::INFO,
             path::VMS,
             path::VM,
+            path::SUSPEND,
             path::LOGS,
             path::EXEC,
             path::CALL,

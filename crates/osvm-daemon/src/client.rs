@@ -84,6 +84,11 @@ impl Client {
         self.ask("DELETE", &format!("/vms/{name}"), &()).await
     }
 
+    /// Sends a VM to disk as it is, until somebody wants something of it; answers when it is there.
+    pub async fn suspend(&self, name: &ServerName) -> Result<VmStatus> {
+        self.ask("POST", &format!("/vms/{name}/suspend"), &()).await
+    }
+
     pub async fn stop_all(&self) -> Result<Vec<VmStatus>> {
         self.ask("DELETE", "/vms", &()).await
     }

@@ -32,4 +32,4 @@ pub mod text_file;
 pub use config_file::{ConfigFile, ConfigFileError};
 pub use home::Home;
 pub use host::Host;
-pub use service::{LISTENING, Options, ServeError, serve};
+pub use service::{Idle, LISTENING, Options, ServeError, serve};

@@ -11,6 +11,7 @@ mod greet;
 mod guarded;
 mod guest;
 mod hidden;
+mod idle;
 mod logs;
 mod look;
 mod manifests;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
+pub use osvm_fleet::Idle;
 use osvm_fleet::drivers::Drivers;
 use osvm_fleet::{Fleet, Preparer, Settings};
 use osvm_image::Store;
@@ -80,8 +82,8 @@ const MAX_BODY: usize = 256 << 20;
 pub struct Options {
     pub home: Home,
     pub host: Host,
-    /// Instead of what the configuration says; zero is forever.
-    pub idle_stop: Option<Duration>,
+    /// Each instead of what the configuration says; zero is forever.
+    pub idle: Idle,
 }
 
 /// Why there is no daemon.
@@ -103,7 +105,7 @@ pub(crate) struct Daemon {
     config: ConfigFile,
     host: Host,
     fleet: Arc<Fleet<McpGreeter>>,
-    idle_stop: Option<Duration>,
+    idle: Idle,
     recordings: Recordings,
     images: Images,
     greeter: McpGreeter,
@@ -133,7 +135,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     };
     let listener = listen(home)?;
     let daemon = Arc::new(Daemon::open(&options, relay).await?);
-    tokio::spawn(stop_idle(Arc::clone(&daemon)));
+    tokio::spawn(idle::settle(Arc::clone(&daemon)));
     announce();
     let router = routes().with_state(Arc::clone(&daemon));
     let served = axum::serve(peer::OwnUser(listener), router).with_graceful_shutdown(told_to_end());
@@ -157,6 +159,7 @@ fn routes() -> Router<Arc<Daemon>> {
         .route(path::INFO, get(info))
         .route(path::VMS, get(vms::list).post(vms::launch).delete(vms::stop_all))
         .route(path::VM, get(vms::show).delete(vms::stop))
+        .route(path::SUSPEND, post(vms::suspend))
         .route(path::LOGS, get(logs::read))
         .route(path::EXEC, post(exec::start))
         .route(path::CALL, post(servers::call))
@@ -182,7 +185,7 @@ async fn info(State(daemon): Shared) -> Answer<Info> {
 
 impl Daemon {
     async fn open(options: &Options, relay: io::Result<RelayProcess>) -> Result<Self, ServeError> {
-        let Options { home, host, idle_stop } = options;
+        let Options { home, host, idle } = options;
         let (config, store) = (ConfigFile::of(home), Store::open(&home.images())?);
         let assembler = Assembler::new(&home.cache(), payload::AGENT);
         let settings = Settings {
@@ -204,7 +207,6 @@ impl Daemon {
         let recordings = Recordings::default();
         let images = Images::in_store(store);
         let audit = Arc::new(Mutex::new(Log::at(home.audit())));
-        let idle_stop = *idle_stop;
         let (eras, rates) = (Eras::default(), Rates::default());
         let manifests = Manifests::in_folder(home.manifests());
         Ok(Self {
@@ -212,7 +214,7 @@ impl Daemon {
             config,
             host,
             fleet,
-            idle_stop,
+            idle: *idle,
             recordings,
             images,
             greeter,
@@ -221,22 +223,6 @@ impl Daemon {
             audit,
             rates,
         })
-    }
-}
-
-/// Ends VMs that nobody uses, as the configuration says at that moment.
-async fn stop_idle(daemon: Arc<Daemon>) {
-    const LOOK: Duration = Duration::from_secs(60);
-    loop {
-        let limit = match daemon.idle_stop {
-            Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
-            None => plan::idle_stop(&daemon.config),
-        };
-        let wait = match limit {
-            Some(limit) => daemon.fleet.stop_idle(limit).min(LOOK),
-            None => LOOK,
-        };
-        tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
     }
 }
 

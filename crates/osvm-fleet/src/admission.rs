@@ -111,6 +111,13 @@ impl Admission {
         }
     }
 
+    /// Whether it is memory that others hold which a VM of that plan lacks.
+    pub(crate) fn is_short(&self, plan: &Plan) -> bool {
+        Host::read(&self.proc).is_some_and(|host| {
+            plan.resources.memory_bytes() <= host.total && self.ledger().fits(plan, &host).is_err()
+        })
+    }
+
     /// A place among the VMs that start, with memory set aside. Waits for its turn, and then for no longer than the VM
     /// itself may take.
     pub(crate) async fn enter(&self, plan: &Plan) -> Result<Place<'_>, Cause> {

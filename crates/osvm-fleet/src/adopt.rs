@@ -13,14 +13,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::agent::Agent;
+use crate::bed::Bed;
 use crate::drivers::chain;
 use crate::fleet::Workshop;
 use crate::folders;
 use crate::greeter::Greeter;
 use crate::life::Life;
 use crate::logs::Kept;
-use crate::record::{ReadyRecord, Record, RecordError};
-use crate::rundir::RunDir;
+use crate::record::{ReadyRecord, Record, RecordError, Rest};
+use crate::rundir::{RunDir, secrets_mark};
 use crate::state::{Cause, CauseKind, State};
 use crate::vm::Vm;
 
@@ -38,6 +39,8 @@ pub(crate) async fn adopt<G: Greeter>(workshop: &Arc<Workshop<G>>) {
     });
     let looks = dirs.into_iter().map(|dir| look(Arc::clone(workshop), dir));
     futures::future::join_all(looks).await;
+    let alive: Vec<_> = workshop.all().iter().map(|vm| vm.id.clone()).collect();
+    Bed::sweep(&workshop.settings.home, &alive);
 }
 
 async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
@@ -46,6 +49,18 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         Ok(_) => return,
         Err(error) => return orphan(dir, &error),
     };
+    let bed = Bed::of(&workshop.settings.home, &record.id);
+    if let (Some(Rest::Done), Some(ready)) = (record.rest, &record.ready) {
+        end_unrecorded(&workshop.settings.proc, &dir);
+        if let Err(error) = dir.empty() {
+            tracing::warn!(vm = %record.id, error = chain(&error), "clean-up");
+        }
+        let vm = asleep(&record, ready);
+        workshop.welcome(&vm);
+        tokio::spawn(Life::sleep_on(workshop, vm, dir, ready.clone()));
+        return;
+    }
+    bed.leave();
     let machine = running(&workshop, &record).await;
     if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
         let taken = take_back(&workshop, &record, ready, Arc::clone(machine));
@@ -82,12 +97,28 @@ async fn running<G: Greeter>(workshop: &Workshop<G>, record: &Record) -> Option<
     machine.inspect_err(|error| tracing::info!(error = chain(error), "adopt")).ok().map(Arc::from)
 }
 
+/// One that is on disk. It was given no secrets, or would not be there.
+fn asleep<C>(record: &Record, ready: &ReadyRecord) -> Arc<Vm<C>> {
+    let vm = Vm::new(record.id.clone(), record.plan.clone(), record.created, State::Suspended);
+    vm.set_facts(ready.facts.clone());
+    vm.set_used();
+    vm.set_timings(|timings| *timings = ready.timings);
+    vm.set_agent(Agent::asleep());
+    vm.keep_alone(Some(ready.left().session));
+    vm.set_left(ready.left());
+    Arc::new(vm)
+}
+
 async fn take_back<G: Greeter>(
     workshop: &Workshop<G>,
     record: &Record,
     ready: &ReadyRecord,
     machine: Arc<dyn Running>,
 ) -> Result<(Arc<Vm<G::Conversation>>, Link), String> {
+    if record.rest == Some(Rest::Begun) {
+        // It may not have been paused yet, or not any more.
+        let _ = machine.resume().await;
+    }
     let link = machine.connect(CONNECT).await.map_err(|error| chain(&error))?;
     let agent = Agent::new(link.clone());
     agent.hello().await.map_err(|error| chain(&error))?;
@@ -96,13 +127,17 @@ async fn take_back<G: Greeter>(
     vm.set_facts(ready.facts.clone());
     // By whom, an earlier daemon has known.
     vm.set_used();
+    if secrets_mark(&ready.facts.run_dir).exists() {
+        vm.set_secret();
+    }
     vm.set_timings(|timings| *timings = ready.timings);
     vm.set_machine(machine);
     vm.set_folders(folders::find(workshop.drivers.jail(), &record.id, &record.folders)?);
     vm.set_agent(agent.clone());
-    let session = SessionId(ready.session);
+    let left = ready.left();
+    let session = left.session;
     let resumed = match close_others(&agent, session).await {
-        None => vm.resume(&workshop.greeter, &agent, session, &ready.note).await,
+        None => vm.resume(&workshop.greeter, &agent, &left).await,
         // Whoever spoke to it next would be told of an end that was not of their doing.
         Some(exit) => Err(Cause::new(CauseKind::Server, format!("the server {exit}"))),
     };
@@ -115,7 +150,7 @@ async fn take_back<G: Greeter>(
 }
 
 /// The clients of these sessions went with the earlier daemon. How the process of the one that is kept has ended, if so.
-async fn close_others(agent: &Agent, keep: SessionId) -> Option<Exit> {
+pub(crate) async fn close_others(agent: &Agent, keep: SessionId) -> Option<Exit> {
     let sessions = agent.sessions().await.unwrap_or_default();
     for other in sessions.iter().filter(|other| other.session != keep) {
         let _ = agent.close(other.session).await;

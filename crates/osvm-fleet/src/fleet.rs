@@ -21,6 +21,9 @@ use crate::state::{Cause, CauseKind, State};
 use crate::templates::Templates;
 use crate::vm::Vm;
 
+/// How long a VM must have had nothing to do before it may be suspended for another.
+const RELIEVED_AFTER: Duration = Duration::from_secs(5);
+
 /// Where the fleet works and how much at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -63,6 +66,17 @@ pub(crate) struct Workshop<G: Greeter> {
     table: Mutex<Table<G::Conversation>>,
 }
 
+/// How long a VM may be idle; without a limit, for ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Idle {
+    /// Until one that has nothing to do is suspended, whoever is connected to it.
+    pub suspend: Option<Duration>,
+    /// Until one that nobody is connected to is ended,
+    pub stop: Option<Duration>,
+    /// also if it is suspended.
+    pub stop_suspended: Option<Duration>,
+}
+
 type Table<C> = HashMap<ServerName, Arc<Vm<C>>>;
 
 /// A launch that has begun. Dropped before the VM is ready, it stops the VM, unless others wait for it too.
@@ -94,7 +108,8 @@ impl<G: Greeter> Fleet<G> {
     }
 
     /// Starts a VM that must not exist yet.
-    pub fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
+    pub async fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
+        self.workshop.make_room(&plan).await;
         self.workshop.admission.admit(&plan)?;
         let mut table = self.workshop.table();
         if let Some(vm) = table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
@@ -106,6 +121,9 @@ impl<G: Greeter> Fleet<G> {
     /// The VM of that name, ready: the one there is, or a new one.
     pub async fn ensure(&self, plan: Plan) -> Result<Arc<Vm<G::Conversation>>, Cause> {
         loop {
+            if self.get(&plan.name).is_none_or(|vm| vm.state().is_end()) {
+                self.workshop.make_room(&plan).await;
+            }
             let launch = match self.join_or_begin(&plan)? {
                 Ok(launch) => launch,
                 // On its way down: its name is free when it has gone.
@@ -143,24 +161,22 @@ impl<G: Greeter> Fleet<G> {
         self.workshop.spares.clear().await;
     }
 
-    /// Ends the VMs that osvm started by itself and that nobody has used for `limit`; returns when
-    /// the next one could be due.
-    pub fn stop_idle(&self, limit: Duration) -> Duration {
-        let auto = self
-            .list()
-            .into_iter()
-            .filter(|vm| vm.plan.started_by == StartedBy::Auto && vm.state() == State::Ready);
-        let mut next = limit;
-        for vm in auto {
-            let Some(idle) = vm.activity.idle(vm.launched) else { continue };
-            if idle >= limit {
-                tracing::info!(vm = %vm.id, name = %vm.plan.name, "idle");
-                vm.ask_to_stop();
-            } else {
-                next = next.min(limit - idle);
-            }
-        }
-        next
+    /// Suspends a VM: its memory goes to disk and its process away, until somebody wants something of it.
+    pub async fn suspend(
+        &self,
+        name: &ServerName,
+    ) -> Result<Option<Arc<Vm<G::Conversation>>>, Cause> {
+        let Some(vm) = self.get(name) else { return Ok(None) };
+        vm.suspend().await?;
+        Ok(Some(vm))
+    }
+
+    /// Suspends or ends those VMs that osvm started by itself and that nobody has used for so long; returns when the next
+    /// one could be due, also of those that are yet to come. Without limits, none ever is.
+    pub fn settle_idle(&self, limits: &Idle) -> Option<Duration> {
+        let due = self.list().iter().filter_map(|vm| settle(vm, limits)).min();
+        let Idle { suspend, stop, stop_suspended } = *limits;
+        due.into_iter().chain([suspend, stop, stop_suspended].into_iter().flatten()).min()
     }
 
     #[expect(clippy::type_complexity, reason = "a launch, or the VM that is in its way")]
@@ -198,6 +214,38 @@ impl<G: Greeter> Fleet<G> {
     }
 }
 
+/// When it is due next; nothing where it may be as it is for ever.
+fn settle<C: Send + Sync + 'static>(vm: &Arc<Vm<C>>, limits: &Idle) -> Option<Duration> {
+    if vm.plan.started_by != StartedBy::Auto {
+        return None;
+    }
+    let (stop, suspend) = match vm.state() {
+        State::Ready => (limits.stop, limits.suspend.filter(|_| vm.may_be_suspended())),
+        State::Suspended => (limits.stop_suspended, None),
+        _ => return None,
+    };
+    let left = |limit: Option<Duration>, idle: Option<Duration>| {
+        limit.zip(idle).map(|(limit, idle)| limit.saturating_sub(idle))
+    };
+    let stop = left(stop, vm.activity.idle(vm.launched));
+    let suspend = left(suspend, vm.activity.still(vm.launched));
+    if stop == Some(Duration::ZERO) {
+        tracing::info!(vm = %vm.id, name = %vm.plan.name, "idle");
+        vm.ask_to_stop();
+        return None;
+    }
+    if suspend == Some(Duration::ZERO) {
+        let vm = Arc::clone(vm);
+        tokio::spawn(async move {
+            if let Err(cause) = vm.suspend().await {
+                tracing::info!(vm = %vm.id, %cause, "not suspended");
+            }
+        });
+        return stop;
+    }
+    stop.into_iter().chain(suspend).min()
+}
+
 /// Whether a VM that osvm has started by itself may reach other things than it would now: what was taken back in the
 /// configuration is not to be had for longer.
 fn is_outdated(old: &Plan, new: &Plan) -> bool {
@@ -206,6 +254,36 @@ fn is_outdated(old: &Plan, new: &Plan) -> bool {
 }
 
 impl<G: Greeter> Workshop<G> {
+    pub(crate) fn all(&self) -> Vec<Arc<Vm<G::Conversation>>> {
+        self.table().values().cloned().collect()
+    }
+
+    /// Suspends VMs that have nothing to do for as long as there is not enough memory for one of that plan.
+    async fn make_room(&self, plan: &Plan) {
+        while self.admission.is_short(plan) && self.relieve().await {}
+    }
+
+    /// Suspends the VM that has had nothing to do for the longest time; whether there was one. Of those that the user has
+    /// launched there is none.
+    pub(crate) async fn relieve(&self) -> bool {
+        let mut idle: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|vm| vm.plan.started_by == StartedBy::Auto && vm.state() == State::Ready)
+            .filter(|vm| vm.may_be_suspended())
+            .filter_map(|vm| Some((vm.activity.still(vm.launched)?, vm)))
+            .filter(|(still, _)| *still >= RELIEVED_AFTER)
+            .collect();
+        idle.sort_by_key(|(still, _)| std::cmp::Reverse(*still));
+        for (_, vm) in idle {
+            match vm.suspend().await {
+                Ok(()) => return true,
+                Err(cause) => tracing::info!(vm = %vm.id, %cause, "not suspended"),
+            }
+        }
+        false
+    }
+
     /// Puts an adopted VM on the table.
     pub(crate) fn welcome(&self, vm: &Arc<Vm<G::Conversation>>) {
         self.table().insert(vm.plan.name.clone(), Arc::clone(vm));

@@ -1,4 +1,4 @@
-//! Life of microVMs: state machine, run directories, idle stop, re-adoption.
+//! Life of microVMs: state machine, run directories, suspension, idle stop, re-adoption.
 //!
 //! [`Fleet`] holds every VM of one user. [`life`] is the one task that leads a VM from state to
 //! state ([`state`] draws them), [`adopt`] takes VMs of an earlier daemon back. The fleet knows no
@@ -9,6 +9,7 @@ mod admission;
 mod adopt;
 pub mod agent;
 mod asleep;
+mod bed;
 mod breaks;
 mod diary;
 pub mod drivers;
@@ -31,7 +32,7 @@ pub mod state;
 mod templates;
 mod vm;
 
-pub use fleet::{Fleet, Launch, Settings};
+pub use fleet::{Fleet, Idle, Launch, Settings};
 pub use greeter::{GreetError, Greeter, Greeting, Meeting, Pipes};
 pub use id::VmId;
 pub use memory::Memory;

@@ -3,6 +3,7 @@
 
 mod boot;
 mod clone;
+mod sleep;
 
 pub(crate) use boot::machine;
 
@@ -13,6 +14,7 @@ use osvm_spec::Hosts;
 use osvm_vmm::{Exit, Link, Process, Running};
 use tokio::time::timeout;
 
+use crate::admission::Place;
 use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::chain;
@@ -23,12 +25,12 @@ use crate::logs::Kept;
 use crate::plan::Purpose;
 use crate::prepare::Prepared;
 use crate::reach::{self, Outside, Ways};
-use crate::record::{ReadyRecord, Record};
+use crate::record::{ReadyRecord, Record, Rest};
 use crate::rundir::RunDir;
 use crate::spares::Spare;
 use crate::state::{Cause, CauseKind, State};
 use crate::templates::Key;
-use crate::vm::Vm;
+use crate::vm::{LeftTalk, Vm};
 
 /// Longest wait for the guest to power off by itself.
 const POWER_OFF: Duration = Duration::from_secs(5);
@@ -36,6 +38,9 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 const TERMINATE: Duration = Duration::from_secs(2);
 /// Longest wait for a lost link to come back.
 const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to notice that nobody is connected any more.
+const HANGS_UP: Duration = Duration::from_millis(100);
 
 /// How long after its link a dying VMM may linger.
 const DEATH: Duration = Duration::from_secs(1);
@@ -100,6 +105,22 @@ impl<G: Greeter> Life<G> {
         life.end(turn).await;
     }
 
+    /// Leads an adopted VM that is suspended to its end.
+    pub(crate) async fn sleep_on(
+        workshop: Arc<Workshop<G>>,
+        vm: Arc<Vm<G::Conversation>>,
+        dir: RunDir,
+        ready: ReadyRecord,
+    ) {
+        let life = Self::new(workshop, vm, dir);
+        life.diary.note("adopted by a new daemon, suspended");
+        let turn = match life.sleep(&ready).await {
+            Ok(link) => life.serve(link).await,
+            Err(turn) => turn,
+        };
+        life.end(turn).await;
+    }
+
     fn new(workshop: Arc<Workshop<G>>, vm: Arc<Vm<G::Conversation>>, dir: RunDir) -> Self {
         let diary = Diary::open(&dir);
         vm.set_diary(diary.clone());
@@ -109,7 +130,7 @@ impl<G: Greeter> Life<G> {
     /// From `Preparing` to `Ready`; with the machine that is there, if it was restored from the template of that key.
     async fn rise(&self, restored_from: Option<Key>) -> Result<Link, Turn> {
         self.save().await?;
-        let place = self.unless_stopped(self.workshop.admission.enter(&self.vm.plan)).await??;
+        let place = self.unless_stopped(self.place()).await??;
         let prepared = self.unless_stopped(self.prepare()).await??;
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
@@ -119,12 +140,25 @@ impl<G: Greeter> Life<G> {
             true => self.vm.plan.start_timeout,
             false => deadline.saturating_duration_since(Instant::now()),
         };
+        if self.vm.is_secret() {
+            self.vm.set_secret();
+        }
         self.while_alive(&machine, self.meet(left)).await?;
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
         self.save().await?;
         self.enter(State::Ready);
         place.ready(self.vm.pid()).await;
         Ok(link)
+    }
+
+    /// A place among the VMs that start. Where memory is short, others are suspended that have nothing to do.
+    async fn place(&self) -> Result<Place<'_>, Cause> {
+        loop {
+            match self.workshop.admission.enter(&self.vm.plan).await {
+                Err(_) if self.workshop.relieve().await => {}
+                entered => return entered,
+            }
+        }
     }
 
     async fn prepare(&self) -> Result<Prepared, Turn> {
@@ -149,7 +183,8 @@ impl<G: Greeter> Life<G> {
             true => Some(self.outside(plan.hosts.clone())?),
             false => None,
         };
-        let ways = Ways { dir: self.dir.path().to_owned(), hosts };
+        let (dir, activity) = (self.dir.path().to_owned(), self.vm.activity.clone());
+        let ways = Ways { dir, hosts, activity };
         tokio::spawn(reach::serve(link.clone(), ways));
         Ok(())
     }
@@ -180,17 +215,24 @@ impl<G: Greeter> Life<G> {
 
     /// On duty until something ends it. A lost link is made anew; sessions outlive it.
     async fn serve(&self, mut link: Link) -> Turn {
-        let (Some(machine), Some(agent)) = (self.vm.machine(), self.vm.agent()) else {
-            return Turn::Stop;
-        };
         let folders = self.vm.folders();
         let mut breaks = Breaks::default();
         loop {
+            let (Some(machine), Some(agent)) = (self.vm.machine(), self.vm.agent()) else {
+                return Turn::Stop;
+            };
             tokio::select! {
                 () = self.vm.asked_to_stop() => return Turn::Stop,
                 exit = machine.exited() => return Turn::Failure(vmm_ended(&exit)),
                 why = agent.distrusted() => return Turn::Failure(usurped(&why)),
                 lost = folders::lost(&folders) => return self.deeper(&machine, self.unlent(lost)).await,
+                () = self.vm.asked_to_rest() => match self.rest(&machine, link).await {
+                    Ok(new) => {
+                        link = new;
+                        continue;
+                    }
+                    Err(turn) => return turn,
+                },
                 () = link.closed() => {}
             }
             if breaks.are_too_many(Instant::now()) {
@@ -255,6 +297,7 @@ impl<G: Greeter> Life<G> {
             // Whoever still waits for a session's bytes learns that there will be none.
             agent.give_up();
         }
+        self.bed().leave();
         self.diary.note("ended");
         let kept = Kept::new(&self.workshop.settings.logs_dir, self.vm.plan.name.as_str());
         if let Err(error) = self.dir.remove(&kept.of(self.vm.id.as_str())) {
@@ -272,7 +315,7 @@ impl<G: Greeter> Life<G> {
     /// By the agent, then SIGTERM, then SIGKILL, each with a deadline.
     async fn take_down(&self, machine: &Arc<dyn Running>, gently: bool) {
         self.vm.hush();
-        if gently && let Some(agent) = self.vm.agent() {
+        if gently && let Some(agent) = self.vm.agent().filter(|agent| !agent.is_asleep()) {
             let power_off = async {
                 let _ = agent.power_off().await;
                 machine.exited().await
@@ -296,21 +339,31 @@ impl<G: Greeter> Life<G> {
 
     /// Writes down what a later daemon must know.
     async fn save(&self) -> Result<(), Turn> {
+        let ready = self.ready_record().await;
+        self.note_down(ready, None)
+    }
+
+    async fn ready_record(&self) -> Option<ReadyRecord> {
         let talk = self.vm.talk_note(&self.workshop.greeter).await;
-        let ready = talk.zip(self.vm.facts()).map(|((session, note), facts)| ReadyRecord {
+        talk.zip(self.vm.facts()).map(|(LeftTalk { session, note }, facts)| ReadyRecord {
             facts,
             timings: self.vm.timings(),
             session: session.0,
             note,
-        });
+        })
+    }
+
+    fn note_down(&self, ready: Option<ReadyRecord>, rest: Option<Rest>) -> Result<(), Turn> {
+        let machine = self.vm.machine().filter(|_| rest != Some(Rest::Done));
         let record = Record {
             home: self.workshop.settings.home.clone(),
             id: self.vm.id.clone(),
             plan: self.vm.plan.clone(),
             created: self.vm.created,
-            machine: self.vm.machine().map(|machine| machine.saved()),
+            machine: machine.map(|machine| machine.saved()),
             folders: self.vm.folders().iter().map(Process::identity).collect(),
             ready,
+            rest,
         };
         let saved = record.save(&self.dir.record());
         saved.map_err(|error| machine_cause(&error).hint("set OSVM_RUNTIME_DIR").into())
@@ -362,6 +415,10 @@ fn link_broken_often() -> Cause {
     let message =
         format!("the guest broke its link to the host more than {most} times within {within} s");
     Cause::new(CauseKind::Machine, message)
+}
+
+fn sleeps() -> Cause {
+    Cause::new(CauseKind::Machine, "the guest sleeps instead of answering")
 }
 
 fn bug(error: &tokio::task::JoinError) -> Cause {

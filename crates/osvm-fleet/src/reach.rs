@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::plan::Plan;
 use crate::rundir::folder_socket;
+use crate::vm::Activity;
 
 /// Ports on which the guest of this plan may open streams.
 pub(crate) fn ports(plan: &Plan) -> Vec<u32> {
@@ -56,6 +57,8 @@ pub(crate) struct Ways {
     /// The run directory, where folders' servers listen.
     pub(crate) dir: PathBuf,
     pub(crate) hosts: Option<Outside>,
+    /// A VM that is connected to a host has something to do.
+    pub(crate) activity: Activity,
 }
 
 /// The way to hosts.
@@ -88,6 +91,7 @@ pub(crate) async fn serve(link: Link, ways: Ways) {
 
 impl Ways {
     async fn carry(&self, port: u32, stream: Stream) -> io::Result<()> {
+        let _work = self.activity.work();
         let host = match &self.hosts {
             Some(Outside { relay, rules, log }) if port == HOSTS_PORT => {
                 relay.open(rules, log.as_fd()).await.map_err(io::Error::other)?

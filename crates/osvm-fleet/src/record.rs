@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use osvm_vmm::{Identity, Saved};
+use osvm_wire::message::SessionId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
 use crate::id::VmId;
 use crate::plan::Plan;
-use crate::vm::{Facts, Timings};
+use crate::vm::{Facts, LeftTalk, Timings};
 
 /// One VM as it is on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,19 @@ pub(crate) struct Record {
     pub(crate) folders: Vec<Identity>,
     /// Present once the VM is ready.
     pub(crate) ready: Option<ReadyRecord>,
+    /// Present from before it is suspended until it is ready again.
+    #[serde(default)]
+    pub(crate) rest: Option<Rest>,
+}
+
+/// How far a VM is that is being suspended, or woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Rest {
+    /// Its machine is the one there is, and may be paused.
+    Begun,
+    /// It is on disk. What there is of a machine is to be ended.
+    Done,
 }
 
 /// What only a ready VM has.
@@ -43,6 +57,12 @@ pub(crate) struct ReadyRecord {
     /// The session that made the VM ready, and what its MCP client must remember of it.
     pub(crate) session: [u8; 16],
     pub(crate) note: String,
+}
+
+impl ReadyRecord {
+    pub(crate) fn left(&self) -> LeftTalk {
+        LeftTalk { session: SessionId(self.session), note: self.note.clone() }
+    }
 }
 
 #[derive(Debug, Error)]

@@ -144,6 +144,11 @@ impl RunDir {
     }
 }
 
+/// In the run directory `dir` of a guest that was ever given a secret.
+pub(crate) fn secrets_mark(dir: &Path) -> PathBuf {
+    dir.join("holds-secrets")
+}
+
 /// The same in the run directory `dir`.
 pub(crate) fn folder_socket(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("folder-{number}"))

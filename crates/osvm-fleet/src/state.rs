@@ -8,13 +8,16 @@
 //!              |        |
 //!              v        |
 //!          Booting -----|   VMM runs; agent answers; server answers MCP
-//!              |        |
-//!              v        |
+//!              |        |---- stop while starting --.
+//!              v        |                           v
 //!            Ready -----|---- stop, idle -----> Stopping ---> Stopped
-//!              |        |                          ^
-//!              |        '---- stop while starting -'
-//!              v
-//!           Failed(cause)     from every state before it: VMM, agent or server gone for good
+//!            |    ^     |                           ^
+//!       idle |    | wanted                          |
+//!            v    |     |                           |
+//!          Suspended ---|---- stop, idle for long --'
+//!                       |
+//!                       v
+//!                  Failed(cause)   VMM, agent or server gone for good
 //! ```
 //!
 //! A guest that falls asleep while it boots is started once more, and one that makes a template goes on as a clone of
@@ -31,6 +34,8 @@ pub enum State {
     Booting,
     /// The agent answered and the server answered MCP. Nothing else counts as ready.
     Ready,
+    /// It has no process, and is on disk as it was; whoever wants something of it waits until it is ready again.
+    Suspended,
     Stopping,
     Stopped,
     Failed(Cause),
@@ -81,6 +86,7 @@ impl State {
             Self::Preparing => "preparing",
             Self::Booting => "booting",
             Self::Ready => "ready",
+            Self::Suspended => "suspended",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
@@ -91,8 +97,11 @@ impl State {
     pub fn may_become(&self, next: &Self) -> bool {
         match (self, next) {
             (Self::Preparing, Self::Booting) | (Self::Booting, Self::Ready) => true,
+            (Self::Ready, Self::Suspended) | (Self::Suspended, Self::Ready) => true,
             (Self::Stopping, Self::Stopped) => true,
-            (Self::Preparing | Self::Booting | Self::Ready, Self::Stopping) => true,
+            (Self::Preparing | Self::Booting | Self::Ready | Self::Suspended, Self::Stopping) => {
+                true
+            }
             (from, Self::Failed(_)) => !from.is_end(),
             _ => false,
         }
@@ -128,6 +137,7 @@ mod tests {
             State::Preparing,
             State::Booting,
             State::Ready,
+            State::Suspended,
             State::Stopping,
             State::Stopped,
             failed.clone(),
@@ -139,10 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_reached_only_from_booting() {
+    fn ready_is_reached_only_from_booting_and_from_sleep() {
         for from in [State::Preparing, State::Stopping, State::Stopped, State::Ready] {
             assert!(!from.may_become(&State::Ready), "{from}");
         }
         assert!(State::Booting.may_become(&State::Ready));
+        assert!(State::Suspended.may_become(&State::Ready));
     }
 }

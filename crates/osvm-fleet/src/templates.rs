@@ -81,6 +81,15 @@ impl Templates {
         Place { known, templates: self.folder.clone(), path, key }
     }
 
+    /// Gives back what an open one takes; it is opened again when it is needed.
+    pub(crate) fn close(&self, key: &Key) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut known) = open.get(&key.name()).and_then(|entry| entry.slot.try_lock().ok())
+        {
+            known.template = None;
+        }
+    }
+
     /// With room made for it. One that is in somebody's hands stays.
     fn slot(&self, name: String) -> Slot {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,8 +4,10 @@
 
 mod activity;
 mod faults;
+mod rest;
 mod talk;
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +19,7 @@ use osvm_wire::message::SessionId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+pub(crate) use activity::Activity;
 pub use activity::Visit;
 pub(crate) use talk::agent_cause;
 pub use talk::{Ending, Server};
@@ -25,9 +28,13 @@ use crate::agent::Agent;
 use crate::diary::Diary;
 use crate::id::VmId;
 use crate::plan::Plan;
+use crate::rundir::secrets_mark;
 use crate::state::{Cause, CauseKind, State};
-use activity::{Activity, Waiters};
+use crate::templates::Key;
+use activity::Waiters;
 use faults::Faults;
+use rest::Rest;
+pub(crate) use talk::LeftTalk;
 use talk::Talk;
 
 /// One VM, from the moment it was asked for. `C` is a conversation with its server.
@@ -38,6 +45,7 @@ pub struct Vm<C> {
     pub(crate) launched: Instant,
     state: watch::Sender<State>,
     stop: Notify,
+    rest: Rest,
     pub(crate) waiters: Waiters,
     pub(crate) activity: Activity,
     faults: Faults,
@@ -58,9 +66,17 @@ struct Inside {
     folders: Arc<[Process]>,
     /// As last brought by whoever used the VM. In no file: a later daemon is brought them again.
     secrets: Secrets,
+    /// Whether its memory may hold any, of whatever time.
+    is_secret: bool,
     is_used: bool,
     /// Of the server that its template had waiting, until somebody speaks to that.
     waiting: Option<SessionId>,
+    /// The conversation of an earlier daemon, until somebody needs it.
+    left: Option<LeftTalk>,
+    /// Of a VM that an earlier daemon has suspended: the session that is kept, whose others have lost their clients.
+    kept_alone: Option<SessionId>,
+    /// That it began from.
+    template: Option<Key>,
 }
 
 /// What is fixed once the machine runs.
@@ -91,7 +107,8 @@ pub struct Timings {
 
 impl<C> Vm<C> {
     pub(crate) fn new(id: VmId, plan: Plan, created: SystemTime, state: State) -> Self {
-        let inside = Inside { secrets: plan.secrets.clone(), ..Inside::default() };
+        let (secrets, is_secret) = (plan.secrets.clone(), !plan.secrets.is_empty());
+        let inside = Inside { secrets, is_secret, ..Inside::default() };
         Self {
             id,
             plan,
@@ -99,6 +116,7 @@ impl<C> Vm<C> {
             launched: Instant::now(),
             state: watch::Sender::new(state),
             stop: Notify::new(),
+            rest: Rest::default(),
             waiters: Waiters::default(),
             activity: Activity::default(),
             faults: Faults::default(),
@@ -147,8 +165,11 @@ impl<C> Vm<C> {
         self.stop.notified().await;
     }
 
-    /// Waits until the VM is ready, or has come to its end.
+    /// Waits until the VM is ready, or has come to its end; wakes one that is suspended.
     pub async fn ready(&self) -> Result<(), Cause> {
+        if let Some(agent) = self.agent().filter(|_| self.state() == State::Suspended) {
+            agent.wake().await.map_err(|error| agent_cause(&error))?;
+        }
         let mut states = self.states();
         let reached = states.wait_for(|state| *state == State::Ready || state.is_end()).await;
         match reached.as_deref() {
@@ -188,6 +209,10 @@ impl<C> Vm<C> {
         self.inside().machine = Some(machine);
     }
 
+    pub(crate) fn clear_machine(&self) {
+        self.inside().machine = None;
+    }
+
     pub(crate) fn machine(&self) -> Option<Arc<dyn Running>> {
         self.inside().machine.clone()
     }
@@ -216,7 +241,23 @@ impl<C> Vm<C> {
     pub(crate) fn bring(&self, secrets: &Secrets) {
         if !secrets.is_empty() {
             self.inside().secrets = secrets.clone();
+            self.set_secret();
         }
+    }
+
+    /// For good, and for later daemons.
+    pub(crate) fn set_secret(&self) {
+        let mut inside = self.inside();
+        inside.is_secret = true;
+        if let Some(facts) = &inside.facts
+            && let Err(error) = fs::write(secrets_mark(&facts.run_dir), "")
+        {
+            tracing::warn!(vm = %self.id, %error, "note that it holds secrets");
+        }
+    }
+
+    pub(crate) fn is_secret(&self) -> bool {
+        self.inside().is_secret
     }
 
     /// As server processes are started with now.
@@ -226,6 +267,30 @@ impl<C> Vm<C> {
 
     pub(crate) fn set_waiting(&self, session: SessionId) {
         self.inside().waiting = Some(session);
+    }
+
+    pub(crate) fn keep_alone(&self, session: Option<SessionId>) {
+        self.inside().kept_alone = session;
+    }
+
+    pub(crate) fn kept_alone(&self) -> Option<SessionId> {
+        self.inside().kept_alone
+    }
+
+    pub(crate) fn set_template(&self, key: Key) {
+        self.inside().template = Some(key);
+    }
+
+    pub(crate) fn template(&self) -> Option<Key> {
+        self.inside().template.clone()
+    }
+
+    pub(crate) fn set_left(&self, talk: LeftTalk) {
+        self.inside().left = Some(talk);
+    }
+
+    pub(crate) fn left(&self) -> Option<LeftTalk> {
+        self.inside().left.clone()
     }
 
     fn diary(&self) -> Option<Diary> {

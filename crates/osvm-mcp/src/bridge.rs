@@ -127,6 +127,11 @@ impl Bridge {
         matches!(&self.0, Sides::Modern(client) if client.is_meeting())
     }
 
+    /// Whether the client waits to be told of what the server notifies of.
+    pub fn is_listening(&self) -> bool {
+        matches!(&self.0, Sides::Modern(client) if client.is_listening())
+    }
+
     /// When [`expire`](Self::expire) has something to do.
     pub fn expires(&self) -> Option<Instant> {
         match &self.0 {

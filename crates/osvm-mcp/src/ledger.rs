@@ -31,6 +31,8 @@ pub struct Ledger {
     hello: Option<Hello>,
     /// Id of a handshake that the client has not asked for, whose answer is not for it.
     replayed: Option<String>,
+    /// Whether the client has subscribed to anything, of which it waits to be told.
+    subscribed: bool,
     /// Why what the last of these was answered is not what the client goes by.
     misfit: Option<String>,
 }
@@ -79,6 +81,7 @@ impl Ledger {
                     let hello = Hello { id, initialize, agreed: None, initialized: None };
                     self.hello = Some(hello);
                 }
+                self.subscribed |= message.method.as_deref() == Some("resources/subscribe");
                 note(&mut self.open, id);
                 Fate::Asks
             }
@@ -137,6 +140,12 @@ impl Ledger {
             }
         });
         passes
+    }
+
+    /// Whether every request of either was answered, and nobody waits to be told of anything else.
+    pub fn is_still(&self) -> bool {
+        let all_answered = self.open.is_empty() && self.asked.is_empty() && self.replayed.is_none();
+        all_answered && !self.subscribed
     }
 
     /// The server is gone: an answer to each request that it leaves open, as lines to write.

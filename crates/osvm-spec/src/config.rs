@@ -51,8 +51,12 @@ pub struct Microvm {
     pub cpu_template: CpuTemplate,
     /// Of servers that say nothing of it.
     pub template: TemplateLevel,
-    /// `idle_stop_minutes`: how long a VM that a call started lives on unused; 0 is forever.
+    /// `idle_suspend_minutes`: how long a VM that a call started keeps its memory with nothing to do; 0 is forever.
+    pub idle_suspend: Option<Duration>,
+    /// `idle_stop_minutes`: how long it lives on unused; 0 is forever.
     pub idle_stop: Option<Duration>,
+    /// `suspended_stop_minutes`: the same of one that is suspended.
+    pub suspended_stop: Option<Duration>,
     pub max_parallel_launches: Option<usize>,
     /// `launch_timeout_seconds`: until the server answered MCP.
     pub launch_timeout: Duration,
@@ -266,7 +270,9 @@ impl Default for Microvm {
             hypervisor: Hypervisor::default(),
             cpu_template: CpuTemplate::default(),
             template: TemplateLevel::default(),
+            idle_suspend: Some(Duration::from_secs(5 * 60)),
             idle_stop: Some(Duration::from_secs(15 * 60)),
+            suspended_stop: Some(Duration::from_secs(24 * 60 * 60)),
             max_parallel_launches: None,
             launch_timeout: Duration::from_secs(120),
             call_timeout: Duration::from_secs(120),

@@ -39,6 +39,14 @@ pub trait Driver: Send + Sync {
     /// also when its pid now belongs to another process.
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError>;
 
+    /// Starts what [`Running::suspend`] has left in a folder: a machine that is paused where that one was;
+    /// [`Running::resume`] has it go on. It must be asked for as that one was. What is in the folder is of no use to
+    /// another, and the folder may go afterwards.
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        let _ = (machine, folder);
+        Err(VmmError::Unable { vmm: self.name().to_owned() })
+    }
+
     /// Opens what [`Running::save`] has left in a folder, to be cloned. The folder may go afterwards; that it is as it
     /// was left is the caller's to know. [`VmmError::Unable`] of a driver without [`Capabilities::snapshot`].
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -76,6 +84,14 @@ pub trait Running: Send + Sync {
     /// Writes down what it takes to clone the machine, in a folder that exists and is empty. Only of one that was
     /// [started](Driver::start) by this process, and whose link is down; it is paused then, and of no further use.
     async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        let _ = folder;
+        Err(VmmError::Unable { vmm: self.saved().driver })
+    }
+
+    /// Writes down what it takes for this machine, and no other, to go on later, in a folder that exists and is empty:
+    /// [`Driver::wake`] does it. Only while its link is down. It is paused then, and of no further use; on `Err` it is
+    /// paused and may be resumed.
+    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
         let _ = folder;
         Err(VmmError::Unable { vmm: self.saved().driver })
     }

@@ -44,6 +44,8 @@ pub enum Request {
     Grant(Grants),
     /// The same, where some of the folders are single files: those with these numbers.
     GrantWithFiles { grants: Grants, files: Vec<u32> },
+    /// Set clock, random pool and host name of a VM that was suspended and goes on: it is the machine that it was.
+    GoOn(Prepare),
 }
 
 /// The answer to a [`Request`].

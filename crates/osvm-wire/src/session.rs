@@ -106,6 +106,11 @@ impl Outgoing {
         self.ended
     }
 
+    /// Whether there are bytes that the peer is not known to be done with.
+    pub fn has_bytes(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     /// What to send next, if anything.
     pub fn next_piece(&mut self) -> Option<Piece> {
         let offset = self.sent;

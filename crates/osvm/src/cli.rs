@@ -33,6 +33,8 @@ Environment:
   OSVM_RUNTIME_DIR  a folder for each running VM [default: /tmp]
   OSVM_MEMORY_MB, OSVM_VCPUS, OSVM_HYPERVISOR, OSVM_ROOTFS, OSVM_KERNEL
                     stronger than the configuration, weaker than flags
+  OSVM_IDLE_SUSPEND_SECONDS, OSVM_IDLE_STOP_SECONDS, OSVM_SUSPENDED_STOP_SECONDS
+                    of VMs that a call started, in place of what is configured; 0: never
   OSVM_LOG          what the daemon logs [default: info]
   NO_COLOR          no colours
 

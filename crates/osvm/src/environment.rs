@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use osvm_daemon::shim::ProxySettings;
-use osvm_daemon::{Home, Host, setup};
+use osvm_daemon::{Home, Host, Idle, setup};
 use osvm_spec::{
     ChoiceError, Config, ImageRef, Overrides, Places, Refusal, Resources, Server, ServerName,
 };
@@ -166,10 +166,19 @@ pub(crate) fn log_filter() -> String {
     variable("OSVM_LOG").and_then(|filter| filter.into_string().ok()).unwrap_or("info".to_owned())
 }
 
-/// `OSVM_IDLE_STOP_SECONDS`: how long a VM that a call started lives on unused; 0 is forever.
-pub(crate) fn idle_stop() -> Result<Option<Duration>, CliError> {
-    let seconds = |text: &str| text.parse().map_err(|_| "a whole number is needed".to_owned());
-    Ok(parsed("OSVM_IDLE_STOP_SECONDS", seconds)?.map(Duration::from_secs))
+/// How long a VM that a call started may be idle, each in place of what is configured; 0 is forever:
+/// `OSVM_IDLE_SUSPEND_SECONDS` with nothing to do, `OSVM_IDLE_STOP_SECONDS` unused, and `OSVM_SUSPENDED_STOP_SECONDS`
+/// unused and suspended.
+pub(crate) fn idle() -> Result<Idle, CliError> {
+    let seconds = |variable| -> Result<Option<Duration>, CliError> {
+        let whole = |text: &str| text.parse().map_err(|_| "a whole number is needed".to_owned());
+        Ok(parsed(variable, whole)?.map(Duration::from_secs))
+    };
+    Ok(Idle {
+        suspend: seconds("OSVM_IDLE_SUSPEND_SECONDS")?,
+        stop: seconds("OSVM_IDLE_STOP_SECONDS")?,
+        stop_suspended: seconds("OSVM_SUSPENDED_STOP_SECONDS")?,
+    })
 }
 
 /// An amount of memory in MiB that a VM can have.

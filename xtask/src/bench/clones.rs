@@ -1,10 +1,11 @@
 //! What clones cost: their starts beside cold ones and beside a bare VMM's clones, their memory, many of them at once, and
-//! calls that have one each.
+//! calls that have one each; and VMs that were suspended.
 
 mod calls;
 mod leak;
 mod memory;
 mod start;
+mod suspended;
 
 use anyhow::Result;
 
@@ -22,6 +23,7 @@ pub(super) fn figures(
 ) -> Result<Vec<Figure>> {
     let mut figures = start::demo(osvm, runs)?;
     figures.extend(start::node(osvm, runs)?);
+    figures.extend(suspended::figures(osvm, runs)?);
     figures.push(memory::figure(osvm)?);
     figures.extend(at_once(osvm, many)?);
     figures.extend(calls::figures(osvm, runs)?);

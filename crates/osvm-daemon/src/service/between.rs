@@ -201,6 +201,13 @@ impl Between {
         is_meeting || !self.to_server.is_empty()
     }
 
+    /// Whether neither waits for the other, as far as can be told.
+    pub(super) fn is_still(&self) -> bool {
+        let is_listening =
+            matches!(&self.crossing, Crossing::Bridged(bridge) if bridge.is_listening());
+        self.ledger.is_still() && !self.is_unsaid() && !is_listening && self.expires().is_none()
+    }
+
     /// Whether what a server says may be for the server to be answered.
     pub(super) fn is_bridged(&self) -> bool {
         matches!(self.crossing, Crossing::Bridged(_))

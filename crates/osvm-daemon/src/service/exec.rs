@@ -22,8 +22,8 @@ pub(super) async fn start(
     let vm = daemon.fleet.get(&name).ok_or_else(|| no_vm(&name))?;
     let (upgrade, request) = accept::<ExecRequest>(request).await?;
     vm.set_used();
-    let session = vm.exec(request.argv, request.user).await?;
     let visit = vm.visit();
+    let session = vm.exec(request.argv, request.user).await?;
     Ok(upgrade.then(move |stream| async move {
         let id = session.id();
         converse(stream, session).await;

@@ -63,7 +63,7 @@ impl Daemon {
         let on_behalf = request.on_behalf.as_ref();
         match up.map(|vm| (vm.state(), vm)) {
             // It serves as it was started, whatever the configuration says by now.
-            Some((State::Ready, vm)) if request.secrets.is_empty() => {
+            Some((State::Ready | State::Suspended, vm)) if request.secrets.is_empty() => {
                 return Ok(self.manifest_of(&vm, on_behalf));
             }
             // Which image that has is known once it is ready.

@@ -1,7 +1,6 @@
 //! From a name and a request's overrides to a plan, by the configuration as it is at this moment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use osvm_fleet::{Plan, Purpose, Rootfs, StartedBy};
 use osvm_spec::{Config, ImageRef, Overrides, Places, Secrets, Server, ServerName};
@@ -117,11 +116,6 @@ impl Daemon {
     pub(super) fn config(&self) -> Result<Arc<Config>, ApiError> {
         Ok(self.config.current()?)
     }
-}
-
-/// How long an unused VM lives on. A configuration that can't be read stops nothing.
-pub(super) fn idle_stop(config: &ConfigFile) -> Option<Duration> {
-    config.current().ok()?.microvm.idle_stop
 }
 
 /// VMs that start at the same time, unless configured. A boot waits as often as it works: with one

@@ -27,7 +27,7 @@ pub(super) struct Recordings(Arc<Mutex<BTreeMap<ServerName, Mentions>>>);
 pub(super) type Listener = Box<dyn FnMut(&[u8]) + Send>;
 
 /// Starts the VM. It ends when the stream is dropped, and the stream ends after it.
-pub(super) fn start(
+pub(super) async fn start(
     daemon: Arc<Daemon>,
     server: Server,
     secrets: Secrets,
@@ -36,7 +36,7 @@ pub(super) fn start(
     plan.record = true;
     let alone = daemon.set_apart(&mut plan);
     daemon.recordings.begin(&plan.name);
-    let launch = daemon.fleet.launch(plan).inspect_err(|_| {
+    let launch = daemon.fleet.launch(plan).await.inspect_err(|_| {
         daemon.recordings.end(&alone.name);
     })?;
     let vm = Arc::clone(launch.vm());

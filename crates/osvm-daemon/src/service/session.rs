@@ -137,6 +137,9 @@ pub(super) async fn converse(wanted: Wanted, first: Option<Opened>, stream: Stre
     // Once the client says no more: until when what it has said may take to be passed on.
     let mut last: Option<Instant> = None;
     while last.is_none_or(|last| client.between().is_unsaid() && Instant::now() < last) {
+        if let Some(seat) = seat.as_ref().filter(|_| client.between().is_still()) {
+            seat.guest.visit.rest();
+        }
         let expires = client.between().expires();
         tokio::select! {
             line = lines.next(), if last.is_none() => match line {
@@ -243,7 +246,7 @@ struct Client {
     has_begun: AtomicBool,
     /// A new server has answered the handshake.
     greeted: Notify,
-    /// What the server has said is to be answered, or to be waited for.
+    /// What the server has said is to be answered, or to be waited for, or nothing more is.
     provoked: Notify,
     /// A line was written to the server.
     written: Notify,
@@ -316,7 +319,9 @@ impl Client {
             let said = self.between().of_server(line);
             match said {
                 Whom::Greeting => self.greeted.notify_one(),
-                Whom::Client if self.between().is_bridged() => self.provoked.notify_one(),
+                Whom::Client if self.between().is_bridged() || self.between().is_still() => {
+                    self.provoked.notify_one();
+                }
                 Whom::Client | Whom::Daemon => {}
             }
             if self.tell().await.is_err() {
@@ -417,6 +422,7 @@ impl Seat {
 
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: &[u8], client: &Client) {
+        self.guest.visit.work();
         let is_used = {
             let discovery = &mut client.between().discovery;
             discovery.asked(line.strip_suffix(b"\n").unwrap_or(line));
@@ -459,7 +465,9 @@ async fn over(seat: &mut Option<Seat>) {
 async fn leave(seat: Option<Seat>) {
     let Some(Seat { guest, session, mut stdin, mut speaking }) = seat else { return };
     let _ = stdin.shutdown().await;
-    if !speaking.is_finished() && timeout(LAST_WORDS, &mut speaking).await.is_err() {
+    // It has none while it sleeps, and ends when it is woken.
+    let limit = if guest.vm.is_asleep() { Duration::ZERO } else { LAST_WORDS };
+    if !speaking.is_finished() && timeout(limit, &mut speaking).await.is_err() {
         speaking.abort();
     }
     guest.vm.close(session).await;

@@ -1,4 +1,4 @@
-//! `/v1/vms`: launch, show, stop.
+//! `/v1/vms`: launch, show, suspend, stop.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -31,9 +31,10 @@ pub(super) async fn launch(
 ) -> Result<Response, ApiError> {
     let server = daemon.resolve(&request.name, &request.overrides)?;
     if request.record {
-        return Ok(lines(record::start(daemon, server, request.secrets)?));
+        return Ok(lines(record::start(daemon, server, request.secrets).await?));
     }
-    let launch = daemon.fleet.launch(daemon.plan(server, request.secrets, StartedBy::User)?)?;
+    let launch =
+        daemon.fleet.launch(daemon.plan(server, request.secrets, StartedBy::User)?).await?;
     Ok(lines(events(daemon, launch)))
 }
 
@@ -58,6 +59,14 @@ pub(super) async fn show(State(daemon): Shared, Path(name): Path<ServerName>) ->
 
 pub(super) async fn stop(State(daemon): Shared, Path(name): Path<ServerName>) -> Answer<VmStatus> {
     let vm = daemon.fleet.stop(&name).await.ok_or_else(|| no_vm(&name))?;
+    answer::json(daemon.status(&vm))
+}
+
+pub(super) async fn suspend(
+    State(daemon): Shared,
+    Path(name): Path<ServerName>,
+) -> Answer<VmStatus> {
+    let vm = daemon.fleet.suspend(&name).await?.ok_or_else(|| no_vm(&name))?;
     answer::json(daemon.status(&vm))
 }
 

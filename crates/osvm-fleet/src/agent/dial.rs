@@ -1,4 +1,5 @@
-//! The way to the guest: what an agent needs of a link, and which link is the current one.
+//! The way to the guest: what an agent needs of a link, and which link is the current one. While the guest sleeps there
+//! is none: whoever wants one is waited for by whoever can wake it.
 
 use std::fmt;
 use std::io;
@@ -42,19 +43,28 @@ fn failure(error: LinkError) -> io::Error {
 /// The current link of one VM, seen by its agent and by all its sessions.
 #[derive(Debug, Clone)]
 pub(super) struct Links {
-    current: Arc<watch::Sender<Way>>,
+    source: Arc<Source>,
+}
+
+#[derive(Debug)]
+struct Source {
+    current: watch::Sender<Way>,
+    /// Somebody has something for a guest that sleeps.
+    wanted: watch::Sender<bool>,
 }
 
 /// Follows the changes of [`Links`]. Does not keep them: a session learns that its agent is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Follow {
     current: watch::Receiver<Way>,
-    source: Weak<watch::Sender<Way>>,
+    source: Weak<Source>,
 }
 
 #[derive(Clone)]
 enum Way {
     Open(Arc<dyn Dial>),
+    /// There will be one when it is wanted. Why it could not be had yet, if it was.
+    Asleep(Option<Arc<str>>),
     Gone,
     /// Whoever answered was not the agent. Nothing is asked there any more.
     Distrusted(Arc<str>),
@@ -62,33 +72,84 @@ enum Way {
 
 impl Links {
     pub(super) fn new(link: impl Dial) -> Self {
-        Self { current: Arc::new(watch::Sender::new(Way::Open(Arc::new(link)))) }
+        Self::beginning(Way::Open(Arc::new(link)))
+    }
+
+    /// Of a guest that sleeps.
+    pub(super) fn asleep() -> Self {
+        Self::beginning(Way::Asleep(None))
+    }
+
+    fn beginning(way: Way) -> Self {
+        let (current, wanted) = (watch::Sender::new(way), watch::Sender::new(false));
+        Self { source: Arc::new(Source { current, wanted }) }
     }
 
     pub(super) fn replace(&self, link: impl Dial) {
-        change(&self.current, Way::Open(Arc::new(link)));
+        self.source.change(Way::Open(Arc::new(link)));
+    }
+
+    /// There is no link from now on until somebody wants one.
+    pub(super) fn sleep(&self) {
+        self.source.wanted.send_replace(false);
+        self.source.change(Way::Asleep(None));
+    }
+
+    /// Those who want one now are told that there is none.
+    pub(super) fn put_off(&self, why: &str) {
+        self.source.wanted.send_replace(false);
+        self.source.change(Way::Asleep(Some(why.into())));
+    }
+
+    pub(super) fn is_asleep(&self) -> bool {
+        matches!(&*self.source.current.borrow(), Way::Asleep(_))
+    }
+
+    /// Waits until somebody wants the link of a guest that sleeps.
+    pub(super) async fn wanted(&self) {
+        let mut wanted = self.source.wanted.subscribe();
+        wanted.wait_for(|wanted| *wanted).await.expect("its sender is in self");
+    }
+
+    pub(super) fn want(&self) {
+        self.source.wanted.send_replace(true);
     }
 
     pub(super) fn give_up(&self) {
-        self.current.send_replace(Way::Gone);
+        self.source.current.send_replace(Way::Gone);
     }
 
-    pub(super) fn current(&self) -> Result<Arc<dyn Dial>, AgentError> {
-        self.current.borrow().link()
+    /// The current link. Wakes a guest that sleeps, and waits for that.
+    pub(super) async fn current(&self) -> Result<Arc<dyn Dial>, AgentError> {
+        let mut current = self.source.current.subscribe();
+        let mut has_waited = false;
+        loop {
+            match (&*current.borrow_and_update(), has_waited) {
+                (Way::Asleep(Some(why)), true) => return Err(AgentError::Sleeps(Arc::clone(why))),
+                (way, _) => {
+                    if let Some(link) = way.link()? {
+                        return Ok(link);
+                    }
+                }
+            }
+            self.want();
+            has_waited = true;
+            current.changed().await.expect("its sender is in self");
+        }
     }
 
     pub(super) fn follow(&self) -> Follow {
-        let source = Arc::downgrade(&self.current);
-        Follow { current: self.current.subscribe(), source }
+        let source = Arc::downgrade(&self.source);
+        Follow { current: self.source.current.subscribe(), source }
     }
 
     pub(super) fn distrust(&self, why: &str) {
-        change(&self.current, Way::Distrusted(why.into()));
+        self.source.change(Way::Distrusted(why.into()));
     }
 
     /// Waits until there is a reason for distrust.
     pub(super) async fn distrusted(&self) -> Arc<str> {
-        let mut current = self.current.subscribe();
+        let mut current = self.source.current.subscribe();
         loop {
             if let Way::Distrusted(why) = &*current.borrow_and_update() {
                 return Arc::clone(why);
@@ -98,21 +159,30 @@ impl Links {
     }
 }
 
-/// Distrust is for good.
-fn change(current: &watch::Sender<Way>, next: Way) {
-    current.send_if_modified(|way| {
-        let may = !matches!(way, Way::Distrusted(_));
-        if may {
-            *way = next;
-        }
-        may
-    });
+impl Source {
+    /// Distrust is for good.
+    fn change(&self, next: Way) {
+        self.current.send_if_modified(|way| {
+            let may = !matches!(way, Way::Distrusted(_));
+            if may {
+                *way = next;
+            }
+            may
+        });
+    }
 }
 
 impl Follow {
-    /// The current link; [`changed`](Self::changed) then waits for the one after it.
-    pub(super) fn current(&mut self) -> Result<Arc<dyn Dial>, AgentError> {
+    /// The current link, if the guest does not sleep; [`changed`](Self::changed) then waits for the one after it.
+    pub(super) fn current(&mut self) -> Result<Option<Arc<dyn Dial>>, AgentError> {
         self.current.borrow_and_update().link()
+    }
+
+    /// Has a guest that sleeps woken.
+    pub(super) fn want(&self) {
+        if let Some(source) = self.source.upgrade() {
+            source.wanted.send_replace(true);
+        }
     }
 
     /// Returns when there is another link than the one last seen, or none at all any more.
@@ -127,15 +197,16 @@ impl Follow {
 
     pub(super) fn distrust(&self, why: &str) {
         if let Some(source) = self.source.upgrade() {
-            change(&source, Way::Distrusted(why.into()));
+            source.change(Way::Distrusted(why.into()));
         }
     }
 }
 
 impl Way {
-    fn link(&self) -> Result<Arc<dyn Dial>, AgentError> {
+    fn link(&self) -> Result<Option<Arc<dyn Dial>>, AgentError> {
         match self {
-            Self::Open(link) => Ok(Arc::clone(link)),
+            Self::Open(link) => Ok(Some(Arc::clone(link))),
+            Self::Asleep(_) => Ok(None),
             Self::Gone | Self::Distrusted(_) => Err(AgentError::Gone),
         }
     }
@@ -145,6 +216,7 @@ impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Open(_) => "Open",
+            Self::Asleep(_) => "Asleep",
             Self::Gone => "Gone",
             Self::Distrusted(_) => "Distrusted",
         })

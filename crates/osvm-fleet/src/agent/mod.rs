@@ -15,7 +15,7 @@ mod tests;
 mod watch;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use osvm_wire::frame::FrameError;
@@ -42,6 +42,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Agent {
     links: Links,
+    /// Sessions that somebody has closed while the guest slept.
+    left: Arc<Mutex<Vec<SessionId>>>,
 }
 
 /// Why the agent did not answer as hoped.
@@ -72,6 +74,8 @@ pub enum AgentError {
     HangsUp,
     #[error("reach the guest: its VM has ended")]
     Gone,
+    #[error("wake the guest: {0}")]
+    Sleeps(Arc<str>),
 }
 
 impl AgentError {
@@ -89,7 +93,50 @@ impl AgentError {
 impl Agent {
     /// An agent that is reached over `link`.
     pub fn new(link: impl Dial) -> Self {
-        Self { links: Links::new(link) }
+        Self { links: Links::new(link), left: Arc::default() }
+    }
+
+    /// The agent of a guest that sleeps.
+    pub(crate) fn asleep() -> Self {
+        Self { links: Links::asleep(), left: Arc::default() }
+    }
+
+    /// Asks nothing more of the guest until it is woken by [`Self::relink`]; [`Self::wanted`] tells when that is due.
+    pub fn sleep(&self) {
+        self.links.sleep();
+    }
+
+    pub fn is_asleep(&self) -> bool {
+        self.links.is_asleep()
+    }
+
+    /// Waits until somebody wants something of the guest that sleeps.
+    pub async fn wanted(&self) {
+        self.links.wanted().await;
+    }
+
+    /// Has the guest woken, if it sleeps, and waits for that.
+    pub async fn wake(&self) -> Result<(), AgentError> {
+        self.links.current().await.map(drop)
+    }
+
+    /// It can't be woken now, and those who wait for it are told why. Sessions go on waiting.
+    pub fn put_off(&self, why: &str) {
+        self.links.put_off(why);
+    }
+
+    /// Closes what was closed while the guest slept.
+    pub async fn close_left(&self) {
+        let left = std::mem::take(&mut *self.left());
+        for session in left {
+            if let Err(error) = self.close(session).await {
+                tracing::debug!(%session, error = chain(&error), "close");
+            }
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on over a new link; sessions of the old one attach again.
@@ -114,9 +161,19 @@ impl Agent {
         }
     }
 
-    /// Sets clock, random pool and host name. To be called after each boot and restore.
+    /// Sets clock, random pool and host name, and has the machine be another one. To be called after each boot, and
+    /// each restore from a template.
     pub async fn prepare(&self, prepare: Prepare) -> Result<(), AgentError> {
-        match self.ask("prepare", Request::Prepare(prepare)).await? {
+        self.prepared(Request::Prepare(prepare)).await
+    }
+
+    /// The same for a machine that was suspended, and stays the one that it is.
+    pub async fn go_on(&self, prepare: Prepare) -> Result<(), AgentError> {
+        self.prepared(Request::GoOn(prepare)).await
+    }
+
+    async fn prepared(&self, request: Request) -> Result<(), AgentError> {
+        match self.ask("prepare", request).await? {
             Reply::Prepared => Ok(()),
             _ => self.other("prepare"),
         }
@@ -179,8 +236,12 @@ impl Agent {
         }
     }
 
-    /// Kills what is left of a session's processes and makes the guest forget it.
+    /// Kills what is left of a session's processes and makes the guest forget it; a guest that sleeps, when it is woken.
     pub async fn close(&self, session: SessionId) -> Result<(), AgentError> {
+        if self.links.is_asleep() {
+            self.left().push(session);
+            return Ok(());
+        }
         match self.ask("close", Request::Close(session)).await? {
             Reply::Closed => Ok(()),
             _ => self.other("close"),
@@ -253,7 +314,7 @@ impl Agent {
         question: &'static str,
         request: &Request,
     ) -> Result<(Reply, Exchange), AgentError> {
-        let link = self.links.current()?;
+        let link = self.links.current().await?;
         let answer = exchange::ask(link.as_ref(), request);
         let timed_out = |_| AgentError::TimedOut { question, after: ANSWER_DEADLINE };
         let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await.map_err(timed_out)?;

@@ -105,7 +105,16 @@ async fn reattach(
         if links.has_changed() {
             *patience = Patience::default();
         }
-        let link = links.current()?;
+        let Some(link) = links.current()? else {
+            if shared.has_input() {
+                links.want();
+            }
+            tokio::select! {
+                changed = links.changed() => changed?,
+                () = shared.changed() => {}
+            }
+            continue;
+        };
         match attach(id, shared, link.as_ref()).await {
             Ok(exchange) => return patience.broken_once_more().map(|()| Some(exchange)),
             Err(AgentError::Full(_)) => {}

@@ -73,6 +73,12 @@ impl Shared {
         state.done_sent || state.lost.is_some()
     }
 
+    /// Whether the process has not been told all that it was sent. An end without anything before it can wait.
+    pub(super) fn has_input(&self) -> bool {
+        let state = self.lock();
+        state.exit.is_none() && state.stdin.has_bytes()
+    }
+
     /// What to send to the guest now: acknowledgements first, they make room at the other end.
     pub(super) fn next_frame(&self) -> Option<SessionFrame> {
         self.lock().next_frame()

@@ -17,7 +17,7 @@ use osvm_vmm::{Driver, Link, Machine, Process, Running, Template};
 use osvm_wire::message::{Prepare, Spawn};
 use tokio::time::timeout;
 
-use super::{Life, Turn};
+use super::{HANGS_UP, Life, Turn, sleeps};
 use crate::agent::{Agent, AgentError};
 use crate::drivers::{chain, vmm_cause};
 use crate::greeter::Greeter;
@@ -25,9 +25,6 @@ use crate::prepare::Prepared;
 use crate::state::{Cause, CauseKind};
 use crate::templates::{Beginning, Key, Place};
 use crate::vm::{Facts, agent_cause};
-
-/// How long a guest may take to notice that nobody is connected any more.
-const HANGS_UP: Duration = Duration::from_millis(100);
 
 /// How often it is looked whether a server has nothing more to do,
 const LOOK: Duration = Duration::from_millis(250);
@@ -73,6 +70,7 @@ impl<G: Greeter> Life<G> {
         if let Some(facts) = self.vm.facts() {
             self.vm.set_facts(Facts { cloned: true, ..facts });
         }
+        self.vm.set_template(beginning.key.clone());
         if let Some(server) = &beginning.waiting {
             self.vm.set_waiting(server.session);
         }
@@ -255,8 +253,4 @@ async fn settles(vmm: &Process) {
         quiet = if is_busy { 0 } else { quiet + 1 };
         (since, then) = (Instant::now(), now);
     }
-}
-
-fn sleeps() -> Cause {
-    Cause::new(CauseKind::Machine, "the guest sleeps instead of answering")
 }

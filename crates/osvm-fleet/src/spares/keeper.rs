@@ -141,6 +141,7 @@ async fn restore<G: Greeter>(
         machine: None,
         folders: Vec::new(),
         ready: None,
+        rest: None,
     };
     record.save(&dir.record()).map_err(|error| machine_cause(&error))?;
     let restored = means.template.restore(&machine(plan, id, dir, &means.prepared)).await;

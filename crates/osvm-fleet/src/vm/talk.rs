@@ -46,6 +46,14 @@ struct Unfit {
     ending: Ending,
 }
 
+/// A conversation that an earlier daemon has had.
+#[derive(Debug, Clone)]
+pub(crate) struct LeftTalk {
+    pub(crate) session: SessionId,
+    /// What it takes to go on with it.
+    pub(crate) note: String,
+}
+
 /// How long a server that hung up may take to die, so that its exit can be told.
 const EXIT_REPORT: Duration = Duration::from_secs(2);
 
@@ -64,6 +72,11 @@ impl<C: Send + Sync + 'static> Vm<C> {
             let outdated = talk.session;
             current.take();
             self.close(outdated).await;
+        }
+        if current.is_none()
+            && let Some(talk) = self.take_left(greeter).await
+        {
+            return Ok(Arc::clone(&current.insert(talk).conversation));
         }
         let mut met = match self.meet_waiting(greeter, limit).await {
             Some(met) => Ok(met),
@@ -224,12 +237,44 @@ impl<C: Send + Sync + 'static> Vm<C> {
         &self,
         greeter: &G,
         agent: &Agent,
-        session: SessionId,
-        note: &str,
+        left: &LeftTalk,
     ) -> Result<(), Cause>
     where
         G: Greeter<Conversation = C>,
     {
+        let talk = self.resumed(greeter, agent, left).await?;
+        *self.conversation.lock().await = Some(talk);
+        Ok(())
+    }
+
+    /// The same, of a VM that has slept since; nothing where it can't be gone on with.
+    async fn take_left<G>(&self, greeter: &G) -> Option<Talk<C>>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let agent = self.agent()?;
+        let left = self.inside().left.take()?;
+        match self.resumed(greeter, &agent, &left).await {
+            Ok(talk) => Some(talk),
+            Err(cause) => {
+                // The VM is well; a new server process takes over.
+                tracing::info!(vm = %self.id, %cause, "server process is replaced");
+                self.close(left.session).await;
+                None
+            }
+        }
+    }
+
+    async fn resumed<G>(
+        &self,
+        greeter: &G,
+        agent: &Agent,
+        LeftTalk { session, note }: &LeftTalk,
+    ) -> Result<Talk<C>, Cause>
+    where
+        G: Greeter<Conversation = C>,
+    {
+        let session = *session;
         let resumed = agent.attach(session).await.map_err(|error| agent_cause(&error))?;
         if !resumed.stdin_at_line_start {
             let message = "a request was cut in the middle";
@@ -241,19 +286,21 @@ impl<C: Send + Sync + 'static> Vm<C> {
             Cause::new(CauseKind::Server, format!("can't go on with the server: {why}"))
         })?;
         self.watch(greeter.ended(&conversation), session, ending);
-        let conversation = Arc::new(conversation);
-        *self.conversation.lock().await = Some(Talk { session, conversation, secrets: None });
-        Ok(())
+        Ok(Talk { session, conversation: Arc::new(conversation), secrets: None })
     }
 
-    /// The session of the conversation, and what a later daemon must know to resume it.
-    pub(crate) async fn talk_note<G>(&self, greeter: &G) -> Option<(SessionId, String)>
+    /// What a later daemon must know to go on with the conversation.
+    pub(crate) async fn talk_note<G>(&self, greeter: &G) -> Option<LeftTalk>
     where
         G: Greeter<Conversation = C>,
     {
         let current = self.conversation.lock().await;
-        let talk = current.as_ref()?;
-        Some((talk.session, greeter.note(&talk.conversation)))
+        match current.as_ref() {
+            Some(Talk { session, conversation, .. }) => {
+                Some(LeftTalk { session: *session, note: greeter.note(conversation) })
+            }
+            None => self.left(),
+        }
     }
 
     /// Ends the conversation; its stdin closes with it. One that is just being begun is not waited

@@ -5,6 +5,7 @@
 mod hostile;
 mod spares;
 mod started;
+mod suspend;
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use osvm_fleet::drivers::Drivers;
 use osvm_fleet::state::{Cause, CauseKind, State};
 use osvm_fleet::{
-    Fleet, GreetError, Greeter, Meeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
+    Fleet, GreetError, Greeter, Idle, Meeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
     StartedBy,
 };
 use osvm_image::base::{self, File};
@@ -24,7 +25,7 @@ use osvm_spec::{Hosts, Hypervisor, Resources, Secrets, TemplateLevel};
 use osvm_vmm::Stream;
 use osvm_vmm::fake::{Fake, Fault, Guest};
 use osvm_wire::frame::{self, Decoder, Message};
-use osvm_wire::message::{Channel, Hello, Reply, Request, SessionFrame};
+use osvm_wire::message::{Channel, Hello, Refusal, Reply, Request, SessionFrame};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -177,12 +178,13 @@ async fn answer(stream: Stream, power_off: mpsc::Sender<()>) {
             kernel: "6".to_owned(),
             boot_id: "b".to_owned(),
         }),
-        Request::Prepare(_) => Reply::Prepared,
+        Request::Prepare(_) | Request::GoOn(_) => Reply::Prepared,
         Request::Spawn(_) => Reply::Spawned { pid: 2 },
         Request::Sessions => Reply::Sessions(Vec::new()),
         Request::Close(_) => Reply::Closed,
         Request::PowerOff => Reply::PoweringOff,
         Request::Grant(_) => Reply::Granted,
+        Request::Attach(attach) => Reply::Refused(Refusal::NoSuchSession(attach.session)),
         other => panic!("not expected: {other:?}"),
     };
     talk.send(&reply).await;
@@ -248,7 +250,7 @@ fn kernel() -> Vec<u8> {
 #[tokio::test]
 async fn a_vm_goes_from_launch_to_ready_and_leaves_nothing_but_logs() {
     let trial = Trial::new().await;
-    let vm = trial.fleet.launch(trial.plan("a")).unwrap().ready().await.unwrap();
+    let vm = trial.fleet.launch(trial.plan("a")).await.unwrap().ready().await.unwrap();
     assert_eq!(vm.state(), State::Ready);
     assert_eq!(trial.run_dirs(), 1);
     assert_eq!(vm.facts().unwrap().command, ["/bin/server"]);
@@ -263,8 +265,8 @@ async fn a_vm_goes_from_launch_to_ready_and_leaves_nothing_but_logs() {
 #[tokio::test]
 async fn a_second_launch_of_a_name_is_refused_and_ensure_shares_the_first() {
     let trial = Trial::new().await;
-    let first = trial.fleet.launch(trial.plan("a")).unwrap();
-    let refused = trial.fleet.launch(trial.plan("a")).err().unwrap();
+    let first = trial.fleet.launch(trial.plan("a")).await.unwrap();
+    let refused = trial.fleet.launch(trial.plan("a")).await.err().unwrap();
     assert_eq!(refused.kind, CauseKind::Conflict);
     let shared = trial.fleet.ensure(trial.plan("a")).await.unwrap();
     assert_eq!(shared.id, first.vm().id);
@@ -274,7 +276,7 @@ async fn a_second_launch_of_a_name_is_refused_and_ensure_shares_the_first() {
 async fn a_launch_that_nobody_waits_for_is_undone() {
     let trial = Trial::new().await;
     trial.fake.inject(Fault::NeverAnswers);
-    let launch = trial.fleet.launch(trial.plan("a")).unwrap();
+    let launch = trial.fleet.launch(trial.plan("a")).await.unwrap();
     let vm = Arc::clone(launch.vm());
     vm.states().wait_for(|state| *state == State::Booting).await.unwrap();
     drop(launch);
@@ -299,7 +301,7 @@ async fn a_host_that_has_no_memory_left_starts_no_vmm() {
     fs::remove_file(&proc).unwrap();
     fs::create_dir(&proc).unwrap();
     fs::write(proc.join("meminfo"), "MemTotal: 8388608 kB\nMemAvailable: 532480 kB\n").unwrap();
-    let launched = trial.fleet.launch(trial.plan("a")).err().unwrap();
+    let launched = trial.fleet.launch(trial.plan("a")).await.err().unwrap();
     assert!(launched.message.contains(": 8 MiB of memory are available"), "{launched}");
     assert_eq!(trial.fleet.ensure(trial.plan("a")).await.err().unwrap(), launched);
     assert!(trial.fleet.list().is_empty());
@@ -410,7 +412,8 @@ async fn only_unused_vms_that_a_call_started_are_stopped_when_idle() {
     let plan = Plan { started_by: StartedBy::User, ..trial.plan("user") };
     let user = trial.fleet.ensure(plan).await.unwrap();
     let _visit = busy.visit();
-    trial.fleet.stop_idle(Duration::ZERO);
+    let now = Some(Duration::ZERO);
+    trial.fleet.settle_idle(&Idle { stop: now, ..Idle::default() });
     assert_eq!(auto.ended().await, State::Stopped);
     assert_eq!((busy.state(), user.state()), (State::Ready, State::Ready));
 }
@@ -419,7 +422,7 @@ async fn only_unused_vms_that_a_call_started_are_stopped_when_idle() {
 async fn a_half_made_vm_of_an_earlier_daemon_is_cleared_away() {
     let trial = Trial::new().await;
     trial.fake.inject(Fault::NeverAnswers);
-    let launch = trial.fleet.launch(trial.plan("a")).unwrap();
+    let launch = trial.fleet.launch(trial.plan("a")).await.unwrap();
     launch.vm().states().wait_for(|state| *state == State::Booting).await.unwrap();
     let copy = tempfile::tempdir().unwrap();
     // What a daemon that is killed now would leave.

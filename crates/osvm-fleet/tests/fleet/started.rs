@@ -33,7 +33,7 @@ async fn hear(stream: Stream, asked: Asked, sessions: Sessions) {
     let Some(request) = talk.receive::<Request>().await else { return };
     let note = |what| asked.lock().unwrap().push(what);
     let reply = match request {
-        Request::Prepare(_) => Reply::Prepared,
+        Request::Prepare(_) | Request::GoOn(_) => Reply::Prepared,
         Request::Sessions => Reply::Sessions(sessions.lock().unwrap().clone()),
         Request::Close(_) => Reply::Closed,
         Request::Spawn(spawn) => {

@@ -126,7 +126,10 @@ impl Agent {
     async fn reply(&self, request: Request) -> Reply {
         let replied = match request {
             Request::Hello => Ok(Reply::Hello(self.hello())),
-            Request::Prepare(prepare) => self.prepare(&prepare),
+            Request::Prepare(prepare) => {
+                self.prepare(&prepare).inspect(|_| self.machine.renew_id())
+            }
+            Request::GoOn(prepare) => self.prepare(&prepare),
             Request::Sessions => Ok(Reply::Sessions(self.sessions.describe())),
             Request::Close(session) => self.close(session).await,
             Request::Signal { session, signal } => self.signal(session, signal),

@@ -16,6 +16,8 @@ use crate::console::say;
 /// power are not theirs.
 pub trait Machine: Send + Sync + 'static {
     fn prepare(&self, prepare: &Prepare) -> Result<(), Refusal>;
+    /// Makes it another machine than all that went on from where it was.
+    fn renew_id(&self);
     /// Called when all sessions have ended. Does not return in a VM.
     fn power_off(&self);
 }
@@ -28,12 +30,14 @@ impl Machine for Vm {
         clock::set(prepare.unix_nanos).map_err(failed("set the clock"))?;
         entropy::add(&prepare.entropy).map_err(failed("reseed the random pool"))?;
         rustix::system::sethostname(prepare.hostname.as_bytes())
-            .map_err(failed("set the host name"))?;
+            .map_err(failed("set the host name"))
+    }
+
+    fn renew_id(&self) {
         if let Err(error) = id::renew(Path::new("/")) {
             // An odd image is no reason to have no VM.
             say(format_args!("failed to write the machine's id: {error}"));
         }
-        Ok(())
     }
 
     fn power_off(&self) {

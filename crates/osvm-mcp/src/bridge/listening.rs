@@ -32,6 +32,10 @@ struct Wanted {
 }
 
 impl Listening {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn has(&self, id: &str) -> bool {
         self.0.contains_key(id)
     }

@@ -102,6 +102,10 @@ impl ModernClient {
         matches!(self.server, Server::Meeting { .. })
     }
 
+    pub(super) fn is_listening(&self) -> bool {
+        !self.listening.is_empty()
+    }
+
     pub(super) fn of_client(&mut self, message: &Envelope<'_>, now: Instant) -> Step {
         self.now = now;
         let mut step = Step::default();

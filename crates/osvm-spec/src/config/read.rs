@@ -45,7 +45,9 @@ pub(super) const MICROVM_KEYS: &[&str] = &[
     "hypervisor",
     "cpu_template",
     "template",
+    "idle_suspend_minutes",
     "idle_stop_minutes",
+    "suspended_stop_minutes",
     "max_parallel_launches",
     "launch_timeout_seconds",
     "call_timeout_seconds",
@@ -107,7 +109,10 @@ fn microvm(section: &Section<'_>) -> Result<Microvm, ConfigError> {
         let found = section.number_within(key, 1, DAY_SECONDS)?;
         Ok(found.map_or(usual, Duration::from_secs))
     };
-    let idle = section.number_within("idle_stop_minutes", 0, 365 * DAY_MINUTES)?;
+    let idle = |key, usual| {
+        let found = section.number_within(key, 0, 365 * DAY_MINUTES)?;
+        Ok(found.map_or(usual, for_minutes))
+    };
     let parallel = section.number_within("max_parallel_launches", 1, 1024)?;
     Ok(Microvm {
         enabled: section.flag("enabled")?.unwrap_or(usual.enabled),
@@ -120,7 +125,9 @@ fn microvm(section: &Section<'_>) -> Result<Microvm, ConfigError> {
         template: section
             .checked("template", section.parsed("template")?, for_all)?
             .unwrap_or(usual.template),
-        idle_stop: idle.map_or(usual.idle_stop, idle_stop),
+        idle_suspend: idle("idle_suspend_minutes", usual.idle_suspend)?,
+        idle_stop: idle("idle_stop_minutes", usual.idle_stop)?,
+        suspended_stop: idle("suspended_stop_minutes", usual.suspended_stop)?,
         max_parallel_launches: parallel.and_then(|count| usize::try_from(count).ok()),
         launch_timeout: seconds("launch_timeout_seconds", usual.launch_timeout)?,
         call_timeout: seconds("call_timeout_seconds", usual.call_timeout)?,
@@ -157,7 +164,8 @@ fn for_all(template: TemplateLevel) -> Result<TemplateLevel, Problem> {
     }
 }
 
-fn idle_stop(minutes: u64) -> Option<Duration> {
+/// Zero is forever.
+fn for_minutes(minutes: u64) -> Option<Duration> {
     (minutes > 0).then(|| Duration::from_secs(minutes * 60))
 }
 

@@ -55,9 +55,12 @@ fn an_empty_file_is_the_defaults() {
 #[test]
 fn every_key_is_read() {
     let text = "[microvm]\nhypervisor = \"qemu\"\ncpu_template = \"t2a\"\nidle_stop_minutes = 0\n\
+                idle_suspend_minutes = 7\nsuspended_stop_minutes = 8\n\
                 max_parallel_launches = 2\nlaunch_timeout_seconds = 5\ncall_timeout_seconds = 6";
     let microvm = Config::parse(text, "f").unwrap().microvm;
     assert_eq!((microvm.hypervisor, microvm.idle_stop), (Hypervisor::Qemu, None));
+    let minutes = |minutes: u64| Some(Duration::from_secs(minutes * 60));
+    assert_eq!((microvm.idle_suspend, microvm.suspended_stop), (minutes(7), minutes(8)));
     assert_eq!(microvm.cpu_template, CpuTemplate::T2A);
     assert_eq!(microvm.max_parallel_launches, Some(2));
     assert_eq!(microvm.launch_timeout + microvm.call_timeout, Duration::from_secs(11));
@@ -364,12 +367,15 @@ fn the_manual_shows_every_key_and_only_those() {
 fn the_manual_tells_the_defaults() {
     let manual = include_str!("../../../../docs/configuration.md");
     let usual = Microvm::default();
+    let minutes = |idle: Option<Duration>| idle.unwrap_or_default().as_secs() / 60;
     let told = [
         format!("default_memory_mb = {} ", usual.default_memory_mb),
         format!("default_vcpus = {} ", usual.default_vcpus),
         format!("launch_timeout_seconds = {} ", usual.launch_timeout.as_secs()),
         format!("call_timeout_seconds = {} ", usual.call_timeout.as_secs()),
-        format!("idle_stop_minutes = {} ", usual.idle_stop.unwrap_or_default().as_secs() / 60),
+        format!("idle_suspend_minutes = {} ", minutes(usual.idle_suspend)),
+        format!("idle_stop_minutes = {} ", minutes(usual.idle_stop)),
+        format!("suspended_stop_minutes = {} ", minutes(usual.suspended_stop)),
     ];
     told.iter().for_each(|line| assert!(manual.contains(line), "{line}"));
 }

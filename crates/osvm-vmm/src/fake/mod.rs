@@ -3,7 +3,7 @@
 //! Its machines are real host processes that only wait, so pids, exits, kills and adoption are
 //! true. Its guests are the caller's own code, run once per machine: what [`Guest::accept`] gives
 //! is the far end of [`Link::open`]. A guest lives on while links come and go, and across `adopt`
-//! by the same [`Fake`].
+//! and `wake` by the same [`Fake`].
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rustix::process::Signal;
 use tokio::io::DuplexStream;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{ACCEPT_QUEUE, Place, Transport, end_with};
@@ -46,7 +46,7 @@ struct Shared {
 /// What goes wrong with a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// `start` fails with this reason.
+    /// `start`, or `wake`, fails with this reason.
     StartFails(String),
     /// The process is killed that long after its start.
     DiesAfter(Duration),
@@ -60,10 +60,11 @@ pub struct Guest {
     streams: mpsc::Receiver<(u32, Stream)>,
 }
 
-/// What a machine is while its process lives.
+/// What a machine is while its process lives, and while it is suspended.
 struct Body {
     machine: Machine,
-    process: Process,
+    /// None while it is suspended.
+    process: watch::Sender<Option<Process>>,
     answers: bool,
     place: Place,
     to_guest: mpsc::Sender<(u32, Stream)>,
@@ -103,7 +104,7 @@ impl Fake {
         let (to_guest, streams) = mpsc::channel(ACCEPT_QUEUE);
         let body = Arc::new(Body {
             machine: machine.clone(),
-            process,
+            process: watch::Sender::new(Some(process)),
             answers,
             place: Place::default(),
             to_guest,
@@ -124,7 +125,7 @@ async fn live(guest: BoxFuture<'static, ()>, body: Arc<Body>, shared: Arc<Shared
     };
     tokio::select! {
         () = deaf => {}
-        _ = body.process.exited() => {}
+        () = body.gone() => {}
     }
     let mut machines = lock(&shared.machines);
     if machines.get(&body.machine.id).is_some_and(|other| Arc::ptr_eq(other, &body)) {
@@ -160,16 +161,32 @@ impl Driver for Fake {
             tokio::spawn(kill_after(process.clone(), delay));
         }
         let answers = fault != Some(Fault::NeverAnswers);
-        Ok(Box::new(FakeMachine(self.spawn(machine, process, answers))))
+        let body = self.spawn(machine, process.clone(), answers);
+        Ok(Box::new(FakeMachine { body, process }))
     }
 
     async fn adopt(&self, saved: &Saved) -> Result<Box<dyn Running>, VmmError> {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
         let body = lock(&self.shared.machines).get(&saved.id).cloned();
-        let body = body.filter(|body| body.process.identity() == process.identity());
+        let body = body.filter(|body| body.is_run_by(&process));
         let body = body.ok_or_else(|| saved.gone())?;
-        Ok(Box::new(FakeMachine(body)))
+        Ok(Box::new(FakeMachine { body, process }))
+    }
+
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        let refused = |reason: &str| VmmError::Refused { vmm: NAME, reason: reason.to_owned() };
+        if let Some(Fault::StartFails(reason)) = lock(&self.shared.faults).pop_front() {
+            return Err(refused(&reason));
+        }
+        let id = std::fs::read_to_string(folder.join(STATE));
+        let id = id.map_err(|error| refused(&error.to_string()))?;
+        let body = lock(&self.shared.machines).get(&id).cloned();
+        let body = body.ok_or_else(|| refused("no such machine"))?;
+        let process = wait_long(machine)?;
+        process.signal(Signal::STOP)?;
+        body.process.send_replace(Some(process.clone()));
+        Ok(Box::new(FakeMachine { body, process }))
     }
 
     async fn load(&self, _folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -202,45 +219,83 @@ async fn kill_after(process: Process, delay: Duration) {
     }
 }
 
-struct FakeMachine(Arc<Body>);
+struct FakeMachine {
+    body: Arc<Body>,
+    process: Process,
+}
+
+const STATE: &str = "state";
 
 #[async_trait]
 impl Running for FakeMachine {
     fn saved(&self) -> Saved {
-        Saved::new(NAME, &self.0.machine, &self.0.process, Vec::new())
+        Saved::new(NAME, &self.body.machine, &self.process, Vec::new())
     }
 
     fn process(&self) -> &Process {
-        &self.0.process
+        &self.process
     }
 
     async fn connect(&self, deadline: Duration) -> Result<Link, LinkError> {
-        self.0.place.connect(deadline, |place| Arc::clone(&self.0).connect(place)).await
+        let connect = |place| Arc::clone(&self.body).connect(self.process.clone(), place);
+        self.body.place.connect(deadline, connect).await
     }
 
     async fn pause(&self) -> Result<(), VmmError> {
-        Ok(self.0.process.signal(Signal::STOP)?)
+        Ok(self.process.signal(Signal::STOP)?)
     }
 
     async fn resume(&self) -> Result<(), VmmError> {
-        Ok(self.0.process.signal(Signal::CONT)?)
+        Ok(self.process.signal(Signal::CONT)?)
     }
 
     async fn save(&self, folder: &Path) -> Result<(), VmmError> {
         self.pause().await?;
-        let path = folder.join("state");
+        let path = folder.join(STATE);
         let act = "write a machine's state to";
-        std::fs::write(&path, &self.0.machine.id).map_err(|source| VmmError::File {
+        std::fs::write(&path, &self.body.machine.id).map_err(|source| VmmError::File {
             act,
             path,
             source,
         })
     }
+
+    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+        self.save(folder).await?;
+        self.body.process.send_replace(None);
+        Ok(())
+    }
 }
 
 impl Body {
-    async fn connect(self: Arc<Self>, place: OwnedMutexGuard<()>) -> Result<Link, LinkError> {
-        if self.process.try_exited().is_some() {
+    fn is_run_by(&self, process: &Process) -> bool {
+        self.process.borrow().as_ref().is_some_and(|own| own.identity() == process.identity())
+    }
+
+    /// Waits until its process has ended otherwise than by being suspended.
+    async fn gone(&self) {
+        let mut process = self.process.subscribe();
+        loop {
+            let now = process.borrow_and_update().clone();
+            let exited = async {
+                match &now {
+                    Some(now) => drop(now.exited().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = exited => if now.is_some_and(|now| self.is_run_by(&now)) { return },
+                _ = process.changed() => {}
+            }
+        }
+    }
+
+    async fn connect(
+        self: Arc<Self>,
+        process: Process,
+        place: OwnedMutexGuard<()>,
+    ) -> Result<Link, LinkError> {
+        if process.try_exited().is_some() {
             return Err(LinkError::Ended);
         }
         if !self.answers {
@@ -249,7 +304,7 @@ impl Body {
         let closed = CancellationToken::new();
         let (accepted, incoming) = mpsc::channel(ACCEPT_QUEUE);
         *lock(&self.to_host) = Some(HostEnd { closed: closed.clone(), accepted });
-        end_with(self.process.clone(), closed.clone(), place);
+        end_with(process, closed.clone(), place);
         let transport = Memory { to_guest: self.to_guest.clone(), closed: closed.clone() };
         Ok(Link::new(closed, Box::new(transport), incoming))
     }
@@ -305,7 +360,8 @@ impl Guest {
 
     /// Ends the machine the way a guest's power-off does: the process ends.
     pub fn power_off(&self) {
-        if let Err(error) = self.body.process.terminate() {
+        let process = self.body.process.borrow().clone();
+        if let Some(Err(error)) = process.map(|process| process.terminate()) {
             tracing::warn!(%error, "fake machine could not be ended");
         }
     }

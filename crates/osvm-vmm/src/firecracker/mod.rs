@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing};
+use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing, Widened};
 use crate::link::Place;
 use crate::machine::open_input;
 use crate::process::{KillGuard, Spawn, inherited};
@@ -107,11 +107,12 @@ impl Firecracker {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
-        let jail = self.look(&process, cell.as_ref())?;
+        let seen = self.look(&process, cell.as_ref())?;
         let process = process.release();
-        let saved = Saved::new(NAME, machine, &process, jail);
+        let saved = Saved::new(NAME, machine, &process, seen);
         let place = Place::default();
-        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice) }))
+        let jail = self.jail.as_ref().map(|(jail, _)| jail.clone());
+        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice), jail }))
     }
 
     /// The process, given all it needs. It has not been told of it yet.
@@ -178,14 +179,22 @@ impl Firecracker {
     /// The console's log, which the VMM's own user opens again.
     fn console(&self, machine: &Machine) -> Result<OwnedFd, VmmError> {
         let path = machine.logs.join(logs::CONSOLE);
-        let log = logs::create(&path)?;
+        let log = logs::create(&path)?.into();
+        self.hand_over(&log, &path, machine)?;
+        Ok(log)
+    }
+
+    /// A file of the machine's own, to be read by the VMM's own user, who opens it again.
+    fn give(&self, act: &'static str, path: &Path, machine: &Machine) -> Result<OwnedFd, VmmError> {
+        let file = open_input(act, path)?;
+        self.hand_over(&file, path, machine)?;
+        Ok(file)
+    }
+
+    fn hand_over(&self, file: &OwnedFd, path: &Path, machine: &Machine) -> Result<(), VmmError> {
         let user = self.user(machine);
-        fchown(&log, user, user).map_err(|source| VmmError::File {
-            act: "give away",
-            path,
-            source,
-        })?;
-        Ok(log.into())
+        let failed = |source| VmmError::File { act: "give away", path: path.to_owned(), source };
+        fchown(file, user, user).map_err(failed)
     }
 
     fn cell(&self, machine: &Machine, workplace: &Workplace, files: &Files, needs: &Needs) -> Cell {
@@ -251,7 +260,15 @@ impl Driver for Firecracker {
         let voice = Voice::listen(&Workplace::of(&saved.dir), &saved.logs, &process)
             .inspect_err(|error| tracing::warn!(%error, "log of an adopted VMM"));
         let (saved, place) = (saved.clone(), Place::default());
-        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: voice.ok() }))
+        let jail = self.jail.as_ref().map(|(jail, _)| jail.clone());
+        Ok(Box::new(FirecrackerMachine { saved, process, place, voice: voice.ok(), jail }))
+    }
+
+    /// Maps the files as they are, for itself: nobody else has them.
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        let file = |name| self.give("open suspended machine", &folder.join(name), machine);
+        let (memory, state) = (file(snapshot::MEMORY)?, file(snapshot::STATE)?);
+        self.launch(machine, Body::Snapshot { memory, state }).await
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -302,6 +319,8 @@ struct FirecrackerMachine {
     place: Place,
     /// Listens for as long as the machine is held.
     voice: Option<Voice>,
+    /// `None` only where a test plays Firecracker.
+    jail: Option<Jail>,
 }
 
 #[async_trait]
@@ -340,6 +359,29 @@ impl Running for FirecrackerMachine {
 
     /// Firecracker writes to files in its workplace, which are copied: what it has made of them, it may still change.
     async fn save(&self, folder: &Path) -> Result<(), VmmError> {
+        self.widen();
+        self.write_down(folder).await
+    }
+
+    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+        let more = self.widen();
+        let written = self.write_down(folder).await;
+        if written.is_err() {
+            Workplace::of(&self.saved.dir).remove(&[snapshot::MEMORY, snapshot::STATE]);
+            if let Some(more) = more {
+                more.narrow();
+            }
+        }
+        written
+    }
+}
+
+impl FirecrackerMachine {
+    fn widen(&self) -> Option<Widened> {
+        self.jail.as_ref()?.widen(&self.saved.id)
+    }
+
+    async fn write_down(&self, folder: &Path) -> Result<(), VmmError> {
         self.pause().await?;
         let workplace = Workplace::of(&self.saved.dir);
         let memory = workplace.new_file(snapshot::MEMORY)?;
@@ -353,9 +395,7 @@ impl Running for FirecrackerMachine {
         snapshot::keep(state, folder, snapshot::STATE).await?;
         snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
-}
 
-impl FirecrackerMachine {
     async fn set_state(&self, state: &str) -> Result<(), VmmError> {
         let body = serde_json::json!({ "state": state });
         self.within(async |api| api.patch("/vm", &body).await).await

@@ -55,6 +55,13 @@ impl Workplace {
         made.map_err(|source| VmmError::File { act: "make file", path, source })
     }
 
+    /// Of files that are not there, none is left either.
+    pub(super) fn remove(&self, names: &[&str]) {
+        for name in names {
+            let _ = fs::remove_file(self.path(name));
+        }
+    }
+
     /// Gives a file to whoever has the folder.
     pub(super) fn hand_over(&self, file: &Path) -> io::Result<()> {
         let folder = fs::metadata(&self.0)?;

@@ -77,6 +77,16 @@ impl Groups {
         enclosed
     }
 
+    /// Lets a VM have twice as much memory.
+    pub(super) fn widen(&self, id: &str) -> io::Result<Widened> {
+        let file = self.folder.join(id).join("memory.max");
+        let usual = fs::read_to_string(&file)?;
+        if let Ok(bytes) = usual.trim().parse::<u64>() {
+            fs::write(&file, (2 * bytes).to_string())?;
+        }
+        Ok(Widened { file, usual })
+    }
+
     pub(super) fn remove_after(&self, id: &str, process: Process) {
         let group = self.folder.join(id);
         process.watch_memory(group.join("memory.events"));
@@ -103,6 +113,21 @@ impl Groups {
                 let _ = fs::remove_dir(entry.path());
             }
         }
+    }
+}
+
+/// A VM that may have more memory than its share.
+#[derive(Debug)]
+pub(crate) struct Widened {
+    file: PathBuf,
+    usual: String,
+}
+
+impl Widened {
+    /// It may have its share again and no more.
+    pub(crate) fn narrow(self) {
+        // One that has ended has no group any more.
+        let _ = fs::write(&self.file, &self.usual);
     }
 }
 
@@ -264,6 +289,21 @@ mod tests {
         let (made, ()) = tokio::join!(make(&group), gone);
         made.unwrap();
         assert!(group.is_dir());
+    }
+
+    #[test]
+    fn a_group_is_widened_and_narrowed_again() {
+        let (host, proc) = host("/", "cpu memory pids");
+        let groups = Groups::of_host(&proc).unwrap();
+        let group = host.path().join("cgroup/osvm/id");
+        fs::create_dir(&group).unwrap();
+        limit(&group, Shares { memory_bytes: 192 << 20, processors: 1 }).unwrap();
+        let most = || read(&group.join("memory.max"));
+        let widened = groups.widen("id").unwrap();
+        assert_eq!(most(), "402653184");
+        widened.narrow();
+        assert_eq!(most(), "201326592");
+        assert!(groups.widen("gone").is_err());
     }
 
     #[test]

@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use calls::Calls;
 pub(crate) use files::{Access, Lent, Place};
-pub(crate) use group::Shares;
+pub(crate) use group::{Shares, Widened};
 pub(crate) use launch::Handover;
 pub use launch::JailError;
 pub use layer::{Layer, LayerState, Standing};
@@ -204,6 +204,12 @@ impl Jail {
             why: error.to_string(),
             layer: Some(Layer::ControlGroup),
         })
+    }
+
+    /// Lets a VM have more memory while it is saved: writing all of it down fills what is else not there.
+    pub(crate) fn widen(&self, id: &str) -> Option<Widened> {
+        let widened = self.groups.as_ref().ok()?.widen(id);
+        widened.inspect_err(|error| tracing::debug!(id, %error, "control group")).ok()
     }
 
     /// Leaves nothing of a VM that was found running when that ends.

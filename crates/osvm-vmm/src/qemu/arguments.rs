@@ -12,13 +12,14 @@ pub(super) struct Descriptors {
     pub(super) kernel: RawFd,
     pub(super) initramfs: RawFd,
     pub(super) disk: Option<RawFd>,
-    pub(super) memory: RawFd,
+    /// Of a machine that was suspended there is none: QEMU fills memory of its own.
+    pub(super) memory: Option<RawFd>,
     pub(super) console: RawFd,
     /// A listening socket: the host's end of the serial port.
     pub(super) link: RawFd,
     /// A listening socket.
     pub(super) qmp: RawFd,
-    /// Of a clone: the state of the saved machine's devices.
+    /// Of a clone: the state of the saved machine's devices. Of one that was suspended: its memory, too.
     pub(super) state: Option<RawFd>,
 }
 
@@ -95,10 +96,13 @@ impl Args {
     fn memory(&mut self, machine: &Machine, fds: &Descriptors) {
         let mib = machine.resources.memory_mib();
         self.option("-m", format!("{mib}M"));
-        let share = if fds.state.is_some() { "off" } else { "on" };
-        let file = inherited(fds.memory);
-        let backend =
-            format!("memory-backend-file,id=mem0,share={share},size={mib}M,mem-path={file}");
+        let backend = match fds.memory.map(inherited) {
+            Some(file) => {
+                let share = if fds.state.is_some() { "off" } else { "on" };
+                format!("memory-backend-file,id=mem0,share={share},size={mib}M,mem-path={file}")
+            }
+            None => format!("memory-backend-ram,id=mem0,size={mib}M"),
+        };
         self.option("-object", backend);
     }
 
@@ -163,7 +167,7 @@ mod tests {
         kernel: 10,
         initramfs: 11,
         disk: None,
-        memory: 12,
+        memory: Some(12),
         console: 13,
         link: 14,
         qmp: 15,
@@ -229,6 +233,14 @@ mod tests {
         let clone = line(false, Accelerator::Tcg, &Descriptors { state: Some(17), ..FDS });
         let alike = clone.replace(" -incoming defer", "").replace("share=off", "share=on");
         assert_eq!(alike, cold);
+    }
+
+    #[test]
+    fn one_that_was_suspended_has_memory_that_nobody_else_maps() {
+        let woken = Descriptors { state: Some(17), memory: None, ..FDS };
+        let woken = line(false, Accelerator::Tcg, &woken);
+        assert!(woken.contains("-object memory-backend-ram,id=mem0,size=128M"), "{woken}");
+        assert!(woken.contains("-incoming defer") && !woken.contains("share="), "{woken}");
     }
 
     #[test]

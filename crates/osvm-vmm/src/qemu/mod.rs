@@ -11,11 +11,13 @@
 
 mod arguments;
 mod clock;
+mod migrate;
 pub(crate) mod qmp;
+mod suspend;
 mod template;
 
 use std::fs::File;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,17 +89,18 @@ impl Qemu {
         machine.check_dir()?;
         let (process, fds, cell) = self.spawn(machine, body).await?;
         let qmp = machine.dir.join(QMP_SOCKET);
-        match timeout(START_DEADLINE, begin(&qmp, fds.state)).await {
+        match timeout(START_DEADLINE, begin(&qmp, &fds)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
             Err(_) => {
                 return Err(VmmError::Silent { vmm: NAME, seconds: START_DEADLINE.as_secs() });
             }
         }
-        let jail = self.look(&process, &cell)?;
+        let seen = self.look(&process, &cell)?;
         let process = process.release();
-        let saved = Saved::new(NAME, machine, &process, jail);
-        Ok(QemuMachine { saved, process, place: Place::default(), memory: Kept::default() })
+        let saved = Saved::new(NAME, machine, &process, seen);
+        let (place, jail) = (Place::default(), self.jail.clone());
+        Ok(QemuMachine { saved, process, place, jail, memory: Kept::default() })
     }
 
     /// The process, given all it needs. It may still refuse it.
@@ -114,7 +117,7 @@ impl Qemu {
             kernel: spawn.inherit(self.jail.lend("open kernel", &machine.kernel.path)?),
             initramfs: spawn.inherit(self.jail.lend("open initramfs", &machine.initramfs)?),
             disk: disk.map(|disk| spawn.inherit(disk)),
-            memory: spawn.inherit(body.memory),
+            memory: body.memory.map(|memory| spawn.inherit(memory)),
             console: spawn.inherit(console.into()),
             link: spawn.inherit(listen(&machine.dir.join(LINK_SOCKET))?),
             qmp: spawn.inherit(listen(&machine.dir.join(QMP_SOCKET))?),
@@ -170,7 +173,7 @@ impl Driver for Qemu {
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         let memory = new_memory(machine)?;
         let kept = memory.try_clone().map_err(|source| no_memory(machine, source))?;
-        let running = self.launch(machine, Body { memory, state: None }).await?;
+        let running = self.launch(machine, Body { memory: Some(memory), state: None }).await?;
         let memory = Kept::with(kept, running.process.clone());
         Ok(Box::new(QemuMachine { memory, ..running }))
     }
@@ -179,8 +182,13 @@ impl Driver for Qemu {
         saved.check_driver(NAME)?;
         let process = saved.find_process()?;
         self.jail.clear_after(&saved.id, &process);
-        let (saved, place, memory) = (saved.clone(), Place::default(), Kept::default());
-        Ok(Box::new(QemuMachine { saved, process, place, memory }))
+        let (saved, place, jail) = (saved.clone(), Place::default(), self.jail.clone());
+        Ok(Box::new(QemuMachine { saved, process, place, jail, memory: Kept::default() }))
+    }
+
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        let state = open_input("open suspended machine", &folder.join(snapshot::STATE))?;
+        Ok(Box::new(self.launch(machine, Body { memory: None, state: Some(state) }).await?))
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -191,8 +199,8 @@ impl Driver for Qemu {
 
 /// What a machine begins with.
 struct Body {
-    memory: OwnedFd,
-    /// Of a clone, that of its devices.
+    memory: Option<OwnedFd>,
+    /// Of a clone, that of its devices; of a machine that was suspended, all there is of it.
     state: Option<OwnedFd>,
 }
 
@@ -216,14 +224,18 @@ async fn needs(program: &Path) -> Result<Needs, VmmError> {
 const MODULES: [&str; 3] = ["lib/qemu", "lib64/qemu", "lib/x86_64-linux-gnu/qemu"];
 
 /// QEMU answers on its main loop, which it enters when the machine is complete.
-async fn begin(qmp: &Path, state: Option<RawFd>) -> Result<(), QmpError> {
+async fn begin(qmp: &Path, fds: &Descriptors) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(qmp).await?;
-    let wanted = match state {
-        Some(state) => {
+    let wanted = match (fds.state, fds.memory) {
+        (Some(state), Some(_)) => {
             template::restore_state(&mut qmp, state).await?;
             "paused"
         }
-        None => "running",
+        (Some(whole), None) => {
+            suspend::read(&mut qmp, whole).await?;
+            "paused"
+        }
+        (None, _) => "running",
     };
     match qmp.status().await?.as_str() {
         state if state == wanted => Ok(()),
@@ -278,6 +290,7 @@ struct QemuMachine {
     saved: Saved,
     process: Process,
     place: Place,
+    jail: Jail,
     memory: Kept,
 }
 
@@ -342,6 +355,17 @@ impl Running for QemuMachine {
         self.within(async |qmp| template::save_state(qmp, &state).await).await?;
         snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
+
+    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+        let more = self.jail.widen(&self.saved.id);
+        let written = self.write_down(folder).await;
+        if written.is_err()
+            && let Some(more) = more
+        {
+            more.narrow();
+        }
+        written
+    }
 }
 
 impl QemuMachine {
@@ -358,6 +382,16 @@ impl QemuMachine {
         };
         link::greet(&mut socket).await?;
         Ok(link::mux::start(socket, &self.saved.guest_ports, place))
+    }
+
+    /// As one stream.
+    async fn write_down(&self, folder: &Path) -> Result<(), VmmError> {
+        self.pause().await?;
+        let (pipe, file) = suspend::Written::to(&folder.join(snapshot::STATE))?;
+        let moved = self.within(async |qmp| suspend::write(qmp, pipe).await).await;
+        // What could not be written is why QEMU could not write.
+        file.end().await?;
+        moved
     }
 
     async fn control(&self, command: &'static str) -> Result<(), VmmError> {

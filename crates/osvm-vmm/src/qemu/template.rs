@@ -5,61 +5,37 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::json;
 
+use super::migrate::{self, Memory};
 use super::qmp::{Qmp, QmpError};
 use super::{Body, Qemu};
 use crate::process::inherited;
 use crate::snapshot::Snapshot;
 use crate::{Machine, Running, Template, VmmError};
 
-/// QEMU's name for the file that it writes to.
-const LENT: &str = "state";
-/// How often it is asked whether it is done.
-const ASKED_EVERY: Duration = Duration::from_millis(1);
-
 pub(super) struct QemuTemplate {
     pub(super) qemu: Qemu,
     pub(super) snapshot: Snapshot,
 }
 
-/// Has a paused machine write the state of its devices.
+/// Has a paused machine write the state of its devices: its memory is in a file as it is.
 pub(super) async fn save_state(qmp: &mut Qmp, state: &File) -> Result<(), QmpError> {
-    qmp.lend(LENT, state.as_fd()).await?;
-    move_state(qmp, ("migrate", &format!("fd:{LENT}"))).await
+    migrate::write(qmp, state.as_fd(), Memory::Stays).await
 }
 
 /// Has a machine that waits for it read it from a descriptor that it has inherited.
 pub(super) async fn restore_state(qmp: &mut Qmp, state: RawFd) -> Result<(), QmpError> {
-    move_state(qmp, ("migrate-incoming", &format!("fd:{state}"))).await
-}
-
-/// What is moved is the state alone: memory that is shared stays where it is.
-async fn move_state(qmp: &mut Qmp, (command, uri): (&str, &str)) -> Result<(), QmpError> {
-    let stays = json!([{ "capability": "x-ignore-shared", "state": true }]);
-    qmp.execute_with("migrate-set-capabilities", &json!({ "capabilities": stays })).await?;
-    qmp.execute_with(command, &json!({ "uri": uri })).await?;
-    loop {
-        let progress = qmp.execute("query-migrate").await?;
-        match progress["status"].as_str() {
-            Some("completed") => return Ok(()),
-            Some("failed" | "cancelled") => {
-                let why = progress["error-desc"].as_str().unwrap_or("it does not say why");
-                return Err(QmpError::Refused(format!("{command}: {why}")));
-            }
-            _ => tokio::time::sleep(ASKED_EVERY).await,
-        }
-    }
+    migrate::read(qmp, state, Memory::Stays).await
 }
 
 impl QemuTemplate {
     /// Opened anew, since QEMU reads it from where it stands.
     fn body(&self) -> std::io::Result<Body> {
         let state = File::open(inherited(self.snapshot.state.as_raw_fd()))?;
-        Ok(Body { memory: self.snapshot.memory.try_clone()?, state: Some(OwnedFd::from(state)) })
+        let memory = self.snapshot.memory.try_clone()?;
+        Ok(Body { memory: Some(memory), state: Some(OwnedFd::from(state)) })
     }
 }
 

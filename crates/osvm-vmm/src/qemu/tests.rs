@@ -183,6 +183,43 @@ async fn clones_go_on_where_the_saved_machine_was_each_for_itself_and_without_it
 }
 
 #[tokio::test]
+async fn a_machine_that_is_suspended_goes_on_where_it_was_again_and_again() {
+    let Some(qemu) = qemu().await else { return };
+    let (original, _dir) = machine(&kernel(COUNT));
+    let started = qemu.start(&original).await.unwrap();
+    wait_for_console(&original, 1000).await;
+    let folder = tempfile::tempdir().unwrap();
+    started.save(folder.path()).await.unwrap();
+    started.end().await;
+    let template = qemu.load(folder.path()).await.unwrap();
+    let (machine, _dir) = machine(&kernel(COUNT));
+    let mut running = template.restore(&machine).await.unwrap();
+    running.resume().await.unwrap();
+    // First it is a clone, and then what became of one.
+    for round in 1..=3 {
+        wait_for_console(&machine, round * 1000).await;
+        let missing = running.suspend(Path::new("/nowhere")).await.unwrap_err();
+        assert!(missing.to_string().contains("write a saved machine to /nowhere"), "{missing}");
+        running.resume().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        running.suspend(folder.path()).await.unwrap();
+        running.end().await;
+        let before = counted(&machine).len();
+        for socket in [LINK_SOCKET, QMP_SOCKET] {
+            std::fs::remove_file(machine.dir.join(socket)).unwrap();
+        }
+        running = qemu.wake(&machine, folder.path()).await.unwrap();
+        drop(folder);
+        assert_eq!(counted(&machine).len(), before, "it is paused");
+        running.resume().await.unwrap();
+    }
+    wait_for_console(&machine, 10_000).await;
+    running.pause().await.unwrap();
+    assert!(counted(&machine).len() >= 10_000);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn the_memory_of_a_machine_that_has_ended_is_given_back_though_somebody_holds_the_machine() {
     let Some(qemu) = qemu().await else { return };
     let (machine, _dir) = machine(&kernel(HALT));

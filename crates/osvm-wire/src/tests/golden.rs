@@ -57,7 +57,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     let received = Some(Received { stdout: 300, stderr: 7 });
     vec![
         ("hello", Request::Hello),
-        ("prepare", Request::Prepare(prepare)),
+        ("prepare", Request::Prepare(prepare.clone())),
         ("spawn", Request::Spawn(spawn)),
         ("attach", Request::Attach(Attach { session: id(), received })),
         ("attach.unknowing", Request::Attach(Attach { session: id(), received: None })),
@@ -69,6 +69,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("power_off", Request::PowerOff),
         ("grant", Request::Grant(grants())),
         ("grant.files", Request::GrantWithFiles { grants: grants(), files: vec![0, 300] }),
+        ("go_on", Request::GoOn(prepare)),
     ]
 }
 
@@ -261,7 +262,7 @@ fn no_message_was_forgotten() {
         Request::Hello | Request::Prepare(_) | Request::Spawn(_) | Request::Attach(_) => {}
         Request::Sessions | Request::Close(_) | Request::Signal { .. } | Request::Stats => {}
         Request::Watch | Request::PowerOff | Request::Grant(_) => {}
-        Request::GrantWithFiles { .. } => {}
+        Request::GrantWithFiles { .. } | Request::GoOn(_) => {}
     };
     let reply = |message: &Reply| match message {
         Reply::Refused(refusal) => match refusal {

@@ -52,7 +52,7 @@ fn be_daemon() -> Result<(), CliError> {
     let options = Options {
         home: environment::home()?,
         host: environment::host(),
-        idle_stop: environment::idle_stop()?,
+        idle: environment::idle()?,
     };
     daemon::run(async { serve(options).await.map_err(|error| CliError::failed(told(&error))) })
 }

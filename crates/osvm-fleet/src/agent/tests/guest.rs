@@ -124,7 +124,7 @@ impl State {
             Request::Hello => {
                 Reply::Hello(Hello { agent: "1".into(), kernel: "6".into(), boot_id: "b".into() })
             }
-            Request::Prepare(_) => Reply::Prepared,
+            Request::Prepare(_) | Request::GoOn(_) => Reply::Prepared,
             Request::Spawn(spawn) => self.spawn(spawn),
             Request::Attach(attach) => self.attach(attach),
             Request::Sessions => Reply::Sessions(vec![]),

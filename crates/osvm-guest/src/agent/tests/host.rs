@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,9 +24,14 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Dummy {
     pub(crate) prepared: Arc<AtomicBool>,
     pub(crate) off: Arc<AtomicBool>,
+    pub(crate) renewed: Arc<AtomicU32>,
 }
 
 impl Machine for Dummy {
+    fn renew_id(&self) {
+        self.renewed.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn prepare(&self, _prepare: &Prepare) -> Result<(), Refusal> {
         self.prepared.store(true, Ordering::SeqCst);
         Ok(())

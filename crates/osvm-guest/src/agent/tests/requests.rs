@@ -37,6 +37,16 @@ async fn a_machine_is_prepared_only_with_enough_entropy() {
 }
 
 #[tokio::test]
+async fn a_machine_that_goes_on_keeps_its_id() {
+    let machine = Dummy::default();
+    let agent = Agent::start(settings(), machine.clone()).unwrap();
+    let prepare = Prepare { unix_nanos: 1, entropy: vec![1; 32], hostname: "a".into() };
+    assert_eq!(ask(&agent, Request::Prepare(prepare.clone())).await, Reply::Prepared);
+    assert_eq!(ask(&agent, Request::GoOn(prepare)).await, Reply::Prepared);
+    assert_eq!(machine.renewed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_command_that_is_not_there_is_refused_with_the_path_searched() {
     let agent = agent();
     let env = vec![("PATH".to_owned(), "/nowhere:/else".to_owned())];

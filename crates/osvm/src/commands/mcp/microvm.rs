@@ -6,6 +6,7 @@ mod launch_many;
 mod logs;
 mod status;
 mod stop;
+mod suspend;
 mod test;
 
 use clap::Subcommand;
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     Launch(launch::Args),
     LaunchMany(launch_many::Args),
     Status(status::Args),
+    Suspend(suspend::Args),
     Stop(stop::Args),
     Logs(logs::Args),
     Exec(exec::Args),
@@ -29,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Launch(args) => launch::run(args),
         Command::LaunchMany(args) => launch_many::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Suspend(args) => suspend::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Exec(args) => exec::run(args),

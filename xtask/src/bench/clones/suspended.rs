@@ -1,0 +1,47 @@
+//! A VM that was suspended, from a call to its reply, beside a clone's start.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::start;
+use crate::bench::osvm::Osvm;
+use crate::bench::table::{Figure, median};
+use crate::bench::timed;
+
+/// What waking one may take, as a multiple of a clone's start.
+const BY_QEMU: f64 = 4.0;
+const BY_FIRECRACKER: f64 = 2.0;
+
+const SERVER: [&str; 3] = ["asleep", "--memory", "256"];
+
+/// What the server holds, in MiB.
+const HELD: u64 = 60;
+
+pub(super) fn figures(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
+    let name = SERVER[0];
+    let clones = (0..runs).map(|_| start::whole(osvm, &SERVER, "booted"));
+    let clones: Vec<Duration> = clones.collect::<Result<_>>()?;
+    start::launch(osvm, &SERVER, "booted")?;
+    let held = format!(r#"{{"mib":{HELD},"keep":true}}"#);
+    osvm.ok(&["mcp", "call", name, "allocate", &held])?;
+    let (mut awake, mut suspended, mut woken) = (Vec::new(), Vec::new(), Vec::new());
+    let echo = || timed(|| osvm.ok(&["mcp", "call", name, "echo", r#"{"text":"x"}"#]).map(drop));
+    for _ in 0..runs {
+        awake.push(echo()?);
+        suspended.push(timed(|| osvm.ok(&["mcp", "microvm", "suspend", name]).map(drop))?);
+        woken.push(echo()?);
+    }
+    let is_firecracker =
+        osvm.vm(name)?["vmm"].as_str().is_some_and(|vmm| vmm.starts_with("firecracker"));
+    start::stop(osvm, &SERVER)?;
+    let target = if is_firecracker { BY_FIRECRACKER } else { BY_QEMU };
+    let what = format!("256 MiB with {HELD} MiB held by the demo server");
+    Ok(vec![
+        Figure::times("demo server with 256 MiB as a clone, to its first MCP reply", &clones),
+        Figure::times(&format!("{what}: suspended"), &suspended),
+        Figure::times("`osvm mcp call`, its VM awake", &awake),
+        Figure::times("the same, its VM suspended, to the reply", &woken)
+            .against(median(&clones), target),
+    ])
+}
