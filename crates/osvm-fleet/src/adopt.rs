@@ -170,7 +170,7 @@ async fn clear<G: Greeter>(
         end_unrecorded(&workshop.settings.proc, &dir);
     }
     tracing::info!(vm = %record.id, name = %record.plan.name, "left over from an earlier daemon, ended");
-    let kept = Kept::new(&workshop.settings.logs_dir, record.plan.name.as_str());
+    let kept = Kept::new(&workshop.settings.logs_dir, record.plan.server());
     if let Err(error) = dir.remove(&kept.of(record.id.as_str())) {
         tracing::warn!(error = chain(&error), "clean-up");
     }

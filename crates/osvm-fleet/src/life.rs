@@ -299,7 +299,7 @@ impl<G: Greeter> Life<G> {
         }
         self.bed().leave();
         self.diary.note("ended");
-        let kept = Kept::new(&self.workshop.settings.logs_dir, self.vm.plan.name.as_str());
+        let kept = Kept::new(&self.workshop.settings.logs_dir, self.vm.plan.server());
         if let Err(error) = self.dir.remove(&kept.of(self.vm.id.as_str())) {
             tracing::warn!(vm = %self.vm.id, error = chain(&error), "clean-up");
         }

@@ -1,8 +1,10 @@
 //! Log files of VMs: bounded while they grow, kept for a while after their VM has gone.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use osvm_spec::ServerName;
 pub use osvm_vmm::CappedLog;
 
 /// The logs of stopped VMs of one server: `<logs>/<name>/<id>/`.
@@ -15,8 +17,8 @@ impl Kept {
     /// How many stopped VMs of one server keep their logs.
     pub const GENERATIONS: usize = 5;
 
-    pub fn new(logs: &Path, name: &str) -> Self {
-        Self { folder: logs.join(name) }
+    pub fn new(logs: &Path, server: &ServerName) -> Self {
+        Self { folder: logs.join(server.as_str()) }
     }
 
     pub fn of(&self, id: &str) -> PathBuf {
@@ -33,8 +35,12 @@ impl Kept {
         let folders = self.by_age();
         let excess = folders.len().saturating_sub(Self::GENERATIONS);
         for folder in &folders[..excess] {
-            if let Err(error) = fs::remove_dir_all(folder) {
-                tracing::warn!(folder = %folder.display(), %error, "can't prune logs");
+            match fs::remove_dir_all(folder) {
+                // Another VM of this server has ended at the same time.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(folder = %folder.display(), %error, "can't prune logs");
+                }
+                _ => {}
             }
         }
     }
@@ -60,7 +66,7 @@ mod tests {
     #[test]
     fn only_the_newest_generations_are_kept() {
         let logs = tempfile::tempdir().unwrap();
-        let kept = Kept::new(logs.path(), "demo");
+        let kept = Kept::new(logs.path(), &"demo".parse().unwrap());
         for n in 0..8 {
             fs::create_dir_all(kept.of(&n.to_string())).unwrap();
             let hour = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(3600 * n);

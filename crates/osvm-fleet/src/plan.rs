@@ -97,6 +97,11 @@ impl Plan {
         }
     }
 
+    /// Whose VM it is: many may serve one server, each under a name of its own.
+    pub fn server(&self) -> &ServerName {
+        self.server.as_ref().unwrap_or(&self.name)
+    }
+
     /// Whether the guest has something to say about hosts.
     pub(crate) fn has_hosts_stream(&self) -> bool {
         self.record || !self.hosts.is_empty()

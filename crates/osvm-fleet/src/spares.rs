@@ -71,11 +71,8 @@ impl Spares {
         if !plan.once || plan.template == TemplateLevel::None {
             return None;
         }
-        let plan = Plan {
-            name: plan.server.clone().unwrap_or_else(|| plan.name.clone()),
-            secrets: Secrets::default(),
-            ..plan.clone()
-        };
+        let plan =
+            Plan { name: plan.server().clone(), secrets: Secrets::default(), ..plan.clone() };
         let name = serde_json::to_string(&plan).ok()?;
         let mut shelves = lock(&self.shelves);
         let open = shelves.get(&name).filter(|shelf| !shelf.held().is_closed);

@@ -29,7 +29,7 @@ pub(super) async fn read(
 ) -> Result<Response, ApiError> {
     let vm = daemon.fleet.get(&name).filter(|vm| !vm.state().is_end());
     let running = vm.as_ref().and_then(|vm| Some(vm.facts()?.run_dir.join("logs")));
-    let kept = || Kept::new(&daemon.home.logs(), name.as_str()).latest();
+    let kept = || Kept::new(&daemon.home.logs(), &name).latest();
     let folder = running.or_else(kept).ok_or_else(|| no_logs(&name))?;
     let follow = vm.filter(|_| query.follow);
     Ok(Body::from_stream(contents(&folder, query.source, follow)).into_response())

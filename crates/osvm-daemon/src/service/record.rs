@@ -57,7 +57,7 @@ impl Daemon {
     /// What a recorded VM's server needed.
     fn policy(&self, vm: &Guest) -> Policy {
         let (plan, facts) = (&vm.plan, vm.facts());
-        let logs = Kept::new(&self.home.logs(), plan.name.as_str()).of(vm.id.as_str());
+        let logs = Kept::new(&self.home.logs(), plan.server()).of(vm.id.as_str());
         let env = facts.map_or_else(|| plan.env.clone(), |facts| facts.env);
         let secrets = plan.secrets.pairs().map(|(name, _)| name.as_str());
         let evidence = Evidence {

@@ -263,6 +263,19 @@ async fn a_vm_goes_from_launch_to_ready_and_leaves_nothing_but_logs() {
 }
 
 #[tokio::test]
+async fn vms_of_one_server_have_their_logs_in_one_place_whatever_their_names() {
+    let trial = Trial::new().await;
+    for number in 0..7 {
+        let server = Some("a".parse().unwrap());
+        let plan = Plan { server, ..trial.plan(&format!("a.{number}")) };
+        let vm = trial.fleet.ensure(plan).await.unwrap();
+        trial.fleet.stop(&vm.plan.name).await.unwrap();
+    }
+    let folders = |path: &str| fs::read_dir(trial.folder.path().join(path)).unwrap().count();
+    assert_eq!((folders("logs"), folders("logs/a")), (1, 5));
+}
+
+#[tokio::test]
 async fn a_second_launch_of_a_name_is_refused_and_ensure_shares_the_first() {
     let trial = Trial::new().await;
     let first = trial.fleet.launch(trial.plan("a")).await.unwrap();

@@ -43,6 +43,7 @@ pub(super) fn figures(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
         more(|has| has.sockets, "its sockets"),
         more(|has| has.processes, "processes of its own"),
         more(|has| has.folders, "folders of VMs"),
+        more(|has| has.logs, "folders of their logs"),
     ];
     if groups.is_some() {
         figures.push(more(|has| has.groups, "control groups"));
@@ -69,6 +70,7 @@ struct Belongings {
     sockets: usize,
     processes: usize,
     folders: usize,
+    logs: usize,
     groups: usize,
 }
 
@@ -85,9 +87,16 @@ impl Belongings {
             descriptors: descriptors.len(),
             processes: children(daemon)?,
             folders: fs::read_dir(osvm.home().join("vms"))?.count(),
+            logs: folders_below(&osvm.home().join("logs"))?,
             groups: groups.map_or(Ok(0), folders_in)?,
         })
     }
+}
+
+/// In the folders of a folder.
+fn folders_below(path: &Path) -> Result<usize> {
+    let folders = fs::read_dir(path)?.flatten().map(|entry| entry.path());
+    folders.filter(|path| path.is_dir()).map(|path| folders_in(&path)).sum()
 }
 
 /// Processes of the host that it has started.
