@@ -114,10 +114,11 @@ impl RunDir {
         }
     }
 
-    /// Removes what a machine that has ended has left, for another one in the same place. Record and logs stay.
+    /// Removes what a machine that has ended has left, for another one in the same place. Record and logs stay, and that
+    /// it was given secrets.
     pub(crate) fn empty(&self) -> Result<(), RunDirError> {
         let failed = |source| RunDirError::Remove { path: self.path.clone(), source };
-        let stays = [self.record(), self.logs()];
+        let stays = [self.record(), self.logs(), secrets_mark(&self.path)];
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if stays.contains(&entry.path()) {
@@ -200,16 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_folder_has_record_and_logs() {
+    fn an_emptied_folder_has_record_logs_and_mark() {
         let runtime = tempfile::tempdir().unwrap();
         let dir = RunDir::make(runtime.path(), &VmId::random()).unwrap();
         fs::create_dir_all(dir.path().join("vmm/folder")).unwrap();
-        for file in [dir.record(), dir.logs().join("console.log"), dir.path().join("link.sock")] {
+        let stays = [dir.record(), dir.logs().join("console.log"), secrets_mark(dir.path())];
+        for file in stays.iter().chain([&dir.path().join("link.sock")]) {
             fs::write(file, "").unwrap();
         }
         dir.empty().unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        assert!(dir.record().exists() && dir.logs().join("console.log").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        assert!(stays.iter().all(|path| path.exists()));
     }
 
     #[test]

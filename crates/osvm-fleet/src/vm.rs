@@ -33,7 +33,7 @@ use crate::state::{Cause, CauseKind, State};
 use crate::templates::Key;
 use activity::Waiters;
 use faults::Faults;
-use rest::Rest;
+use rest::Askers;
 pub(crate) use talk::LeftTalk;
 use talk::Talk;
 
@@ -45,7 +45,7 @@ pub struct Vm<C> {
     pub(crate) launched: Instant,
     state: watch::Sender<State>,
     stop: Notify,
-    rest: Rest,
+    askers: Askers,
     pub(crate) waiters: Waiters,
     pub(crate) activity: Activity,
     faults: Faults,
@@ -116,7 +116,7 @@ impl<C> Vm<C> {
             launched: Instant::now(),
             state: watch::Sender::new(state),
             stop: Notify::new(),
-            rest: Rest::default(),
+            askers: Askers::default(),
             waiters: Waiters::default(),
             activity: Activity::default(),
             faults: Faults::default(),

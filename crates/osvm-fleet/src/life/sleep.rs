@@ -84,7 +84,8 @@ impl<G: Greeter> Life<G> {
                 format!("VM of server {} can't be suspended: it is in use", self.vm.plan.name);
             Cause::new(CauseKind::Conflict, message)
         };
-        if self.vm.activity.works() {
+        // A secret may have been brought since it was asked.
+        if self.vm.activity.works() || !self.vm.may_be_suspended() {
             return Err(in_use());
         }
         // While a conversation is begun, the VM is in use.

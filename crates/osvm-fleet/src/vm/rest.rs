@@ -1,6 +1,6 @@
 //! Suspending a VM: whoever asks for it is told what came of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -8,10 +8,10 @@ use super::Vm;
 use crate::plan::Purpose;
 use crate::state::{Cause, CauseKind, State};
 
-/// Those who ask.
+/// Those who ask, and wait for an answer.
 #[derive(Default)]
-pub(crate) struct Rest {
-    askers: Mutex<Vec<Asker>>,
+pub(crate) struct Askers {
+    waiting: Mutex<Vec<Asker>>,
     asked: Notify,
 }
 
@@ -35,8 +35,8 @@ impl<C> Vm<C> {
             return Err(cause.hint(format!("osvm mcp microvm stop {name}")));
         }
         let (tell, told) = oneshot::channel();
-        self.rest.askers.lock().unwrap_or_else(PoisonError::into_inner).push(tell);
-        self.rest.asked.notify_one();
+        self.askers.waiting().push(tell);
+        self.askers.asked.notify_one();
         tokio::select! {
             told = told => match told {
                 Ok(told) => told,
@@ -69,16 +69,21 @@ impl<C> Vm<C> {
     }
 
     pub(crate) async fn asked_to_rest(&self) {
-        self.rest.asked.notified().await;
+        self.askers.asked.notified().await;
     }
 
     /// Tells all who have asked.
     pub(crate) fn rests(&self, told: &Result<(), Cause>) {
-        let askers =
-            std::mem::take(&mut *self.rest.askers.lock().unwrap_or_else(PoisonError::into_inner));
+        let askers = std::mem::take(&mut *self.askers.waiting());
         for asker in askers {
             let _ = asker.send(told.clone());
         }
+    }
+}
+
+impl Askers {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Asker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
