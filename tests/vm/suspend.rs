@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -55,6 +56,23 @@ fn now(osvm: &Osvm) -> u64 {
     boot.trim().parse::<u64>().unwrap() + uptime as u64
 }
 
+/// A client that has begun its conversation, and what it is answered from then on.
+fn connected(osvm: &Osvm) -> (Child, impl FnMut() -> Value + use<>) {
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    say(&mut client, INITIALIZE);
+    assert_eq!(answer()["id"], 0);
+    say(&mut client, READY);
+    (client, answer)
+}
+
+/// A command that suspends the VM, and is about to.
+fn suspends(osvm: &Osvm) -> Child {
+    let suspends = osvm.start(&["mcp", "microvm", "suspend", "demo"]);
+    eventually("it has begun", || !beds(osvm).is_empty() || state(osvm) == "suspended");
+    suspends
+}
+
 #[test]
 fn a_vm_that_was_suspended_goes_on_as_it_was_as_often_as_it_is() {
     let osvm = Osvm::with_config(BOOTED);
@@ -81,11 +99,7 @@ fn a_vm_that_was_suspended_goes_on_as_it_was_as_often_as_it_is() {
 #[test]
 fn a_client_that_is_connected_notices_nothing_but_a_delay() {
     let osvm = Osvm::with_config(BOOTED).env("OSVM_IDLE_SUSPEND_SECONDS", "1");
-    let mut client = osvm.start(&["mcp", "run", "demo"]);
-    let mut answer = answers(&mut client);
-    say(&mut client, INITIALIZE);
-    assert_eq!(answer()["id"], 0);
-    say(&mut client, READY);
+    let (mut client, mut answer) = connected(&osvm);
     let mut processes = Vec::new();
     for id in 1..=3 {
         say(&mut client, &call(id, "read_file", &json!({ "path": "/proc/self/stat" })));
@@ -105,11 +119,7 @@ fn a_client_that_is_connected_notices_nothing_but_a_delay() {
 #[test]
 fn a_call_that_takes_long_is_not_cut_by_the_vms_being_idle() {
     let osvm = Osvm::with_config(BOOTED).env("OSVM_IDLE_SUSPEND_SECONDS", "1");
-    let mut client = osvm.start(&["mcp", "run", "demo"]);
-    let mut answer = answers(&mut client);
-    say(&mut client, INITIALIZE);
-    answer();
-    say(&mut client, READY);
+    let (mut client, mut answer) = connected(&osvm);
     say(&mut client, &call(1, "sleep", &json!({ "ms": 6000 })));
     let started = std::time::Instant::now();
     while started.elapsed() < Duration::from_secs(4) {
@@ -140,8 +150,7 @@ fn a_vm_whose_daemon_is_killed_while_it_suspends_it_is_lost_by_nobody() {
     let before = identity(&osvm);
     // At another moment each time: before there is anything on disk, while it is written, and after that.
     for wait_ms in [0, 30, 80, 150, 300] {
-        let suspends = osvm.start(&["mcp", "microvm", "suspend", "demo"]);
-        eventually("it has begun", || !beds(&osvm).is_empty() || state(&osvm) == "suspended");
+        let suspends = suspends(&osvm);
         std::thread::sleep(Duration::from_millis(wait_ms));
         osvm.crash_daemon();
         wait(suspends);
@@ -169,8 +178,7 @@ fn a_vmm_that_is_killed_while_it_is_suspended_or_woken_takes_nothing_else_along(
     });
     assert_eq!(identity(&osvm), before);
     // Killed while it is suspended, it is gone, and the next call has another.
-    let suspends = osvm.start(&["mcp", "microvm", "suspend", "demo"]);
-    eventually("it has begun", || !beds(&osvm).is_empty() || state(&osvm) == "suspended");
+    let suspends = suspends(&osvm);
     osvm.vmm_processes().into_iter().for_each(kill);
     wait(suspends);
     osvm.ok(&["mcp", "call", "demo", "echo", r#"{"text":"x"}"#]);

@@ -49,7 +49,6 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         Ok(_) => return,
         Err(error) => return orphan(dir, &error),
     };
-    let bed = Bed::of(&workshop.settings.home, &record.id);
     if let (Some(Rest::Done), Some(ready)) = (record.rest, &record.ready) {
         end_unrecorded(&workshop.settings.proc, &dir);
         if let Err(error) = dir.empty() {
@@ -60,7 +59,7 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         tokio::spawn(Life::sleep_on(workshop, vm, dir, ready.clone()));
         return;
     }
-    bed.leave();
+    Bed::of(&workshop.settings.home, &record.id).leave();
     let machine = running(&workshop, &record).await;
     if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
         let taken = take_back(&workshop, &record, ready, Arc::clone(machine));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 
 use crate::id::VmId;
+use crate::remove::remove;
 use crate::state::{Cause, CauseKind};
 
 const FOLDER: &str = "suspended";
@@ -72,13 +73,6 @@ impl Bed {
                 Self(bed.path()).leave();
             }
         }
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -142,7 +142,7 @@ impl<G: Greeter> Fleet<G> {
 
     /// By name. VMs that failed stay listed until their name is launched or stopped again.
     pub fn list(&self) -> Vec<Arc<Vm<G::Conversation>>> {
-        let mut all: Vec<_> = self.workshop.table().values().cloned().collect();
+        let mut all = self.workshop.all();
         all.sort_by(|a, b| a.plan.name.cmp(&b.plan.name));
         all
     }

@@ -26,6 +26,7 @@ mod plan;
 mod prepare;
 mod reach;
 mod record;
+mod remove;
 mod rundir;
 mod spares;
 pub mod state;

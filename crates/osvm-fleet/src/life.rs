@@ -140,9 +140,7 @@ impl<G: Greeter> Life<G> {
             true => self.vm.plan.start_timeout,
             false => deadline.saturating_duration_since(Instant::now()),
         };
-        if self.vm.is_secret() {
-            self.vm.set_secret();
-        }
+        self.vm.mark_secret();
         self.while_alive(&machine, self.meet(left)).await?;
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
         self.save().await?;
@@ -340,7 +338,7 @@ impl<G: Greeter> Life<G> {
     /// Writes down what a later daemon must know.
     async fn save(&self) -> Result<(), Turn> {
         let ready = self.ready_record().await;
-        self.note_down(ready, None)
+        self.note_down(ready.as_ref(), None)
     }
 
     async fn ready_record(&self) -> Option<ReadyRecord> {
@@ -353,7 +351,7 @@ impl<G: Greeter> Life<G> {
         })
     }
 
-    fn note_down(&self, ready: Option<ReadyRecord>, rest: Option<Rest>) -> Result<(), Turn> {
+    fn note_down(&self, ready: Option<&ReadyRecord>, rest: Option<Rest>) -> Result<(), Turn> {
         let machine = self.vm.machine().filter(|_| rest != Some(Rest::Done));
         let record = Record {
             home: self.workshop.settings.home.clone(),
@@ -362,7 +360,7 @@ impl<G: Greeter> Life<G> {
             created: self.vm.created,
             machine: machine.map(|machine| machine.saved()),
             folders: self.vm.folders().iter().map(Process::identity).collect(),
-            ready,
+            ready: ready.cloned(),
             rest,
         };
         let saved = record.save(&self.dir.record());

@@ -1,11 +1,12 @@
 //! Log files of VMs: bounded while they grow, kept for a while after their VM has gone.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use osvm_spec::ServerName;
 pub use osvm_vmm::CappedLog;
+
+use crate::remove::remove;
 
 /// The logs of stopped VMs of one server: `<logs>/<name>/<id>/`.
 #[derive(Debug, Clone)]
@@ -35,12 +36,9 @@ impl Kept {
         let folders = self.by_age();
         let excess = folders.len().saturating_sub(Self::GENERATIONS);
         for folder in &folders[..excess] {
-            match fs::remove_dir_all(folder) {
-                // Another VM of this server has ended at the same time.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(folder = %folder.display(), %error, "can't prune logs");
-                }
-                _ => {}
+            // Another VM of this server may end at the same time, and remove the same ones.
+            if let Err(error) = remove(folder) {
+                tracing::warn!(folder = %folder.display(), %error, "can't prune logs");
             }
         }
     }

@@ -28,6 +28,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use crate::drivers::{chain, vmm_cause};
+use crate::remove::remove;
 use crate::state::{Cause, CauseKind};
 pub(crate) use beginning::Beginning;
 pub(crate) use key::Key;
@@ -186,13 +187,6 @@ fn unkept(path: &Path, error: &io::Error) -> Cause {
         CauseKind::Machine,
         format!("failed to keep a template in {}: {error}", path.display()),
     )
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Those that are used longest ago, and drafts of daemons that have ended halfway.

@@ -245,18 +245,22 @@ impl<C> Vm<C> {
         }
     }
 
-    /// For good, and for later daemons.
+    /// For good.
     pub(crate) fn set_secret(&self) {
-        let mut inside = self.inside();
-        inside.is_secret = true;
-        if let Some(facts) = &inside.facts
+        self.inside().is_secret = true;
+        self.mark_secret();
+    }
+
+    /// Tells later daemons, if it may hold secrets and has a place to tell it.
+    pub(crate) fn mark_secret(&self) {
+        if let Some(facts) = self.facts().filter(|_| self.is_secret())
             && let Err(error) = fs::write(secrets_mark(&facts.run_dir), "")
         {
             tracing::warn!(vm = %self.id, %error, "note that it holds secrets");
         }
     }
 
-    pub(crate) fn is_secret(&self) -> bool {
+    fn is_secret(&self) -> bool {
         self.inside().is_secret
     }
 

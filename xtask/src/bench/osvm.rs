@@ -140,6 +140,11 @@ impl Osvm {
     }
 }
 
+/// Whether a VM of [`Osvm::vms`] is run by Firecracker, which has targets of its own.
+pub(super) fn is_firecrackers(vm: &Value) -> bool {
+    vm["vmm"].as_str().is_some_and(|vmm| vmm.starts_with("firecracker"))
+}
+
 impl Drop for Osvm {
     fn drop(&mut self) {
         for args in [&["mcp", "microvm", "stop", "--all"][..], &["daemon", "--stop"]] {

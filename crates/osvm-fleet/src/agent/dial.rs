@@ -111,10 +111,6 @@ impl Links {
         wanted.wait_for(|wanted| *wanted).await.expect("its sender is in self");
     }
 
-    pub(super) fn want(&self) {
-        self.source.wanted.send_replace(true);
-    }
-
     pub(super) fn give_up(&self) {
         self.source.current.send_replace(Way::Gone);
     }
@@ -124,15 +120,17 @@ impl Links {
         let mut current = self.source.current.subscribe();
         let mut has_waited = false;
         loop {
-            match (&*current.borrow_and_update(), has_waited) {
-                (Way::Asleep(Some(why)), true) => return Err(AgentError::Sleeps(Arc::clone(why))),
-                (way, _) => {
+            match &*current.borrow_and_update() {
+                Way::Asleep(Some(why)) if has_waited => {
+                    return Err(AgentError::Sleeps(Arc::clone(why)));
+                }
+                way => {
                     if let Some(link) = way.link()? {
                         return Ok(link);
                     }
                 }
             }
-            self.want();
+            self.source.want();
             has_waited = true;
             current.changed().await.expect("its sender is in self");
         }
@@ -160,6 +158,10 @@ impl Links {
 }
 
 impl Source {
+    fn want(&self) {
+        self.wanted.send_replace(true);
+    }
+
     /// Distrust is for good.
     fn change(&self, next: Way) {
         self.current.send_if_modified(|way| {
@@ -181,7 +183,7 @@ impl Follow {
     /// Has a guest that sleeps woken.
     pub(super) fn want(&self) {
         if let Some(source) = self.source.upgrade() {
-            source.wanted.send_replace(true);
+            source.want();
         }
     }
 

@@ -71,7 +71,7 @@ impl<G: Greeter> Life<G> {
                 // It may not be paused, or have ended, which is seen next.
                 let _ = machine.resume().await;
                 let link = self.while_alive(machine, self.reconnect(machine)).await?;
-                self.note_down(Some(ready), None)?;
+                self.note_down(Some(&ready), None)?;
                 Ok(link)
             }
         }
@@ -94,7 +94,7 @@ impl<G: Greeter> Life<G> {
     }
 
     async fn suspend(&self, machine: &Arc<dyn Running>, ready: &ReadyRecord) -> Result<(), Turn> {
-        self.note_down(Some(ready.clone()), Some(Rest::Begun))?;
+        self.note_down(Some(ready), Some(Rest::Begun))?;
         self.bed().make(self.vm.plan.resources.memory_bytes() + BESIDE)?;
         let agent = self.agent();
         // Whether the guest has noticed the hang-up nobody tells.
@@ -111,7 +111,7 @@ impl<G: Greeter> Life<G> {
         };
         self.while_alive(machine, suspended).await?;
         // From here on it is what is on disk.
-        self.note_down(Some(ready.clone()), Some(Rest::Done))?;
+        self.note_down(Some(ready), Some(Rest::Done))?;
         machine.end().await;
         self.vm.clear_machine();
         self.dir.empty().map_err(|error| Turn::from(machine_cause(&error)))?;
@@ -177,13 +177,13 @@ impl<G: Greeter> Life<G> {
             Err(Turn::Stop) => return Err(Unwoken::Ever(Turn::Stop)),
         };
         // From here on it is what the machine has.
-        self.note_down(Some(ready.clone()), Some(Rest::Begun))?;
+        self.note_down(Some(ready), Some(Rest::Begun))?;
         self.open_ways(&link)?;
         let agent = self.agent();
         agent.relink(link.clone());
         self.vm.keep_alone(None);
         self.bed().leave();
-        self.note_down(Some(ready.clone()), None)?;
+        self.note_down(Some(ready), None)?;
         self.diary.note("awake");
         self.enter(State::Ready);
         tokio::spawn(async move { agent.close_left().await });

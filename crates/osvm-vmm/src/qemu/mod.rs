@@ -17,7 +17,7 @@ mod suspend;
 mod template;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,9 @@ use crate::{
     controlled, logs,
 };
 use arguments::{Descriptors, Host};
+use migrate::Memory;
 use qmp::{Qmp, QmpError};
+use suspend::Written;
 use template::QemuTemplate;
 
 const NAME: &str = "qemu";
@@ -226,16 +228,13 @@ const MODULES: [&str; 3] = ["lib/qemu", "lib64/qemu", "lib/x86_64-linux-gnu/qemu
 /// QEMU answers on its main loop, which it enters when the machine is complete.
 async fn begin(qmp: &Path, fds: &Descriptors) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(qmp).await?;
-    let wanted = match (fds.state, fds.memory) {
-        (Some(state), Some(_)) => {
-            template::restore_state(&mut qmp, state).await?;
+    let wanted = match fds.state {
+        Some(state) => {
+            let memory = if fds.memory.is_some() { Memory::Stays } else { Memory::Moves };
+            migrate::read(&mut qmp, state, memory).await?;
             "paused"
         }
-        (Some(whole), None) => {
-            suspend::read(&mut qmp, whole).await?;
-            "paused"
-        }
-        (None, _) => "running",
+        None => "running",
     };
     match qmp.status().await?.as_str() {
         state if state == wanted => Ok(()),
@@ -352,7 +351,7 @@ impl Running for QemuMachine {
         let memory = self.memory.file()?;
         self.pause().await?;
         let state = snapshot::new_file(&folder.join(snapshot::STATE))?;
-        self.within(async |qmp| template::save_state(qmp, &state).await).await?;
+        self.within(async |qmp| migrate::write(qmp, state.as_fd(), Memory::Stays).await).await?;
         snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
 
@@ -387,8 +386,10 @@ impl QemuMachine {
     /// As one stream.
     async fn write_down(&self, folder: &Path) -> Result<(), VmmError> {
         self.pause().await?;
-        let (pipe, file) = suspend::Written::to(&folder.join(snapshot::STATE))?;
-        let moved = self.within(async |qmp| suspend::write(qmp, pipe).await).await;
+        let (pipe, file) = Written::to(&folder.join(snapshot::STATE))?;
+        let write = async |qmp: &mut Qmp| migrate::write(qmp, pipe.as_fd(), Memory::Moves).await;
+        let moved = self.within(write).await;
+        drop(pipe);
         // What could not be written is why QEMU could not write.
         file.end().await?;
         moved

@@ -1,17 +1,15 @@
-//! A suspended machine, as QEMU has it: one stream of memory and devices.
+//! Where a suspended machine is written to, which QEMU has as one stream of memory and devices.
 //!
 //! It goes through a pipe, since QEMU itself may write no file of that size.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::migrate::{self, Memory};
-use super::qmp::{Qmp, QmpError};
 use crate::VmmError;
 use crate::snapshot::new_file;
 
@@ -38,14 +36,4 @@ impl Written {
 
 fn failed(path: &Path, source: io::Error) -> VmmError {
     VmmError::File { act: "write a suspended machine to", path: path.to_owned(), source }
-}
-
-/// Has a paused machine write all that it is.
-pub(super) async fn write(qmp: &mut Qmp, to: OwnedFd) -> Result<(), QmpError> {
-    migrate::write(qmp, to.as_fd(), Memory::Moves).await
-}
-
-/// Has a machine that waits for it read that from a descriptor that it has inherited.
-pub(super) async fn read(qmp: &mut Qmp, from: RawFd) -> Result<(), QmpError> {
-    migrate::read(qmp, from, Memory::Moves).await
 }

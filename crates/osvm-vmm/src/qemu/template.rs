@@ -4,12 +4,10 @@
 //! copy. A machine that was saved is never resumed, since it would go on writing to what was saved.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use async_trait::async_trait;
 
-use super::migrate::{self, Memory};
-use super::qmp::{Qmp, QmpError};
 use super::{Body, Qemu};
 use crate::process::inherited;
 use crate::snapshot::Snapshot;
@@ -18,16 +16,6 @@ use crate::{Machine, Running, Template, VmmError};
 pub(super) struct QemuTemplate {
     pub(super) qemu: Qemu,
     pub(super) snapshot: Snapshot,
-}
-
-/// Has a paused machine write the state of its devices: its memory is in a file as it is.
-pub(super) async fn save_state(qmp: &mut Qmp, state: &File) -> Result<(), QmpError> {
-    migrate::write(qmp, state.as_fd(), Memory::Stays).await
-}
-
-/// Has a machine that waits for it read it from a descriptor that it has inherited.
-pub(super) async fn restore_state(qmp: &mut Qmp, state: RawFd) -> Result<(), QmpError> {
-    migrate::read(qmp, state, Memory::Stays).await
 }
 
 impl QemuTemplate {

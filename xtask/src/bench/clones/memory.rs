@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::bench::osvm::Osvm;
+use crate::bench::osvm::{Osvm, is_firecrackers};
 use crate::bench::processes::memory_kib;
 use crate::bench::table::Figure;
 
@@ -21,9 +21,7 @@ pub(super) fn figure(osvm: &Osvm) -> Result<Figure> {
     let unique = vms.iter().map(|vm| memory_kib(&vm["pid"].to_string(), "Private_"));
     let unique = unique.sum::<Result<u64>>()?;
     osvm.ok(&["mcp", "microvm", "stop", "--all"])?;
-    let is_firecracker =
-        vms.iter().all(|vm| vm["vmm"].as_str().is_some_and(|vmm| vmm.starts_with("firecracker")));
-    let target = if is_firecracker { BY_FIRECRACKER } else { BY_QEMU };
+    let target = if vms.iter().all(is_firecrackers) { BY_FIRECRACKER } else { BY_QEMU };
     let each = unique as f64 / 1024.0 / vms.len() as f64;
     let what =
         format!("memory of an idle clone that no other has, VMM included ({CLONES} of them)");

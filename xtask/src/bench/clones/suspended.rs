@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::start;
-use crate::bench::osvm::Osvm;
+use crate::bench::osvm::{Osvm, is_firecrackers};
 use crate::bench::table::{Figure, median};
 use crate::bench::timed;
 
@@ -32,10 +32,8 @@ pub(super) fn figures(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
         suspended.push(timed(|| osvm.ok(&["mcp", "microvm", "suspend", name]).map(drop))?);
         woken.push(echo()?);
     }
-    let is_firecracker =
-        osvm.vm(name)?["vmm"].as_str().is_some_and(|vmm| vmm.starts_with("firecracker"));
+    let target = if is_firecrackers(&osvm.vm(name)?) { BY_FIRECRACKER } else { BY_QEMU };
     start::stop(osvm, &SERVER)?;
-    let target = if is_firecracker { BY_FIRECRACKER } else { BY_QEMU };
     let what = format!("256 MiB with {HELD} MiB held by the demo server");
     Ok(vec![
         Figure::times("demo server with 256 MiB as a clone, to its first MCP reply", &clones),
