@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Calls in a row that have a VM each, after which nothing may be left; 0 leaves it out
     #[arg(long, default_value_t = 0, value_name = "N", requires = "clones")]
     calls: usize,
+    /// Leave out servers on Node, which take minutes to start where emulation is emulated
+    #[arg(long)]
+    without_node: bool,
     /// Measure what users would pick instead, beside clones: bare processes, bwrap and runsc, where they are on PATH
     #[arg(long, conflicts_with = "clones")]
     sandboxes: bool,
@@ -87,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let configuration = "[microvm]\ntemplate = \"booted\"\nlaunch_timeout_seconds = 600\n";
         std::fs::write(osvm.home().join("isolation_config.toml"), configuration)?;
         let figures = match args.clones {
-            true => clones::figures(&osvm, (args.runs, args.many, args.calls))?,
+            true => clones::figures(&osvm, args)?,
             false => sandboxes::figures(&osvm, args.runs)?,
         };
         println!("{}\n", osvm.about()?);

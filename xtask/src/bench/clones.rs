@@ -11,24 +11,23 @@ use anyhow::Result;
 
 use super::osvm::Osvm;
 use super::table::Figure;
-use super::timed;
+use super::{Args, timed};
 
 /// Many clones take at most this part of the time that as many cold starts take.
 const OF_COLD: f64 = 1.0 / 8.0;
 
-/// Measured with `runs` of each start, `many` at once, and `calls` in a row.
-pub(super) fn figures(
-    osvm: &Osvm,
-    (runs, many, calls): (usize, usize, usize),
-) -> Result<Vec<Figure>> {
+pub(super) fn figures(osvm: &Osvm, args: &Args) -> Result<Vec<Figure>> {
+    let runs = args.runs;
     let mut figures = start::demo(osvm, runs)?;
-    figures.extend(start::node(osvm, runs)?);
+    if !args.without_node {
+        figures.extend(start::node(osvm, runs)?);
+    }
     figures.extend(suspended::figures(osvm, runs)?);
     figures.push(memory::figure(osvm)?);
-    figures.extend(at_once(osvm, many)?);
+    figures.extend(at_once(osvm, args.many)?);
     figures.extend(calls::figures(osvm, runs)?);
-    if calls > 0 {
-        figures.extend(leak::figures(osvm, calls)?);
+    if args.calls > 0 {
+        figures.extend(leak::figures(osvm, args.calls)?);
     }
     Ok(figures)
 }

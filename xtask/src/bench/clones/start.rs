@@ -1,13 +1,15 @@
 //! One launch after the other, cold and as a clone in turns.
 
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::bench::bare::echo::Echo;
 use crate::bench::client;
 use crate::bench::images::{NODE, SERVER, fixtures};
 use crate::bench::osvm::Osvm;
+use crate::bench::processes::memory_kib;
 use crate::bench::table::{Figure, median};
 
 const DEMO: &str = "/usr/bin/osvm-demo";
@@ -18,6 +20,9 @@ const OF_BARE: f64 = 1.5;
 const OF_COLD: f64 = 1.0 / 10.0;
 /// What jail, daemon and agent may add to a clone, in milliseconds.
 const ADDED: f64 = 15.0;
+
+/// How long a rehearsal may be waited for: it comes when all has been quiet for a while.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The demo server, beside a bare VMM.
 pub(super) fn demo(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
@@ -70,18 +75,49 @@ pub(super) fn node(osvm: &Osvm, runs: usize) -> Result<Vec<Figure>> {
     // The first makes the template.
     levels.iter().try_for_each(|level| whole(osvm, &server, level).map(drop))?;
     let (mut cold, mut clones, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let before = templates(osvm);
     for _ in 0..runs {
         cold.push(whole(osvm, &server, "none")?);
         clones.push(whole(osvm, &server, "booted")?);
         waiting.push(whole(osvm, &server, "started")?);
     }
+    let memory = unique(osvm, &server)?;
+    wait_for("a rehearsal", || templates(osvm) > before)?;
+    let warm = (0..runs).map(|_| whole(osvm, &server, "booted")).collect::<Result<Vec<_>>>()?;
+    let memory_warm = unique(osvm, &server)?;
     let clone = "`server-everything` as a clone, the same";
+    let of_clone = "memory of such a clone that no other has, VMM included";
     Ok(vec![
         Figure::times("`server-everything` cold, `launch` to its first MCP reply", &cold),
         Figure::times(clone, &clones).beside(median(&cold)),
+        Figure::mib(of_clone, memory),
+        Figure::times(&format!("{clone}, after its rehearsal"), &warm).beside(median(&clones)),
+        Figure::mib(&format!("{of_clone}, after its rehearsal"), memory_warm),
         Figure::times(&format!("{clone}, with `template = \"started\"`"), &waiting)
             .against(median(&cold), OF_COLD),
     ])
+}
+
+fn templates(osvm: &Osvm) -> usize {
+    let all = fs::read_dir(osvm.home().join("templates")).into_iter().flatten().flatten();
+    all.filter(|entry| entry.path().join("template.json").exists()).count()
+}
+
+fn wait_for(what: &str, is_there: impl Fn() -> bool) -> Result<()> {
+    let begin = Instant::now();
+    while !is_there() {
+        ensure!(begin.elapsed() < PATIENCE, "{what} did not come");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Of a clone's memory, in MiB, when it is ready.
+fn unique(osvm: &Osvm, server: &[&str]) -> Result<f64> {
+    launch(osvm, server, "booted")?;
+    let kib = memory_kib(&osvm.vmm(server[0])?.0.to_string(), "Private_")?;
+    stop(osvm, server)?;
+    Ok(kib as f64 / 1024.0)
 }
 
 /// The server, again and again, in one guest.
