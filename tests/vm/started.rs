@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::osvm::Osvm;
 use crate::rootfs::fixture;
+use crate::templates::many;
 
 const STARTED: &str = "[[servers]]\nid = \"demo\"\ntemplate = \"started\"\n";
 
@@ -34,17 +35,19 @@ fn process(osvm: &Osvm, name: &str) -> (String, String) {
 #[test]
 fn clones_speak_to_copies_of_one_process_that_have_no_state_in_common_from_then_on() {
     let osvm = Osvm::new();
-    let launch = ["mcp", "microvm", "launch-many", "3", "--memory", "128", "--template", "started"];
-    osvm.ok(&launch);
+    let count = many(3);
+    let number = count.to_string();
+    let launch = ["mcp", "microvm", "launch-many", &number, "--memory", "128"];
+    osvm.ok(&[&launch[..], &["--template", "started"]].concat());
     assert_eq!(templates(&osvm), 1);
     let vms = osvm.vms();
     let names: Vec<_> = vms.iter().map(|vm| vm["name"].as_str().unwrap()).collect();
-    assert!(names.len() == 3 && vms.iter().all(|vm| vm["cloned"] == true), "{vms:#?}");
+    assert!(names.len() == count && vms.iter().all(|vm| vm["cloned"] == true), "{vms:#?}");
     let processes: BTreeSet<_> = names.iter().map(|name| process(&osvm, name)).collect();
     assert_eq!(processes.len(), 1, "it was started once: {processes:?}");
     let draw = |name: &&str| read(&osvm, name, "/proc/sys/kernel/random/uuid");
     let drawn: BTreeSet<_> = names.iter().map(draw).collect();
-    assert_eq!(drawn.len(), 3, "the kernel's randomness is each one's own: {drawn:?}");
+    assert_eq!(drawn.len(), count, "the kernel's randomness is each one's own: {drawn:?}");
     let note = json!({"path": "/tmp/note", "content": "of the first"});
     osvm.call(names[0], "write_file", &note);
     osvm.run(&["mcp", "call", names[1], "read_file", r#"{"path":"/tmp/note"}"#]).expect(5);

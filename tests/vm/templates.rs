@@ -2,6 +2,7 @@
 
 mod faults;
 mod random;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +62,7 @@ fn templates(osvm: &Osvm) -> Vec<PathBuf> {
 }
 
 /// How many a test of many has: `OSVM_TEST_CLONES`, or what CI can spare.
-fn many(spared: usize) -> usize {
+pub(crate) fn many(spared: usize) -> usize {
     std::env::var("OSVM_TEST_CLONES").map_or(spared, |text| text.parse().unwrap())
 }
 

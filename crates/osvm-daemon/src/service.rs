@@ -84,6 +84,8 @@ pub struct Options {
     pub host: Host,
     /// Each instead of what the configuration says; zero is forever.
     pub idle: Idle,
+    /// How long nothing must have been going on before a server rehearses; for zero, none ever does.
+    pub quiet: Option<Duration>,
 }
 
 /// Why there is no daemon.
@@ -106,6 +108,8 @@ pub(crate) struct Daemon {
     host: Host,
     fleet: Arc<Fleet<McpGreeter>>,
     idle: Idle,
+    /// None where no server rehearses.
+    quiet: Option<Duration>,
     recordings: Recordings,
     images: Images,
     greeter: McpGreeter,
@@ -148,6 +152,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// How long no VM must have had anything to do before a server rehearses, unless told.
+const QUIET: Duration = Duration::from_secs(20);
+
 /// How long a guest may sleep while it boots. Awake, it is never idle for a tenth of that.
 const ASLEEP_AFTER: Duration = Duration::from_secs(10);
 
@@ -185,7 +192,7 @@ async fn info(State(daemon): Shared) -> Answer<Info> {
 
 impl Daemon {
     async fn open(options: &Options, relay: io::Result<RelayProcess>) -> Result<Self, ServeError> {
-        let Options { home, host, idle } = options;
+        let Options { home, host, idle, quiet } = options;
         let (config, store) = (ConfigFile::of(home), Store::open(&home.images())?);
         let assembler = Assembler::new(&home.cache(), payload::AGENT);
         let settings = Settings {
@@ -215,6 +222,7 @@ impl Daemon {
             host,
             fleet,
             idle: *idle,
+            quiet: Some(quiet.unwrap_or(QUIET)).filter(|quiet| !quiet.is_zero()),
             recordings,
             images,
             greeter,

@@ -16,6 +16,7 @@ use crate::id::VmId;
 use crate::life::Life;
 use crate::plan::{Plan, StartedBy};
 use crate::prepare::Preparer;
+use crate::rehearsals::Rehearsals;
 use crate::spares::Spares;
 use crate::state::{Cause, CauseKind, State};
 use crate::templates::Templates;
@@ -62,6 +63,7 @@ pub(crate) struct Workshop<G: Greeter> {
     pub(crate) greeter: G,
     pub(crate) templates: Templates,
     pub(crate) spares: Spares,
+    pub(crate) rehearsals: Rehearsals,
     pub(crate) admission: Admission,
     table: Mutex<Table<G::Conversation>>,
 }
@@ -95,9 +97,18 @@ impl<G: Greeter> Fleet<G> {
         let admission = Admission::new(settings.proc.clone(), settings.parallel_launches);
         let table = Mutex::default();
         let templates = Templates::in_home(&settings.home);
-        let spares = Spares::default();
-        let workshop =
-            Workshop { settings, drivers, preparer, greeter, templates, spares, admission, table };
+        let (spares, rehearsals) = Default::default();
+        let workshop = Workshop {
+            settings,
+            drivers,
+            preparer,
+            greeter,
+            templates,
+            spares,
+            rehearsals,
+            admission,
+            table,
+        };
         let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
         crate::adopt::adopt(&fleet.workshop).await;
         fleet
@@ -156,9 +167,15 @@ impl<G: Greeter> Fleet<G> {
         Some(vm)
     }
 
-    /// Ends the clones that wait for VMs to come, and returns when they have gone.
+    /// Ends the clones that wait for VMs to come, and the VM that is to be their template, and returns when they have gone.
     pub async fn clear_spares(&self) {
-        self.workshop.spares.clear().await;
+        tokio::join!(self.workshop.spares.clear(), self.workshop.rehearsals.clear());
+    }
+
+    /// Begins to make a template that is wanted and that nobody waits for, if no VM has had anything to do for that long.
+    /// Whether one is being made.
+    pub fn rehearse_if_quiet(&self, quiet: Duration) -> bool {
+        self.workshop.rehearse_if_quiet(quiet)
     }
 
     /// Suspends a VM: its memory goes to disk and its process away, until somebody wants something of it.

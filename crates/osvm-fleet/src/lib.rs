@@ -26,6 +26,7 @@ mod plan;
 mod prepare;
 mod reach;
 mod record;
+mod rehearsals;
 mod remove;
 mod rundir;
 mod spares;

@@ -3,6 +3,7 @@
 
 mod boot;
 mod clone;
+mod rehearse;
 mod sleep;
 
 pub(crate) use boot::machine;

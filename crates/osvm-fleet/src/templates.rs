@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A template is of use to machines that have everything in common with it ([`Key`]). It is made once, by whoever needs
-//! it first, while others wait. What is read from disk is held against its record; what does not fit is removed and made
-//! again.
+//! it first, while others wait; but for one whose image's pages are warm, which nobody waits for ([`crate::rehearsals`]).
+//! What is read from disk is held against its record; what does not fit is removed and made again.
 
 mod beginning;
 mod key;
@@ -30,7 +30,7 @@ use tokio::task::spawn_blocking;
 use crate::drivers::{chain, vmm_cause};
 use crate::remove::remove;
 use crate::state::{Cause, CauseKind};
-pub(crate) use beginning::Beginning;
+pub(crate) use beginning::{Beginning, Content};
 pub(crate) use key::Key;
 use record::Record;
 
@@ -80,6 +80,15 @@ impl Templates {
         let known = self.slot(key.name()).lock_owned().await;
         let path = self.folder.join(key.name());
         Place { known, templates: self.folder.clone(), path, key }
+    }
+
+    /// A folder to save a machine in.
+    pub(crate) fn draft(&self) -> Result<TempDir, Cause> {
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+            tempfile::Builder::new().prefix(DRAFT).tempdir_in(&self.folder)
+        };
+        make().map_err(|error| unkept(&self.folder, &error))
     }
 
     /// Gives back what an open one takes; it is opened again when it is needed.
@@ -133,15 +142,6 @@ impl Place {
 
     pub(crate) fn give_up(&mut self) {
         self.known.given_up = Some(Instant::now());
-    }
-
-    /// A folder to save a machine in.
-    pub(crate) fn draft(&self) -> Result<TempDir, Cause> {
-        let make = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.templates)?;
-            tempfile::Builder::new().prefix(DRAFT).tempdir_in(&self.templates)
-        };
-        make().map_err(|error| unkept(&self.templates, &error))
     }
 
     /// What was saved is the template from now on.

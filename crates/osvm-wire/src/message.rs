@@ -46,6 +46,9 @@ pub enum Request {
     GrantWithFiles { grants: Grants, files: Vec<u32> },
     /// Set clock, random pool and host name of a VM that was suspended and goes on: it is the machine that it was.
     GoOn(Prepare),
+    /// Start a process as [`Self::Spawn`] does, in a root of its own: what it writes is seen by nobody else, and goes with
+    /// its processes.
+    Rehearse(Spawn),
 }
 
 /// The answer to a [`Request`].

@@ -35,6 +35,9 @@ Environment:
                     stronger than the configuration, weaker than flags
   OSVM_IDLE_SUSPEND_SECONDS, OSVM_IDLE_STOP_SECONDS, OSVM_SUSPENDED_STOP_SECONDS
                     of VMs that a call started, in place of what is configured; 0: never
+  OSVM_REHEARSE_SECONDS
+                    for so long nothing has been going on when a server runs once for the
+                    template of its later VMs [default: 20; 0: never]
   OSVM_LOG          what the daemon logs [default: info]
   NO_COLOR          no colours
 

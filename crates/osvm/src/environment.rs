@@ -170,15 +170,21 @@ pub(crate) fn log_filter() -> String {
 /// `OSVM_IDLE_SUSPEND_SECONDS` with nothing to do, `OSVM_IDLE_STOP_SECONDS` unused, and `OSVM_SUSPENDED_STOP_SECONDS`
 /// unused and suspended.
 pub(crate) fn idle() -> Result<Idle, CliError> {
-    let seconds = |variable| -> Result<Option<Duration>, CliError> {
-        let whole = |text: &str| text.parse().map_err(|_| "a whole number is needed".to_owned());
-        Ok(parsed(variable, whole)?.map(Duration::from_secs))
-    };
     Ok(Idle {
         suspend: seconds("OSVM_IDLE_SUSPEND_SECONDS")?,
         stop: seconds("OSVM_IDLE_STOP_SECONDS")?,
         stop_suspended: seconds("OSVM_SUSPENDED_STOP_SECONDS")?,
     })
+}
+
+/// `OSVM_REHEARSE_SECONDS`: how long nothing must have been going on before a server rehearses; 0 is for ever.
+pub(crate) fn quiet() -> Result<Option<Duration>, CliError> {
+    seconds("OSVM_REHEARSE_SECONDS")
+}
+
+fn seconds(variable: &str) -> Result<Option<Duration>, CliError> {
+    let whole = |text: &str| text.parse().map_err(|_| "a whole number is needed".to_owned());
+    Ok(parsed(variable, whole)?.map(Duration::from_secs))
 }
 
 /// An amount of memory in MiB that a VM can have.

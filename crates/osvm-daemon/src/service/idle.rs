@@ -1,4 +1,4 @@
-//! VMs that nobody uses are suspended, and later ended.
+//! VMs that nobody uses are suspended, and later ended; what can be done for later ones is done when nobody waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,10 @@ pub(super) async fn settle(daemon: Arc<Daemon>) {
     const LOOK: Duration = Duration::from_secs(60);
     loop {
         let due = daemon.fleet.settle_idle(&daemon.idle_limits());
+        if let Some(quiet) = daemon.quiet {
+            daemon.fleet.rehearse_if_quiet(quiet);
+        }
+        let due = due.into_iter().chain(daemon.quiet).min();
         tokio::time::sleep(due.unwrap_or(LOOK).clamp(Duration::from_secs(1), LOOK)).await;
     }
 }

@@ -194,8 +194,16 @@ impl Agent {
 
     /// Starts a process. If the link hangs up on the way, it is looked for, or started, over the next one.
     pub async fn spawn(&self, spawn: Spawn) -> Result<Session, AgentError> {
-        let session = spawn.session;
-        match self.open_over_links("spawn", &Request::Spawn(spawn)).await {
+        self.started(spawn.session, Request::Spawn(spawn)).await
+    }
+
+    /// The same, of one that writes to files of its own, which go with it.
+    pub async fn rehearse(&self, spawn: Spawn) -> Result<Session, AgentError> {
+        self.started(spawn.session, Request::Rehearse(spawn)).await
+    }
+
+    async fn started(&self, session: SessionId, request: Request) -> Result<Session, AgentError> {
+        match self.open_over_links("spawn", &request).await {
             Ok((Reply::Spawned { .. }, exchange)) => {
                 Ok(Session::spawned(session, exchange, self.links.follow()))
             }

@@ -178,7 +178,12 @@ pub(crate) fn machine(plan: &Plan, id: &VmId, dir: &RunDir, prepared: &Prepared)
     }
 }
 
-fn facts<C>(vm: &Vm<C>, prepared: &Prepared, dir: &RunDir, driver: &dyn Driver) -> Facts {
+pub(super) fn facts<C>(
+    vm: &Vm<C>,
+    prepared: &Prepared,
+    dir: &RunDir,
+    driver: &dyn Driver,
+) -> Facts {
     let Spawn { argv, env, user, cwd, .. } =
         vm.plan.server_in(&prepared.image, SessionId::default());
     Facts {

@@ -1,15 +1,17 @@
 //! How a VM begins as a clone: of the template that there is, or of one that it makes of itself.
 //!
 //! ```text
-//! no template:  boots ── agent answers ── [server waits] ── hung up ── saved ── ended ─┐
-//! template:     ───────────────────────────────────────────────────────────────────────┴─> restored ── folders lent ── resumed
+//! no template:  boots ── agent answers ── [server waits, or has run] ── hung up ── saved ── ended ─┐
+//! template:     ───────────────────────────────────────────────────────────────────────────────────┴─> restored ── folders lent ── resumed
 //! ```
 //!
 //! Nothing of what the VM is to have is in the template: its name, time and randomness, hosts, folders and secrets come
 //! afterwards. At level `started` the server's process is, of a server that has none of these: it was started, and
 //! nothing was said to it. Where there can be no such template, one without a server does; where there can be none at
-//! all, the VM boots as others do.
+//! all, the VM boots as others do. One in which the server has run before is made by [`super::rehearse`], and taken where it
+//! is there.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,7 @@ use crate::drivers::{chain, vmm_cause};
 use crate::greeter::Greeter;
 use crate::prepare::Prepared;
 use crate::state::{Cause, CauseKind};
-use crate::templates::{Beginning, Key, Place};
+use crate::templates::{Beginning, Content, Key};
 use crate::vm::{Facts, agent_cause};
 
 /// How often it is looked whether a server has nothing more to do,
@@ -60,6 +62,11 @@ impl<G: Greeter> Life<G> {
         for beginning in &beginnings {
             if let Some(clone) = self.clone_of_template(beginning, asked).await? {
                 self.has_begun_as(beginning);
+                if matches!(beginning.content, Content::Nothing)
+                    && beginnings.iter().any(Beginning::is_warm)
+                {
+                    self.workshop.rehearsals.want(&self.vm.plan);
+                }
                 return Ok(Some(clone));
             }
         }
@@ -71,7 +78,7 @@ impl<G: Greeter> Life<G> {
             self.vm.set_facts(Facts { cloned: true, ..facts });
         }
         self.vm.set_template(beginning.key.clone());
-        if let Some(server) = &beginning.waiting {
+        if let Content::Waiting(server) = &beginning.content {
             self.vm.set_waiting(server.session);
         }
     }
@@ -102,13 +109,14 @@ impl<G: Greeter> Life<G> {
         beginning: &Beginning,
         asked: (&dyn Driver, &Machine),
     ) -> Result<Option<(Arc<dyn Running>, Link)>, Turn> {
-        let Beginning { key, waiting } = beginning;
+        let Beginning { key, content } = beginning;
         for _ in 0..ATTEMPTS {
-            let template = match self.template((key.clone(), waiting.as_ref()), asked).await {
-                Ok(template) => template,
+            let template = match self.template(beginning, asked).await {
+                Ok(Some(template)) => template,
+                Ok(None) => return Ok(None),
                 Err(Turn::Stop) => return Err(Turn::Stop),
                 Err(Turn::Failure(cause)) => {
-                    self.does_without(waiting.as_ref(), &cause);
+                    self.does_without(Some(content), &cause);
                     return Ok(None);
                 }
             };
@@ -127,12 +135,14 @@ impl<G: Greeter> Life<G> {
         Ok(None)
     }
 
-    fn does_without(&self, waiting: Option<&Spawn>, why: &dyn std::error::Error) {
+    fn does_without(&self, content: Option<&Content>, why: &dyn std::error::Error) {
         let why = chain(why);
         tracing::warn!(vm = %self.vm.id, why, "there is no template");
-        self.diary.note(&match waiting {
-            Some(_) => format!("there is no template in which the server waits: {why}"),
-            None => format!("there is no template, and the guest boots: {why}"),
+        self.diary.note(&match content {
+            Some(Content::Waiting(_)) => {
+                format!("there is no template in which the server waits: {why}")
+            }
+            _ => format!("there is no template, and the guest boots: {why}"),
         });
     }
 
@@ -156,52 +166,64 @@ impl<G: Greeter> Life<G> {
         Ok(link.ok_or_else(sleeps)?)
     }
 
+    /// The one that there is, or is made now; nothing where it is for a quiet moment to make.
     async fn template(
         &self,
-        (key, waiting): (Key, Option<&Spawn>),
+        Beginning { key, content }: &Beginning,
         asked: (&dyn Driver, &Machine),
-    ) -> Result<Arc<dyn Template>, Turn> {
-        let mut place = self.unless_stopped(self.workshop.templates.place(key)).await?;
+    ) -> Result<Option<Arc<dyn Template>>, Turn> {
+        let place = self.workshop.templates.place(key.clone());
+        let mut place = self.unless_stopped(place).await?;
         if let Some(template) = place.open(asked.0).await {
-            return Ok(template);
+            return Ok(Some(template));
+        }
+        if matches!(content, Content::Warm(_)) {
+            return Ok(None);
         }
         if place.is_given_up() {
             let why = "one could not be made a short time ago";
             return Err(Cause::new(CauseKind::Machine, why).into());
         }
         self.diary.note("making a template");
-        let made = self.make((&mut place, waiting), asked).await;
+        let made = async {
+            let draft = self.workshop.templates.draft()?;
+            self.make(draft.path(), content, asked).await?;
+            Ok(place.keep(draft, asked.0).await?)
+        };
+        let made = made.await;
         if matches!(made, Err(Turn::Failure(_))) {
             place.give_up();
         }
         self.clear().await?;
-        made
+        made.map(Some)
     }
 
-    /// Boots the guest, and saves it when its agent has answered and the server, if there is to be one, waits.
-    async fn make(
+    /// Boots the guest, and saves it there when its agent has answered and the server, if there is to be one, waits or has
+    /// run.
+    pub(super) async fn make(
         &self,
-        (place, waiting): (&mut Place, Option<&Spawn>),
+        draft: &Path,
+        content: &Content,
         (driver, asked): (&dyn Driver, &Machine),
-    ) -> Result<Arc<dyn Template>, Turn> {
-        let draft = place.draft()?;
+    ) -> Result<(), Turn> {
         let started = driver.start(asked).await.map_err(|error| vmm_cause(&error))?;
         let machine = self.has_begun(driver, started);
         self.is_booting().await?;
         let link = self.unless_asleep(&machine, self.answers(&machine)).await?;
         let link = link.ok_or_else(sleeps)?;
-        if let Some(server) = waiting {
-            self.while_alive(&machine, self.has_waiting(server, (&machine, &link))).await?;
-        }
+        let fill = async {
+            match content {
+                Content::Waiting(server) => self.has_waiting(server, (&machine, &link)).await,
+                Content::Warm(server) => self.rehearses(server, (&machine, &link)).await,
+                Content::Nothing => Ok(()),
+            }
+        };
+        self.while_alive(&machine, fill).await?;
         link.hang_up();
         // Whether it has noticed nobody tells. One that notices only as a clone loses nothing but time.
         let _ = timeout(HANGS_UP, machine.exited()).await;
-        let saved = async {
-            let saved = machine.save(draft.path()).await;
-            saved.map_err(|error| vmm_cause(&error))
-        };
-        self.while_alive(&machine, saved).await?;
-        Ok(place.keep(draft, driver).await?)
+        let saved = async { machine.save(draft).await.map_err(|error| vmm_cause(&error)) };
+        self.while_alive(&machine, saved).await
     }
 
     async fn answers(&self, machine: &Arc<dyn Running>) -> Result<Link, Cause> {
@@ -212,6 +234,11 @@ impl<G: Greeter> Life<G> {
         said.map(|_| link).map_err(|error| agent_cause(&error))
     }
 
+    /// What a guest is told of itself that others are to be cloned from.
+    pub(super) fn nobody(&self) -> Prepare {
+        Prepare { hostname: NAMELESS.to_owned(), ..self.identity() }
+    }
+
     /// Starts the server, and leaves it when it has nothing more to do.
     async fn has_waiting(
         &self,
@@ -220,8 +247,7 @@ impl<G: Greeter> Life<G> {
     ) -> Result<(), Cause> {
         let agent = Agent::new(link.clone());
         let begun = async {
-            let identity = Prepare { hostname: NAMELESS.to_owned(), ..self.identity() };
-            agent.prepare(identity).await?;
+            agent.prepare(self.nobody()).await?;
             agent.begin(server.clone()).await?;
             // One that is still busy then goes on being so in the clones.
             let _ = timeout(self.vm.plan.start_timeout, settles(machine.process())).await;
@@ -242,7 +268,7 @@ impl<G: Greeter> Life<G> {
 
 /// Waits until the guest hardly wants a processor. Whether it gets one is another matter on a busy host, and neither
 /// what it has used nor its own account tells.
-async fn settles(vmm: &Process) {
+pub(super) async fn settles(vmm: &Process) {
     let (mut since, mut then, mut quiet) = (Instant::now(), vmm.wanted_time(), 0);
     while quiet < QUIET_LOOKS {
         tokio::time::sleep(LOOK).await;

@@ -11,7 +11,7 @@ fn fake() -> Fake {
 async fn made(templates: &Templates, key: &str) -> PathBuf {
     let mut place = templates.place(Key::new(key)).await;
     assert!(place.open(&fake()).await.is_none(), "nobody has made it");
-    let draft = place.draft().unwrap();
+    let draft = templates.draft().unwrap();
     fs::write(draft.path().join("memory"), "what it knows").unwrap();
     place.keep(draft, &fake()).await.unwrap();
     place.path.clone()
@@ -93,7 +93,7 @@ async fn one_makes_it_while_others_wait() {
     tokio::task::yield_now().await;
     assert!(!waits.is_finished());
     let mut begun = begun;
-    let draft = begun.draft().unwrap();
+    let draft = templates.draft().unwrap();
     begun.keep(draft, &fake()).await.unwrap();
     drop(begun);
     assert!(waits.await.unwrap());

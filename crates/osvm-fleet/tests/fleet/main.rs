@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
+mod rehearsals;
 mod spares;
 mod started;
 mod suspend;

@@ -17,16 +17,16 @@ use tokio::task::spawn_blocking;
 use super::session::{self, Session};
 use super::{Agent, carry};
 use crate::console::say;
-use crate::process;
+use crate::process::{self, Root};
 use crate::talk::{Stream, StreamError, Talk};
 
 impl Agent {
     pub(super) async fn spawn(
         self: Arc<Self>,
-        spawn: Spawn,
+        what: (Spawn, Root),
         mut talk: Talk<impl Stream>,
     ) -> Result<(), StreamError> {
-        match self.begin(spawn).await {
+        match self.begin(what).await {
             Ok(session) => {
                 let pid = session.pid();
                 let attachment = session.attach();
@@ -38,22 +38,30 @@ impl Agent {
 
     /// Starts a process and everything that belongs to its session. Nobody can see half a session: nothing waits
     /// after the process was started.
-    async fn begin(self: &Arc<Self>, spawn: Spawn) -> Result<Arc<Session>, Refusal> {
+    async fn begin(
+        self: &Arc<Self>,
+        (spawn, root): (Spawn, Root),
+    ) -> Result<Arc<Session>, Refusal> {
         let place = self.sessions.keep_place(spawn.session)?;
         let pumps = self.pumps().map_err(|error| not_started(&error))?;
         let agent = Arc::clone(self);
         // The program may lie in a folder whose messages this thread carries, so another one waits for it.
-        let started = spawn_blocking(move || agent.start_process(&spawn).map(|it| (it, spawn)));
+        let started =
+            spawn_blocking(move || agent.start_process(&spawn, root).map(|it| (it, spawn)));
         let ((started, ended), spawn) = started.await.map_err(|error| not_started(&error))??;
         let session = Arc::new(Session::new(&spawn, started.pid, started.cage));
         place.take(Arc::clone(&session));
         self.report(Event::Started { session: spawn.session, pid: session.pid() });
         pumps.take(&session, started.pipes);
-        tokio::spawn(Arc::clone(self).attend(Arc::clone(&session), ended));
+        tokio::spawn(Arc::clone(self).attend(Arc::clone(&session), root, ended));
         Ok(session)
     }
 
-    fn start_process(&self, spawn: &Spawn) -> Result<(process::Started, process::Ended), Refusal> {
+    fn start_process(
+        &self,
+        spawn: &Spawn,
+        root: Root,
+    ) -> Result<(process::Started, process::Ended), Refusal> {
         let (etc, offered) = (self.settings.etc.as_deref(), self.reach.environment());
         let tries = self.reach.tries();
         let start = || {
@@ -64,14 +72,18 @@ impl Agent {
             }
             Ok(started)
         };
-        self.reaper.start_one(start)
+        self.reaper.start_one(|| root.with(start))
     }
 
     /// Waits for the process's end, takes its descendants with it, and keeps the exit for the host.
-    async fn attend(self: Arc<Self>, session: Arc<Session>, ended: process::Ended) {
+    async fn attend(self: Arc<Self>, session: Arc<Session>, root: Root, ended: process::Ended) {
         let Ok(outcome) = ended.await else { return };
         let exit = session.exited(outcome);
         self.cages.dissolve(session.cage());
+        if root == Root::Own {
+            // The machine may be saved now, and its clones' first sessions are yet to come.
+            self.restock();
+        }
         self.report(Event::Exited { session: session.id(), exit });
         if exit.oom_killed {
             say(format_args!("session {}: {} {exit}", session.id(), session.command()));

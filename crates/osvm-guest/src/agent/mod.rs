@@ -23,7 +23,7 @@ use self::pipes::Pumps;
 use self::table::Table;
 use crate::console::{chain, say};
 use crate::machine::{Machine, stats};
-use crate::process::{Cages, Reaper};
+use crate::process::{Cages, Reaper, Root};
 use crate::reach::{Host, Reach};
 use crate::talk::{StreamError, Talk};
 
@@ -61,7 +61,7 @@ pub struct Agent {
     settings: Settings,
     machine: Box<dyn Machine>,
     sessions: Table,
-    /// For the first session.
+    /// For the next session.
     pumps: Mutex<Option<Pumps>>,
     cages: Cages,
     reaper: Arc<Reaper>,
@@ -99,6 +99,14 @@ impl Agent {
         ready.map_or_else(Pumps::start, Ok)
     }
 
+    /// What a session has taken that was there for the first one is there again.
+    fn restock(&self) {
+        let mut ready = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
+        *ready = ready.take().or_else(|| Pumps::start().ok());
+        drop(ready);
+        self.cages.restock();
+    }
+
     /// Serves one stream until it ends.
     pub async fn serve(self: Arc<Self>, stream: impl Stream) {
         if let Err(error) = self.converse(Talk::new(stream)).await
@@ -114,7 +122,8 @@ impl Agent {
             Err(why) => return talk.answer(&Reply::Refused(Refusal::Invalid { why })).await,
         };
         match request {
-            Request::Spawn(spawn) => self.spawn(spawn, talk).await,
+            Request::Spawn(spawn) => self.spawn((spawn, Root::Shared), talk).await,
+            Request::Rehearse(spawn) => self.spawn((spawn, Root::Own), talk).await,
             Request::Attach(attach) => self.attach(&attach, talk).await,
             Request::Watch => self.watch(talk).await,
             Request::PowerOff => self.power_off(talk).await,
@@ -138,7 +147,11 @@ impl Agent {
             }
             Request::Grant(grants) => self.grant(grants, Vec::new()).await,
             Request::GrantWithFiles { grants, files } => self.grant(grants, files).await,
-            Request::Spawn(_) | Request::Attach(_) | Request::Watch | Request::PowerOff => {
+            Request::Spawn(_)
+            | Request::Rehearse(_)
+            | Request::Attach(_)
+            | Request::Watch
+            | Request::PowerOff => {
                 Err(Refusal::Invalid { why: "it needs a stream of its own".into() })
             }
         };

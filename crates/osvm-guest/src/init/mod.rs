@@ -18,6 +18,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) use self::mounts::SCRATCH;
 use crate::agent::{Agent, Settings};
 use crate::console::{chain, say};
 use crate::link;

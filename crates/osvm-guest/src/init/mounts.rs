@@ -15,7 +15,7 @@ use crate::console::say;
 
 /// One file system in memory takes everything that servers write, so that all of it together is bounded.
 /// Out-of-memory kills don't free what lies in it.
-pub(super) const SCRATCH: &str = "/.osvm/scratch";
+pub(crate) const SCRATCH: &str = "/.osvm/scratch";
 
 const LOCKED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const SEALED: MountFlags = LOCKED.union(MountFlags::NOEXEC);

@@ -14,8 +14,9 @@ use crate::machine::stats;
 /// Most processes of a session that sets no limit.
 const PROCESSES: u64 = 4096;
 
-/// Name of the group that the first session has.
+/// Names of the groups that are there before a session wants one: the first, and the next after a rehearsal.
 const FIRST: &str = "first";
+const NEXT: &str = "next";
 
 /// In a control group, where the kernel has the memory controller.
 const EVENTS: &str = "memory.events";
@@ -25,7 +26,7 @@ pub(crate) struct Cages {
     /// The root of the control groups, if the kernel has them.
     groups: Option<PathBuf>,
     proc: PathBuf,
-    /// For the first session.
+    /// For the next session.
     ready: Mutex<Option<PathBuf>>,
     /// Groups whose processes were killed and have not all gone yet.
     doomed: Mutex<Vec<PathBuf>>,
@@ -42,10 +43,14 @@ pub(crate) struct Cage {
 
 impl Cages {
     pub(crate) fn new(groups: Option<PathBuf>, proc: PathBuf) -> Self {
-        let first = groups.as_ref().map(|root| root.join(FIRST));
-        // Where it can't be made, that is told of the session.
-        let ready = Mutex::new(first.filter(|group| fs::create_dir(group).is_ok()));
+        let ready = Mutex::new(made(groups.as_deref(), FIRST));
         Self { groups, proc, ready, doomed: Mutex::default() }
+    }
+
+    /// What the first session had is there for another one.
+    pub(crate) fn restock(&self) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        *ready = ready.take().or_else(|| made(self.groups.as_deref(), NEXT));
     }
 
     pub(crate) fn make(&self, session: SessionId, limits: &Limits) -> io::Result<Cage> {
@@ -82,6 +87,11 @@ impl Cages {
             removed.is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
         });
     }
+}
+
+/// Where it can't be made, that is told of the session.
+fn made(root: Option<&Path>, name: &str) -> Option<PathBuf> {
+    root.map(|root| root.join(name)).filter(|group| fs::create_dir(group).is_ok())
 }
 
 /// Kernels without the controller have no such file.

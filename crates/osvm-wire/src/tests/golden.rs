@@ -58,7 +58,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("hello", Request::Hello),
         ("prepare", Request::Prepare(prepare.clone())),
-        ("spawn", Request::Spawn(spawn)),
+        ("spawn", Request::Spawn(spawn.clone())),
         ("attach", Request::Attach(Attach { session: id(), received })),
         ("attach.unknowing", Request::Attach(Attach { session: id(), received: None })),
         ("sessions", Request::Sessions),
@@ -70,6 +70,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("grant", Request::Grant(grants())),
         ("grant.files", Request::GrantWithFiles { grants: grants(), files: vec![0, 300] }),
         ("go_on", Request::GoOn(prepare)),
+        ("rehearse", Request::Rehearse(spawn)),
     ]
 }
 
@@ -262,7 +263,7 @@ fn no_message_was_forgotten() {
         Request::Hello | Request::Prepare(_) | Request::Spawn(_) | Request::Attach(_) => {}
         Request::Sessions | Request::Close(_) | Request::Signal { .. } | Request::Stats => {}
         Request::Watch | Request::PowerOff | Request::Grant(_) => {}
-        Request::GrantWithFiles { .. } | Request::GoOn(_) => {}
+        Request::GrantWithFiles { .. } | Request::GoOn(_) | Request::Rehearse(_) => {}
     };
     let reply = |message: &Reply| match message {
         Reply::Refused(refusal) => match refusal {

@@ -53,6 +53,7 @@ fn be_daemon() -> Result<(), CliError> {
         home: environment::home()?,
         host: environment::host(),
         idle: environment::idle()?,
+        quiet: environment::quiet()?,
     };
     daemon::run(async { serve(options).await.map_err(|error| CliError::failed(told(&error))) })
 }

@@ -125,7 +125,7 @@ impl State {
                 Reply::Hello(Hello { agent: "1".into(), kernel: "6".into(), boot_id: "b".into() })
             }
             Request::Prepare(_) | Request::GoOn(_) => Reply::Prepared,
-            Request::Spawn(spawn) => self.spawn(spawn),
+            Request::Spawn(spawn) | Request::Rehearse(spawn) => self.spawn(spawn),
             Request::Attach(attach) => self.attach(attach),
             Request::Sessions => Reply::Sessions(vec![]),
             Request::Close(_) => Reply::Closed,
