@@ -53,10 +53,12 @@ impl<G: Greeter> Life<G> {
         let beginnings = beginnings.map_err(|error| machine_cause(&error))?;
         let warm = beginnings.iter().find(|beginning| beginning.is_warm());
         let Some(Beginning { key, content }) = warm else { return Ok(()) };
-        // What is found out in the meantime by others holds for this one, too.
-        if workshop.templates.place(key.clone()).await.is_given_up() {
+        let mut place = workshop.templates.place(key.clone()).await;
+        if place.is_given_up() || place.open(&*driver).await.is_some() {
             return Ok(());
         }
+        // Those that begin meanwhile do not wait for it.
+        drop(place);
         let draft = workshop.templates.draft()?;
         let asked = machine(plan, &self.vm.id, &self.dir, &prepared);
         let made = self.make(draft.path(), content, (&*driver, &asked)).await;

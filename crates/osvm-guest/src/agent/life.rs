@@ -10,15 +10,19 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use osvm_wire::message::{Attach, Event, Refusal, Reply, SessionId, Spawn};
 use tokio::task::spawn_blocking;
 
 use super::session::{self, Session};
-use super::{Agent, carry};
+use super::{Agent, GRACE, carry};
 use crate::console::say;
 use crate::process::{self, Root};
 use crate::talk::{Stream, StreamError, Talk};
+
+/// How often it is looked whether processes that were killed have gone.
+const SOON: Duration = Duration::from_millis(2);
 
 impl Agent {
     pub(super) async fn spawn(
@@ -42,6 +46,10 @@ impl Agent {
         self: &Arc<Self>,
         (spawn, root): (Spawn, Root),
     ) -> Result<Arc<Session>, Refusal> {
+        if root == Root::Own && self.settings.groups.is_none() {
+            let why = "without control groups, what it starts could outlive it".to_owned();
+            return Err(Refusal::Failed { act: "rehearse".to_owned(), why });
+        }
         let place = self.sessions.keep_place(spawn.session)?;
         let pumps = self.pumps().map_err(|error| not_started(&error))?;
         let agent = Arc::clone(self);
@@ -143,6 +151,12 @@ impl Agent {
         let session = self.sessions.get(id)?;
         session.kill();
         session.wait_for_exit().await;
+        let left = async {
+            while !session.cage().is_empty() {
+                tokio::time::sleep(SOON).await;
+            }
+        };
+        let _ = tokio::time::timeout(GRACE, left).await;
         session.finish();
         self.sessions.remove(id);
         Ok(Reply::Closed)

@@ -20,6 +20,8 @@ const NEXT: &str = "next";
 
 /// In a control group, where the kernel has the memory controller.
 const EVENTS: &str = "memory.events";
+/// In each.
+const STATE: &str = "cgroup.events";
 
 /// Where cages are made.
 pub(crate) struct Cages {
@@ -120,6 +122,13 @@ impl Cage {
         }
     }
 
+    /// Whether none of the session's processes is left, as far as a control group tells.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state =
+            self.group.as_ref().and_then(|group| fs::read_to_string(group.join(STATE)).ok());
+        state.is_none_or(|state| stats::counter(&state, "populated") == 0)
+    }
+
     /// Sends a signal to the session's process group.
     pub(crate) fn signal(&self, leader: Pid, signal: Signal) -> rustix::io::Result<()> {
         kill_process_group(leader, signal)
@@ -192,6 +201,10 @@ mod tests {
         let cage = cages.make(SessionId([2; 16]), &Limits::default()).unwrap();
         let group = cage.group.clone().unwrap();
         assert_eq!(cage.door(), Some(group.join("cgroup.procs")));
+        assert!(cage.is_empty());
+        fs::write(group.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        assert!(!cage.is_empty());
+        fs::remove_file(group.join("cgroup.events")).unwrap();
         fs::write(group.join("memory.events"), "low 0\noom 1\noom_kill 1\n").unwrap();
         assert!(cage.ran_out_of_memory(Outcome::Code(1)));
         fs::remove_file(group.join("memory.events")).unwrap();

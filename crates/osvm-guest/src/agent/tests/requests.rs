@@ -89,6 +89,15 @@ async fn impossible_spawns_are_refused_and_leave_no_session() {
 }
 
 #[tokio::test]
+async fn nobody_rehearses_whose_processes_could_not_all_be_ended() {
+    let agent = agent();
+    let spawn = shell(1, "true");
+    let refusal = refusal(&agent, Request::Rehearse(spawn)).await.to_string();
+    assert!(refusal.contains("without control groups"), "{refusal}");
+    assert_eq!(ask(&agent, Request::Sessions).await, Reply::Sessions(vec![]));
+}
+
+#[tokio::test]
 async fn grants_are_told_once_and_may_be_repeated() {
     let agent = agent();
     for _ in 0..2 {
