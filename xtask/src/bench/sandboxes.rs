@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::images::{NODE, SERVER, fixtures};
@@ -29,6 +29,8 @@ struct Server {
     /// What its `echo` calls the text.
     argument: &'static str,
     memory: &'static str,
+    /// The same files for gVisor, which makes folders among them: for osvm that would be another image.
+    copy: TempDir,
 }
 
 /// What runs a server.
@@ -156,13 +158,21 @@ fn with_libraries(program: &Path, folder: &TempDir) -> Result<Server> {
     }
     fs::create_dir_all(root.join("bin"))?;
     fs::copy(program, root.join("bin/osvm-demo"))?;
-    let (root, command) = (root.to_owned(), vec!["/bin/osvm-demo"]);
-    Ok(Server { name: "demo", root, command, argument: "text", memory: "128" })
+    let (root, command, copy) = (root.to_owned(), vec!["/bin/osvm-demo"], copied(root)?);
+    Ok(Server { name: "demo", root, command, argument: "text", memory: "128", copy })
 }
 
 fn everything() -> Result<Server> {
     let (root, command) = (fixtures()?.join("everything/root"), vec![NODE, SERVER, "stdio"]);
-    Ok(Server { name: "everything", root, command, argument: "message", memory: "512" })
+    let copy = copied(&root)?;
+    Ok(Server { name: "everything", root, command, argument: "message", memory: "512", copy })
+}
+
+fn copied(root: &Path) -> Result<TempDir> {
+    let copy = tempfile::Builder::new().prefix("bench-copy-").tempdir()?;
+    let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(copy.path()).status()?;
+    ensure!(copied.success(), "copy {}", root.display());
+    Ok(copy)
 }
 
 /// With osvm, whose template and list of tools are made.
@@ -201,7 +211,7 @@ fn bubblewrap(server: &Server) -> Result<Command> {
 fn gvisor(server: &Server) -> Command {
     let mut command = Command::new("runsc");
     command.args(["--rootless", "--network=none", "--platform=ptrace", "do", "--root"]);
-    command.arg(&server.root).args(&server.command);
+    command.arg(server.copy.path()).args(&server.command);
     command
 }
 
