@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::osvm::{Ended, Osvm, eventually};
+use crate::osvm::{Ended, Osvm, eventually, patience};
 use crate::rootfs::{MY_SERVER, Rootfs, fixture};
 use crate::world::World;
 
@@ -55,7 +55,7 @@ impl Scene {
     }
 
     fn curl(&self, what: &str) -> Ended {
-        self.sh(&format!("curl --silent --show-error --max-time 60 --cacert /tmp/ca.crt {what}"))
+        self.sh(&format!("{} {what}", curl()))
     }
 
     /// The same without the proxy that the environment names.
@@ -76,6 +76,12 @@ impl Scene {
     fn refused(&self, ended: &Ended) {
         assert_ne!(ended.code, Some(0), "{ended:?}");
     }
+}
+
+/// With the world's authority, and as much patience as the test has.
+fn curl() -> String {
+    let patience = patience().as_secs();
+    format!("curl --silent --show-error --max-time {patience} --cacert /tmp/ca.crt")
 }
 
 const HELLO: &str = "hello from the world\n";
@@ -219,10 +225,13 @@ fn large_bodies_pass_both_ways_whole() {
     let Some(scene) = Scene::new(&["--allow", "api.example.test"]) else { return };
     let down = scene.curl_straight("https://api.example.test/big | wc -c").expect(0);
     assert_eq!(down.stdout.trim(), (32 << 20).to_string());
-    let up = "head -c 5000000 /dev/urandom >/tmp/body; \
-              curl --silent --max-time 60 --cacert /tmp/ca.crt --data-binary @/tmp/body https://api.example.test/echo >/tmp/back; \
-              cmp /tmp/body /tmp/back && echo same";
-    assert_eq!(scene.sh(up).expect(0).stdout, "same\n");
+    let up = format!(
+        "head -c 5000000 /dev/urandom >/tmp/body; \
+         {} --data-binary @/tmp/body https://api.example.test/echo >/tmp/back; \
+         cmp /tmp/body /tmp/back && echo same",
+        curl()
+    );
+    assert_eq!(scene.sh(&up).expect(0).stdout, "same\n");
 }
 
 #[test]

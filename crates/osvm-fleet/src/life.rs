@@ -146,6 +146,7 @@ impl<G: Greeter> Life<G> {
         self.vm.set_timings(|t| t.ready = Some(self.vm.launched.elapsed()));
         self.save().await?;
         self.enter(State::Ready);
+        self.workshop.spares.served(&self.workshop, &self.vm.plan);
         place.ready(self.vm.pid()).await;
         Ok(link)
     }

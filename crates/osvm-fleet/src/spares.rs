@@ -68,6 +68,19 @@ impl Spares {
         workshop: &Arc<Workshop<G>>,
         plan: &Plan,
     ) -> Option<Spare> {
+        self.shelf(workshop, plan)?.take()
+    }
+
+    /// A VM of that plan is ready, however long that has taken: the next one is to be expected from now on.
+    pub(crate) fn served<G: Greeter>(&self, workshop: &Arc<Workshop<G>>, plan: &Plan) {
+        if let Some(shelf) = self.shelf(workshop, plan) {
+            shelf.held().demand.served();
+            shelf.changed.notify_one();
+        }
+    }
+
+    /// Where those for VMs of that plan are, if any are made.
+    fn shelf<G: Greeter>(&self, workshop: &Arc<Workshop<G>>, plan: &Plan) -> Option<Arc<Shelf>> {
         if !plan.once || plan.template == TemplateLevel::None {
             return None;
         }
@@ -86,7 +99,7 @@ impl Spares {
         });
         shelves.retain(|_, other| !other.held().is_closed);
         shelves.insert(name, Arc::clone(&shelf));
-        shelf.take()
+        Some(shelf)
     }
 
     /// Ends all that are there, and returns when they have gone.

@@ -26,6 +26,18 @@ impl Demand {
         self.0.push_back(now);
     }
 
+    /// What was asked for last was had only now.
+    pub(super) fn served(&mut self) {
+        self.served_at(Instant::now());
+    }
+
+    fn served_at(&mut self, now: Instant) {
+        match self.0.back_mut() {
+            Some(last) => *last = now,
+            None => self.0.push_back(now),
+        }
+    }
+
     /// How many should wait, and until when none has to be taken away.
     pub(super) fn now(&self) -> (usize, Instant) {
         self.at(Instant::now())
@@ -57,6 +69,20 @@ mod tests {
         let wanted = |millis| demand.at(after(millis)).0;
         assert_eq!([900, 1_100, 1_600, 60_700, 60_800].map(wanted), [3, 2, 1, 1, 0]);
         assert_eq!(demand.at(after(900)).1, after(60_800));
+    }
+
+    #[test]
+    fn one_waits_for_a_minute_after_a_vm_that_took_longer_than_that() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut demand = Demand::default();
+        demand.asked_at(start);
+        assert_eq!(demand.at(after(70)).0, 0);
+        demand.served_at(after(70));
+        assert_eq!([71, 129, 130].map(|seconds| demand.at(after(seconds)).0), [1, 1, 0]);
+        let mut forgotten = Demand::default();
+        forgotten.served_at(start);
+        assert_eq!(forgotten.at(after(1)).0, 1);
     }
 
     #[test]
