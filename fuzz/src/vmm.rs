@@ -1,8 +1,9 @@
-//! What a VMM answers on its control sockets, and what a guest sends on the link.
+//! What a VMM answers on its control sockets and writes of a suspended machine, and what a guest sends on the link.
 
+use std::io::Write;
 use std::time::Duration;
 
-use osvm_vmm::fuzz::{api, greeting, link, qmp, vsock};
+use osvm_vmm::fuzz::{api, greeting, link, qmp, suspended, vsock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -24,15 +25,30 @@ pub fn vmm(bytes: &[u8]) {
 async fn listen(who: u8, said: &[u8]) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     let heard = async {
-        match who % 5 {
+        match who % 6 {
             0 => drop(qmp(ours).await),
             1 => drop(api(ours).await),
             2 => drop(vsock(ours).await),
             3 => drop(greeting(ours).await),
-            _ => linked(ours).await,
+            4 => linked(ours).await,
+            _ => written(said),
         }
     };
     tokio::join!(heard, say(theirs, said));
+}
+
+/// What was left out once is not there to be left out.
+fn written(stream: &[u8]) {
+    let mut template = tempfile::tempfile().expect("a file");
+    template.write_all(&[0; 2 * 4096]).expect("room for it");
+    template.write_all(&[b'A'; 4096]).expect("room for it");
+    let changes = |stream: &[u8]| {
+        let mut changes = Vec::new();
+        suspended(stream, &mut changes, &template).expect("nothing is refused");
+        changes
+    };
+    let once = changes(stream);
+    assert!(once == changes(&once));
 }
 
 /// Says everything, reads whatever is answered, and hangs up.

@@ -1,8 +1,8 @@
 //! Suspended VMs: on disk as they were, and woken by whoever wants something of them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
@@ -193,7 +193,9 @@ fn a_state_that_is_cut_off_is_an_error_and_the_next_call_has_another_vm() {
     osvm.ok(&["mcp", "microvm", "launch", "demo"]);
     let id = osvm.vm("demo")["id"].clone();
     suspend(&osvm);
-    for file in fs::read_dir(&beds(&osvm)[0]).unwrap().flatten() {
+    // Of what is the VM's own: the template's files are those of others, too.
+    let files = fs::read_dir(&beds(&osvm)[0]).unwrap().flatten();
+    for file in files.filter(|file| file.path().is_file()) {
         let file = fs::File::options().write(true).open(file.path()).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     }
@@ -205,6 +207,58 @@ fn a_state_that_is_cut_off_is_an_error_and_the_next_call_has_another_vm() {
         osvm.run(&call).code == Some(0)
     });
     assert!(tries < 6 && osvm.vm("demo")["id"] != id);
+}
+
+/// Bytes that a file takes on disk.
+fn taken(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// The folder of the only template.
+fn template(osvm: &Osvm) -> PathBuf {
+    let mut all = fs::read_dir(osvm.home().join("templates")).unwrap().flatten();
+    all.next().unwrap().path()
+}
+
+#[test]
+fn on_disk_is_what_a_vm_has_beyond_its_template_which_may_go_meanwhile() {
+    let osvm = Osvm::with_config(BOOTED);
+    osvm.ok(&["mcp", "microvm", "launch", "demo"]);
+    let before = identity(&osvm);
+    for round in 1..=3 {
+        suspend(&osvm);
+        let bed = beds(&osvm).remove(0);
+        let files = fs::read_dir(&bed).unwrap().flatten().map(|file| file.path());
+        let own: u64 = files.filter(|file| file.is_file()).map(|file| taken(&file)).sum();
+        let common = taken(&bed.join("template/memory"));
+        assert!(own < common, "{own} bytes beside the {common} of the template's memory");
+        match round {
+            // As other VMs of that key come and go.
+            1 => assert_eq!(identity(&osvm), before),
+            // By whom it was suspended, and that there is a template, a later daemon does not know.
+            2 => {
+                fs::remove_dir_all(template(&osvm)).unwrap();
+                osvm.crash_daemon();
+                assert_eq!(identity(&osvm), before, "the template is gone");
+                osvm.ok(&["mcp", "microvm", "launch-many", "1", "--stop"]);
+            }
+            _ => assert_eq!(identity(&osvm), before, "the template is another"),
+        }
+    }
+}
+
+#[test]
+fn a_template_that_was_damaged_while_its_vm_was_suspended_is_not_trusted() {
+    let osvm = Osvm::with_config(BOOTED);
+    osvm.ok(&["mcp", "microvm", "launch", "demo"]);
+    suspend(&osvm);
+    let memory = fs::File::options().write(true).open(template(&osvm).join("memory")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&memory, b"?", 1 << 20).unwrap();
+    let call = ["mcp", "call", "demo", "echo", r#"{"text":"x"}"#];
+    osvm.run(&call).expect(4).says(&["the template in", "not as they were written"]);
+    eventually("it is given up", || osvm.run(&call).code == Some(0));
+    osvm.ok(&["mcp", "microvm", "stop", "demo"]);
+    assert!(beds(&osvm).is_empty());
 }
 
 #[test]

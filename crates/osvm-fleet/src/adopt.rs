@@ -99,9 +99,8 @@ async fn running<G: Greeter>(workshop: &Workshop<G>, record: &Record) -> Option<
 /// One that is on disk. It was given no secrets, or would not be there.
 fn asleep<C>(record: &Record, ready: &ReadyRecord) -> Arc<Vm<C>> {
     let vm = Vm::new(record.id.clone(), record.plan.clone(), record.created, State::Suspended);
-    vm.set_facts(ready.facts.clone());
+    vm.set_ready(ready);
     vm.set_used();
-    vm.set_timings(|timings| *timings = ready.timings);
     vm.set_agent(Agent::asleep());
     vm.keep_alone(Some(ready.left().session));
     vm.set_left(ready.left());
@@ -123,13 +122,12 @@ async fn take_back<G: Greeter>(
     agent.hello().await.map_err(|error| chain(&error))?;
     let id = record.id.clone();
     let vm = Arc::new(Vm::new(id, record.plan.clone(), record.created, State::Ready));
-    vm.set_facts(ready.facts.clone());
+    vm.set_ready(ready);
     // By whom, an earlier daemon has known.
     vm.set_used();
     if secrets_mark(&ready.facts.run_dir).exists() {
         vm.set_secret();
     }
-    vm.set_timings(|timings| *timings = ready.timings);
     vm.set_machine(machine);
     vm.set_folders(folders::find(workshop.drivers.jail(), &record.id, &record.folders)?);
     vm.set_agent(agent.clone());

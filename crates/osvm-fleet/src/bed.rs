@@ -1,7 +1,8 @@
 //! Where a suspended VM is on disk: its memory and the state of its devices.
 //!
 //! ```text
-//! $OSVM_HOME/suspended/<id>/   what the driver has written
+//! $OSVM_HOME/suspended/<id>/          what the driver has written
+//!                          /template/ what it has left out: the files of the template that the VM has come from
 //! ```
 //!
 //! Not in the run directory, which may be in memory itself.
@@ -18,6 +19,7 @@ use crate::remove::remove;
 use crate::state::{Cause, CauseKind};
 
 const FOLDER: &str = "suspended";
+const TEMPLATE: &str = "template";
 
 /// What is left on the disk, in bytes.
 const KEPT: u64 = 64 << 20;
@@ -33,6 +35,10 @@ impl Bed {
 
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    pub(crate) fn template(&self) -> PathBuf {
+        self.0.join(TEMPLATE)
     }
 
     /// Makes it, empty, with room for that many bytes.

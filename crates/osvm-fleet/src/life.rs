@@ -348,6 +348,7 @@ impl<G: Greeter> Life<G> {
         talk.zip(self.vm.facts()).map(|(LeftTalk { session, note }, facts)| ReadyRecord {
             facts,
             timings: self.vm.timings(),
+            template: self.vm.template(),
             session: session.0,
             note,
         })

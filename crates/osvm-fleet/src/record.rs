@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::id::VmId;
 use crate::plan::Plan;
+use crate::templates::Key;
 use crate::vm::{Facts, LeftTalk, Timings};
 
 /// One VM as it is on disk.
@@ -54,6 +55,9 @@ pub(crate) enum Rest {
 pub(crate) struct ReadyRecord {
     pub(crate) facts: Facts,
     pub(crate) timings: Timings,
+    /// What it is a clone of.
+    #[serde(default)]
+    pub(crate) template: Option<Key>,
     /// The session that made the VM ready, and what its MCP client must remember of it.
     pub(crate) session: [u8; 16],
     pub(crate) note: String,

@@ -78,6 +78,57 @@ impl Templates {
     /// Waits for those who look for the same one.
     pub(crate) async fn place(&self, key: Key) -> Place {
         let known = self.slot(key.name()).lock_owned().await;
+        self.place_of(key, known)
+    }
+
+    /// The template, if it is there and in nobody's hands; its files are in that folder from then on, and stay there.
+    pub(crate) async fn lend(
+        &self,
+        key: Key,
+        folder: PathBuf,
+        driver: &dyn Driver,
+    ) -> Option<Arc<dyn Template>> {
+        let mut place = self.free_place(key)?;
+        let template = place.open(driver).await?;
+        let path = place.path.clone();
+        let lent = spawn_blocking(move || link_all(&path, &folder)).await;
+        lent.map_err(io::Error::from).flatten().ok()?;
+        Some(template)
+    }
+
+    /// The one that was lent to that folder, for a machine of that key; if it still is what others are cloned from, with
+    /// them.
+    pub(crate) async fn lent(
+        &self,
+        key: Key,
+        folder: PathBuf,
+        driver: &dyn Driver,
+    ) -> Result<Arc<dyn Template>, Cause> {
+        if let Some(mut place) = self.free_place(key.clone())
+            && Record::is_same(&place.path, &folder)
+            && let Some(template) = place.open(driver).await
+        {
+            return Ok(template);
+        }
+        let checked = {
+            let folder = folder.clone();
+            spawn_blocking(move || Record::check(&folder, &key)).await
+        };
+        let why = match checked {
+            Ok(Ok(())) => return driver.load(&folder).await.map_err(|error| vmm_cause(&error)),
+            Ok(Err(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        let message = format!("the template in {} is of no use: {why}", folder.display());
+        Err(Cause::new(CauseKind::Machine, message))
+    }
+
+    fn free_place(&self, key: Key) -> Option<Place> {
+        let known = self.slot(key.name()).try_lock_owned().ok()?;
+        Some(self.place_of(key, known))
+    }
+
+    fn place_of(&self, key: Key, known: OwnedMutexGuard<Known>) -> Place {
         let path = self.folder.join(key.name());
         Place { known, templates: self.folder.clone(), path, key }
     }
@@ -187,6 +238,16 @@ fn unkept(path: &Path, error: &io::Error) -> Cause {
         CauseKind::Machine,
         format!("failed to keep a template in {}: {error}", path.display()),
     )
+}
+
+/// The same files under other names, in a folder that is made.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Those that are used longest ago, and drafts of daemons that have ended halfway.

@@ -28,6 +28,7 @@ use crate::agent::Agent;
 use crate::diary::Diary;
 use crate::id::VmId;
 use crate::plan::Plan;
+use crate::record::ReadyRecord;
 use crate::rundir::secrets_mark;
 use crate::state::{Cause, CauseKind, State};
 use crate::templates::Key;
@@ -203,6 +204,14 @@ impl<C> Vm<C> {
 
     pub(crate) fn set_timings(&self, change: impl FnOnce(&mut Timings)) {
         change(&mut self.inside().timings);
+    }
+
+    /// What a ready one has, of one that an earlier daemon has made so.
+    pub(crate) fn set_ready(&self, ready: &ReadyRecord) {
+        let mut inside = self.inside();
+        inside.facts = Some(ready.facts.clone());
+        inside.timings = ready.timings;
+        inside.template.clone_from(&ready.template);
     }
 
     pub(crate) fn set_machine(&self, machine: Arc<dyn Running>) {

@@ -1,6 +1,7 @@
 //! The two traits: a driver that starts machines, and a machine that runs.
 
 use std::fmt::Display;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +63,14 @@ pub trait Template: Send + Sync {
     /// asked for alike: only its name, its folders and its ports may differ. What is around it is as around a machine
     /// that was started.
     async fn restore(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError>;
+
+    /// [`Driver::wake`] for a machine that was suspended [from](Running::suspend) this template, or from an equal one.
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError>;
+
+    /// The saved machine's memory, in a file that never changes; for drivers.
+    fn memory(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// A machine that runs. Dropping it does not stop it.
@@ -91,8 +100,11 @@ pub trait Running: Send + Sync {
     /// Writes down what it takes for this machine, and no other, to go on later, in a folder that exists and is empty:
     /// [`Driver::wake`] does it. Only while its link is down. It is paused then, and of no further use; on `Err` it is
     /// paused and may be resumed.
-    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
-        let _ = folder;
+    ///
+    /// What a template has is left out, and [`Template::wake`] does it: one of the driver's own, of a machine with as much
+    /// memory. The more they have in common, the less is written.
+    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
+        let _ = (folder, from);
         Err(VmmError::Unable { vmm: self.saved().driver })
     }
 

@@ -9,6 +9,7 @@ use crate::{Link, LinkError};
 pub use crate::firecracker::api::fuzz as api;
 pub use crate::firecracker::vsock::fuzz as vsock;
 pub use crate::qemu::qmp::fuzz as qmp;
+pub use crate::qemu::stream::copy_changes as suspended;
 
 /// The host's side of a serial link's handshake.
 pub async fn greeting(mut socket: UnixStream) -> Result<(), LinkError> {

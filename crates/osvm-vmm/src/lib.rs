@@ -25,6 +25,7 @@
 //!
 //! Deliberately absent: state machines, run directories' lives, retries. Those are the fleet's.
 
+mod changes;
 pub mod choose;
 mod cost;
 mod driver;

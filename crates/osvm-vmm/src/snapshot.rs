@@ -24,11 +24,14 @@ pub(crate) const MEMORY: &str = "memory";
 const MOST_STATE: u64 = 16 << 20;
 
 /// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
-const PAGE: usize = 4096;
+pub(crate) const CHUNK: usize = 1 << 20;
+pub(crate) const PAGE: usize = 4096;
 
-const WRITE: &str = "write a saved machine to";
-const READ: &str = "read a saved machine from";
+/// What a page is held against to know whether it is zero: that is many bytes at a time.
+pub(crate) static ZEROS: [u8; PAGE] = [0; PAGE];
+
+pub(crate) const WRITE: &str = "write a saved machine to";
+pub(crate) const READ: &str = "read a saved machine from";
 
 /// Sealed copies.
 pub(crate) struct Snapshot {
@@ -69,7 +72,7 @@ pub(crate) fn create(bytes: u64) -> io::Result<File> {
     Ok(memory)
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     act: &'static str,
     path: PathBuf,
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
@@ -83,7 +86,7 @@ fn failed(act: &'static str, path: &Path, source: io::Error) -> VmmError {
 }
 
 /// Copies what is not zero to an empty file, which gets the same length.
-fn copy(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy(from: &File, to: &File) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = vec![0; CHUNK];
@@ -107,7 +110,7 @@ fn copy(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// Where data, or a hole, begins at or after `place`.
-fn next(file: &File, place: u64, which: fn(u64) -> SeekFrom) -> io::Result<Option<u64>> {
+pub(crate) fn next(file: &File, place: u64, which: fn(u64) -> SeekFrom) -> io::Result<Option<u64>> {
     match seek(file.as_fd(), which(place)) {
         Ok(place) => Ok(Some(place)),
         Err(Errno::NXIO) => Ok(None),

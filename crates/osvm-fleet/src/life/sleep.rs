@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use osvm_vmm::{Link, Running};
+use osvm_vmm::{Driver, Link, Machine, Running, Template};
 use tokio::time::{sleep, timeout};
 
 use super::{HANGS_UP, Life, Turn, machine, machine_cause, sleeps};
@@ -23,6 +23,7 @@ use crate::bed::Bed;
 use crate::drivers::vmm_cause;
 use crate::greeter::Greeter;
 use crate::record::{ReadyRecord, Rest};
+use crate::remove::remove;
 use crate::state::{Cause, CauseKind, State};
 use crate::vm::agent_cause;
 
@@ -106,8 +107,9 @@ impl<G: Greeter> Life<G> {
             return wanted;
         }
         let suspended = async {
-            let bed = self.bed();
-            machine.suspend(bed.path()).await.map_err(|error| vmm_cause(&error))
+            let (bed, from) = (self.bed(), self.cloned_from().await);
+            let done = machine.suspend(bed.path(), from.as_deref()).await;
+            done.map_err(|error| vmm_cause(&error))
         };
         self.while_alive(machine, suspended).await?;
         // From here on it is what is on disk.
@@ -122,6 +124,33 @@ impl<G: Greeter> Life<G> {
         self.diary.note("suspended");
         self.enter(State::Suspended);
         Ok(())
+    }
+
+    /// The template that it was restored from, to be had as long as the VM's own part is on disk. One that somebody makes
+    /// or opens right now is not waited for.
+    async fn cloned_from(&self) -> Option<Arc<dyn Template>> {
+        let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await.ok()?;
+        let folder = self.bed().template();
+        let lent = self.workshop.templates.lend(self.vm.template()?, folder.clone(), &*driver);
+        let lent = lent.await;
+        if lent.is_none() {
+            // Maybe in part.
+            let _ = remove(&folder);
+        }
+        lent
+    }
+
+    async fn woken(&self, driver: &dyn Driver, asked: &Machine) -> Result<Box<dyn Running>, Cause> {
+        let bed = self.bed();
+        let from = self.vm.template().filter(|_| bed.template().exists());
+        let woken = match from {
+            Some(key) => {
+                let template = self.workshop.templates.lent(key, bed.template(), driver).await?;
+                template.wake(asked, bed.path()).await
+            }
+            None => driver.wake(asked, bed.path()).await,
+        };
+        woken.map_err(|error| vmm_cause(&error))
     }
 
     /// Until the VM is awake again.
@@ -168,8 +197,7 @@ impl<G: Greeter> Life<G> {
             return Err(Unwoken::Ever(Cause::new(CauseKind::Machine, message).into()));
         }
         let asked = machine(&self.vm.plan, &self.vm.id, &self.dir, &prepared);
-        let woken = driver.wake(&asked, self.bed().path()).await;
-        let woken = woken.map_err(|error| Unwoken::Now(vmm_cause(&error)))?;
+        let woken = self.woken(&*driver, &asked).await.map_err(Unwoken::Now)?;
         let machine = self.has_begun(&*driver, woken);
         let link = match self.greet_again(&machine).await {
             Ok(link) => link,

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use osvm_spec::{CpuTemplate, Digest, Resources};
 use osvm_vmm::Driver;
 use osvm_wire::message::Spawn;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 
 /// A text that is another when anything is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Key(String);
 
 #[derive(Serialize)]

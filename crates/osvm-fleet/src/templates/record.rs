@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use crc32fast::Hasher;
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
@@ -16,6 +20,9 @@ const MAGIC: &str = "osvm-template";
 const VERSION: u32 = 1;
 /// Far above any honest record.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 18;
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +63,13 @@ impl Record {
         Ok(())
     }
 
+    /// Whether both folders have one and the same. Files of a template never change, they only go together.
+    pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+        let id =
+            |folder: &Path| fs::metadata(folder.join(NAME)).map(|file| (file.dev(), file.ino()));
+        id(one).ok().zip(id(other).ok()).is_some_and(|(one, other)| one == other)
+    }
+
     fn of(folder: &Path, key: &Key) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(folder)? {
@@ -75,17 +89,62 @@ pub(super) fn used(folder: &Path) -> io::Result<SystemTime> {
     fs::metadata(folder.join(NAME))?.modified()
 }
 
+/// Holes, which are most of a memory, are not read.
 fn sum(path: &Path) -> io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
-    let (mut bytes, mut sum) = (0, crc32fast::Hasher::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((bytes, sum.finalize())),
-            count => {
-                bytes += count as u64;
-                sum.update(&buffer[..count]);
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut buffer = vec![0; CHUNK];
+    let (mut sum, mut hole) = (Hasher::new(), Hasher::new());
+    hole.update(&buffer);
+    let (mut place, mut data) = (0, 0);
+    while place < length {
+        if data <= place {
+            data = next_data(&file, place)?.unwrap_or(length);
+        }
+        let left = usize::try_from(length - place).map_or(CHUNK, |left| left.min(CHUNK));
+        if data - place >= CHUNK as u64 {
+            sum.combine(&hole);
+        } else {
+            file.read_exact_at(&mut buffer[..left], place)?;
+            sum.update(&buffer[..left]);
+        }
+        place += left as u64;
+    }
+    Ok((length, sum.finalize()))
+}
+
+/// At that place or after it.
+fn next_data(file: &File, place: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(place)) {
+        Ok(place) => Ok(Some(place)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_that_of_all_bytes_however_many_of_them_are_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory");
+        let chunk = CHUNK as u64;
+        for (length, places) in [
+            (0, &[][..]),
+            (5, &[0]),
+            (3 * chunk, &[]),
+            (5 * chunk + 7, &[2 * chunk + 4096, 5 * chunk]),
+            (4 * chunk, &[0, 4 * chunk - 7]),
+        ] {
+            let file = File::create(&path).unwrap();
+            file.set_len(length).unwrap();
+            for place in places {
+                file.write_all_at(b"what", *place).unwrap();
             }
+            let all = fs::read(&path).unwrap();
+            assert_eq!(sum(&path).unwrap(), (length, crc32fast::hash(&all)));
         }
     }
 }

@@ -98,3 +98,34 @@ async fn one_makes_it_while_others_wait() {
     drop(begun);
     assert!(waits.await.unwrap());
 }
+
+async fn lent(templates: &Templates, folder: &Path) -> Result<Arc<dyn Template>, Cause> {
+    templates.lent(Key::new("a"), folder.to_owned(), &fake()).await
+}
+
+#[tokio::test]
+async fn what_is_lent_is_shared_while_it_is_the_template_and_had_when_that_is_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let templates = Templates::in_home(home.path());
+    let folder = home.path().join("lent");
+    let lend = async || templates.lend(Key::new("a"), folder.clone(), &fake()).await;
+    assert!(lend().await.is_none() && !folder.exists(), "there is none");
+    let path = made(&templates, "a").await;
+    let template = lend().await.unwrap();
+    assert!(Arc::ptr_eq(&template, &lent(&templates, &folder).await.unwrap()));
+    // Nobody waits for one that is in somebody's hands.
+    let place = templates.place(Key::new("a")).await;
+    assert!(templates.lend(Key::new("a"), home.path().join("other"), &fake()).await.is_none());
+    assert!(!Arc::ptr_eq(&template, &lent(&templates, &folder).await.unwrap()));
+    drop(place);
+    // Another of the same key.
+    remove(&path).unwrap();
+    templates.close(&Key::new("a"));
+    made(&templates, "a").await;
+    lent(&templates, &folder).await.unwrap();
+    remove(&home.path().join("templates")).unwrap();
+    lent(&templates, &folder).await.unwrap();
+    fs::write(folder.join("memory"), "what it knowz").unwrap();
+    let cause = lent(&templates, &folder).await.err().unwrap();
+    assert!(cause.message.contains("its files are not as they were written"), "{cause}");
+}

@@ -202,6 +202,10 @@ impl Template for Fake {
         clone.pause().await?;
         Ok(clone)
     }
+
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        Driver::wake(self, machine, folder).await
+    }
 }
 
 /// Not for ever, so that a test which forgets its machine leaves no process behind for good.
@@ -260,7 +264,7 @@ impl Running for FakeMachine {
         })
     }
 
-    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, _from: Option<&dyn Template>) -> Result<(), VmmError> {
         self.save(folder).await?;
         self.body.process.send_replace(None);
         Ok(())

@@ -18,7 +18,7 @@ mod voice;
 pub(crate) mod vsock;
 mod workplace;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::changes;
 use crate::jail::{Access, Calls, Cell, Jail, Lent, Needs, Standing, Widened};
 use crate::link::Place;
 use crate::machine::open_input;
@@ -113,6 +114,17 @@ impl Firecracker {
         let place = Place::default();
         let jail = self.jail.as_ref().map(|(jail, _)| jail.clone());
         Ok(Box::new(FirecrackerMachine { saved, process, place, voice: Some(voice), jail }))
+    }
+
+    /// One that was suspended. Maps the files as they are, for itself: nobody else has them.
+    async fn wake_whole(
+        &self,
+        machine: &Machine,
+        folder: &Path,
+    ) -> Result<Box<dyn Running>, VmmError> {
+        let file = |name| self.give("open suspended machine", &folder.join(name), machine);
+        let (memory, state) = (file(snapshot::MEMORY)?, file(snapshot::STATE)?);
+        self.launch(machine, Body::Snapshot { memory, state }).await
     }
 
     /// The process, given all it needs. It has not been told of it yet.
@@ -264,11 +276,8 @@ impl Driver for Firecracker {
         Ok(Box::new(FirecrackerMachine { saved, process, place, voice: voice.ok(), jail }))
     }
 
-    /// Maps the files as they are, for itself: nobody else has them.
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
-        let file = |name| self.give("open suspended machine", &folder.join(name), machine);
-        let (memory, state) = (file(snapshot::MEMORY)?, file(snapshot::STATE)?);
-        self.launch(machine, Body::Snapshot { memory, state }).await
+        self.wake_whole(machine, folder).await
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -360,12 +369,12 @@ impl Running for FirecrackerMachine {
     /// Firecracker writes to files in its workplace, which are copied: what it has made of them, it may still change.
     async fn save(&self, folder: &Path) -> Result<(), VmmError> {
         self.widen();
-        self.write_down(folder).await
+        self.write_down(folder, None).await
     }
 
-    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
         let more = self.widen();
-        let written = self.write_down(folder).await;
+        let written = self.write_down(folder, from.and_then(Template::memory)).await;
         if written.is_err() {
             Workplace::of(&self.saved.dir).remove(&[snapshot::MEMORY, snapshot::STATE]);
             if let Some(more) = more {
@@ -381,7 +390,11 @@ impl FirecrackerMachine {
         self.jail.as_ref()?.widen(&self.saved.id)
     }
 
-    async fn write_down(&self, folder: &Path) -> Result<(), VmmError> {
+    async fn write_down(
+        &self,
+        folder: &Path,
+        template: Option<BorrowedFd<'_>>,
+    ) -> Result<(), VmmError> {
         self.pause().await?;
         let workplace = Workplace::of(&self.saved.dir);
         let memory = workplace.new_file(snapshot::MEMORY)?;
@@ -393,7 +406,10 @@ impl FirecrackerMachine {
         });
         self.within(async |api| api.put("/snapshot/create", &body).await).await?;
         snapshot::keep(state, folder, snapshot::STATE).await?;
-        snapshot::keep(memory, folder, snapshot::MEMORY).await
+        match template {
+            None => snapshot::keep(memory, folder, snapshot::MEMORY).await,
+            Some(template) => changes::keep(memory, template, folder).await,
+        }
     }
 
     async fn set_state(&self, state: &str) -> Result<(), VmmError> {

@@ -2,11 +2,13 @@
 //! workplace, under which each clone has its own.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use async_trait::async_trait;
 
 use super::{Body, Firecracker};
+use crate::changes;
 use crate::snapshot::Snapshot;
 use crate::{Machine, Running, Template, VmmError};
 
@@ -29,5 +31,15 @@ impl Template for FirecrackerTemplate {
             .body()
             .map_err(|source| VmmError::Memory { mib: machine.resources.memory_mib(), source })?;
         self.firecracker.launch(machine, Body::Snapshot { memory, state }).await
+    }
+
+    /// It maps one file: what was left out is put in again.
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        changes::make_whole(folder, self.snapshot.memory.as_fd()).await?;
+        self.firecracker.wake_whole(machine, folder).await
+    }
+
+    fn memory(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.snapshot.memory.as_fd())
     }
 }

@@ -12,16 +12,20 @@ pub(super) struct Descriptors {
     pub(super) kernel: RawFd,
     pub(super) initramfs: RawFd,
     pub(super) disk: Option<RawFd>,
-    /// Of a machine that was suspended there is none: QEMU fills memory of its own.
+    /// Of a machine that was suspended without a template there is none: QEMU fills memory of its own.
     pub(super) memory: Option<RawFd>,
     pub(super) console: RawFd,
     /// A listening socket: the host's end of the serial port.
     pub(super) link: RawFd,
     /// A listening socket.
     pub(super) qmp: RawFd,
-    /// Of a clone: the state of the saved machine's devices. Of one that was suspended: its memory, too.
+    /// Of a clone: the state of the saved machine's devices. Of one that was suspended: its memory, too, or what of it is
+    /// not in that file.
     pub(super) state: Option<RawFd>,
 }
+
+/// QEMU's name for the guest's memory.
+pub(super) const MEMORY: &str = "mem0";
 
 /// What does not change from machine to machine.
 #[derive(Debug, Clone)]
@@ -79,7 +83,7 @@ impl Args {
     fn board(&mut self, machine: &Machine, host: &Host) {
         // ACPI tables tell a distribution kernel where its devices are; it then also wants a clock.
         let acpi = if machine.kernel.boot.acpi { "acpi=on,rtc=on" } else { "acpi=off" };
-        self.option("-machine", format!("microvm,{acpi},isa-serial=on,memory-backend=mem0"));
+        self.option("-machine", format!("microvm,{acpi},isa-serial=on,memory-backend={MEMORY}"));
         let (accelerator, cpu) = match host.accelerator {
             Accelerator::Kvm => ("kvm".to_owned(), "host"),
             // With fast string instructions a kernel copies and clears by `rep movsb`, which is
@@ -99,9 +103,9 @@ impl Args {
         let backend = match fds.memory.map(inherited) {
             Some(file) => {
                 let share = if fds.state.is_some() { "off" } else { "on" };
-                format!("memory-backend-file,id=mem0,share={share},size={mib}M,mem-path={file}")
+                format!("memory-backend-file,id={MEMORY},share={share},size={mib}M,mem-path={file}")
             }
-            None => format!("memory-backend-ram,id=mem0,size={mib}M"),
+            None => format!("memory-backend-ram,id={MEMORY},size={mib}M"),
         };
         self.option("-object", backend);
     }

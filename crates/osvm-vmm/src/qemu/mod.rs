@@ -13,11 +13,12 @@ mod arguments;
 mod clock;
 mod migrate;
 pub(crate) mod qmp;
+pub(crate) mod stream;
 mod suspend;
 mod template;
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,9 +90,11 @@ impl Qemu {
     /// A machine whose QEMU has taken it, and is in the state that it should be in.
     async fn launch(&self, machine: &Machine, body: Body) -> Result<QemuMachine, VmmError> {
         machine.check_dir()?;
+        let memory = body.state.as_ref().map(|(_, memory)| *memory);
         let (process, fds, cell) = self.spawn(machine, body).await?;
+        let state = fds.state.zip(memory);
         let qmp = machine.dir.join(QMP_SOCKET);
-        match timeout(START_DEADLINE, begin(&qmp, &fds)).await {
+        match timeout(START_DEADLINE, begin(&qmp, state)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(refusal(process, machine, &fds, error).await),
             Err(_) => {
@@ -103,6 +106,17 @@ impl Qemu {
         let saved = Saved::new(NAME, machine, &process, seen);
         let (place, jail) = (Place::default(), self.jail.clone());
         Ok(QemuMachine { saved, process, place, jail, memory: Kept::default() })
+    }
+
+    /// One that was suspended, with that memory below its own.
+    async fn wake_on(
+        &self,
+        memory: Option<OwnedFd>,
+        machine: &Machine,
+        folder: &Path,
+    ) -> Result<QemuMachine, VmmError> {
+        let state = open_input("open suspended machine", &folder.join(snapshot::STATE))?;
+        self.launch(machine, Body { memory, state: Some((state, Memory::Moves)) }).await
     }
 
     /// The process, given all it needs. It may still refuse it.
@@ -123,7 +137,7 @@ impl Qemu {
             console: spawn.inherit(console.into()),
             link: spawn.inherit(listen(&machine.dir.join(LINK_SOCKET))?),
             qmp: spawn.inherit(listen(&machine.dir.join(QMP_SOCKET))?),
-            state: body.state.map(|state| spawn.inherit(state)),
+            state: body.state.map(|(state, _)| spawn.inherit(state)),
         };
         spawn.args(arguments::arguments(machine, &self.host, &fds));
         let log = logs::create(&machine.logs.join(logs::VMM))?;
@@ -189,8 +203,7 @@ impl Driver for Qemu {
     }
 
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
-        let state = open_input("open suspended machine", &folder.join(snapshot::STATE))?;
-        Ok(Box::new(self.launch(machine, Body { memory: None, state: Some(state) }).await?))
+        Ok(Box::new(self.wake_on(None, machine, folder).await?))
     }
 
     async fn load(&self, folder: &Path) -> Result<Arc<dyn Template>, VmmError> {
@@ -202,8 +215,9 @@ impl Driver for Qemu {
 /// What a machine begins with.
 struct Body {
     memory: Option<OwnedFd>,
-    /// Of a clone, that of its devices; of a machine that was suspended, all there is of it.
-    state: Option<OwnedFd>,
+    /// Of a clone, that of its devices; of a machine that was suspended, also what it has in memory, but for what is in
+    /// the file that it begins with.
+    state: Option<(OwnedFd, Memory)>,
 }
 
 /// Firmware lies where QEMU says it looks for it, modules in a folder of its name beside its
@@ -226,11 +240,10 @@ async fn needs(program: &Path) -> Result<Needs, VmmError> {
 const MODULES: [&str; 3] = ["lib/qemu", "lib64/qemu", "lib/x86_64-linux-gnu/qemu"];
 
 /// QEMU answers on its main loop, which it enters when the machine is complete.
-async fn begin(qmp: &Path, fds: &Descriptors) -> Result<(), QmpError> {
+async fn begin(qmp: &Path, state: Option<(RawFd, Memory)>) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(qmp).await?;
-    let wanted = match fds.state {
-        Some(state) => {
-            let memory = if fds.memory.is_some() { Memory::Stays } else { Memory::Moves };
+    let wanted = match state {
+        Some((state, memory)) => {
             migrate::read(&mut qmp, state, memory).await?;
             "paused"
         }
@@ -355,9 +368,9 @@ impl Running for QemuMachine {
         snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
 
-    async fn suspend(&self, folder: &Path) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
         let more = self.jail.widen(&self.saved.id);
-        let written = self.write_down(folder).await;
+        let written = self.write_down(folder, from.and_then(Template::memory)).await;
         if written.is_err()
             && let Some(more) = more
         {
@@ -384,9 +397,13 @@ impl QemuMachine {
     }
 
     /// As one stream.
-    async fn write_down(&self, folder: &Path) -> Result<(), VmmError> {
+    async fn write_down(
+        &self,
+        folder: &Path,
+        template: Option<BorrowedFd<'_>>,
+    ) -> Result<(), VmmError> {
         self.pause().await?;
-        let (pipe, file) = Written::to(&folder.join(snapshot::STATE))?;
+        let (pipe, file) = Written::to(&folder.join(snapshot::STATE), template)?;
         let write = async |qmp: &mut Qmp| migrate::write(qmp, pipe.as_fd(), Memory::Moves).await;
         let moved = self.within(write).await;
         drop(pipe);

@@ -1,17 +1,18 @@
 //! Where a suspended machine is written to, which QEMU has as one stream of memory and devices.
 //!
-//! It goes through a pipe, since QEMU itself may write no file of that size.
+//! It goes through a pipe, since QEMU itself may write no file of that size; and what a template has is left out there.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, BufReader, BufWriter};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::stream::copy_changes;
 use crate::VmmError;
-use crate::snapshot::new_file;
+use crate::snapshot::{CHUNK, new_file};
 
 /// A file that is being written, until nobody holds the other end of its pipe.
 pub(super) struct Written {
@@ -20,11 +21,25 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn to(path: &Path) -> Result<(OwnedFd, Self), VmmError> {
+    /// Without what is in the memory of a template, if there is one.
+    pub(super) fn to(
+        path: &Path,
+        template: Option<BorrowedFd<'_>>,
+    ) -> Result<(OwnedFd, Self), VmmError> {
         let mut file = new_file(path)?;
+        let template = template.map(|template| template.try_clone_to_owned()).transpose();
+        let template = template.map_err(|source| failed(path, source))?;
         let pipe = pipe_with(PipeFlags::CLOEXEC);
         let (from, to) = pipe.map_err(|errno| failed(path, errno.into()))?;
-        let written = spawn_blocking(move || io::copy(&mut File::from(from), &mut file).map(drop));
+        let mut from = File::from(from);
+        let written = spawn_blocking(move || match template {
+            None => io::copy(&mut from, &mut file).map(drop),
+            Some(template) => copy_changes(
+                BufReader::with_capacity(CHUNK, from),
+                BufWriter::with_capacity(CHUNK, file),
+                &template.into(),
+            ),
+        });
         Ok((to, Self { path: path.to_owned(), written }))
     }
 

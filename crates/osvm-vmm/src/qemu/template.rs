@@ -4,10 +4,12 @@
 //! copy. A machine that was saved is never resumed, since it would go on writing to what was saved.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use async_trait::async_trait;
 
+use super::migrate::Memory;
 use super::{Body, Qemu};
 use crate::process::inherited;
 use crate::snapshot::Snapshot;
@@ -23,7 +25,7 @@ impl QemuTemplate {
     fn body(&self) -> std::io::Result<Body> {
         let state = File::open(inherited(self.snapshot.state.as_raw_fd()))?;
         let memory = self.snapshot.memory.try_clone()?;
-        Ok(Body { memory: Some(memory), state: Some(OwnedFd::from(state)) })
+        Ok(Body { memory: Some(memory), state: Some((state.into(), Memory::Stays)) })
     }
 }
 
@@ -32,5 +34,15 @@ impl Template for QemuTemplate {
     async fn restore(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {
         let body = self.body().map_err(|source| super::no_memory(machine, source))?;
         Ok(Box::new(self.qemu.launch(machine, body).await?))
+    }
+
+    async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
+        let memory = self.snapshot.memory.try_clone();
+        let memory = memory.map_err(|source| super::no_memory(machine, source))?;
+        Ok(Box::new(self.qemu.wake_on(Some(memory), machine, folder).await?))
+    }
+
+    fn memory(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.snapshot.memory.as_fd())
     }
 }
