@@ -39,7 +39,7 @@ const CONTINUES: u64 = 0x20;
 
 /// Copies a stream, but for pages that the template has. One that is cut off is copied as far as it goes.
 pub fn copy_changes(from: impl Read, to: impl Write, template: &File) -> io::Result<()> {
-    let template = Template { memory: template, length: template.metadata()?.len(), hole: 0..0 };
+    let template = Template::of(template)?;
     let mut copy = Copy { from, to, template, block: Vec::new(), told: Vec::new() };
     match copy.memory().and_then(|()| copy.rest()) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
@@ -62,8 +62,8 @@ struct Copy<'a, R, W> {
 struct Template<'a> {
     memory: &'a File,
     length: u64,
-    /// The one that was found last.
-    hole: Range<u64>,
+    /// What is no hole, which most of it is; and before QEMU has looked at it, which fills them.
+    data: Vec<Range<u64>>,
 }
 
 impl<R: Read, W: Write> Copy<'_, R, W> {
@@ -190,14 +190,27 @@ impl<R: Read, W: Write> Copy<'_, R, W> {
     }
 }
 
-impl Template<'_> {
+impl<'a> Template<'a> {
+    fn of(memory: &'a File) -> io::Result<Self> {
+        let length = memory.metadata()?.len();
+        let mut data = Vec::new();
+        let mut place = 0;
+        while let Some(start) = next(memory, place, SeekFrom::Data)? {
+            place = next(memory, start, SeekFrom::Hole)?.unwrap_or(length);
+            data.push(start..place);
+        }
+        Ok(Self { memory, length, data })
+    }
+
     /// With one byte that all are, or with all.
-    fn has(&mut self, place: u64, content: &[u8]) -> io::Result<bool> {
-        if place.saturating_add(PAGE as u64) > self.length {
+    fn has(&self, place: u64, content: &[u8]) -> io::Result<bool> {
+        let ends = place.saturating_add(PAGE as u64);
+        if ends > self.length {
             return Ok(false);
         }
         let mut page = [0; PAGE];
-        if !self.is_hole(place)? {
+        let data = self.data.partition_point(|data| data.end <= place);
+        if self.data.get(data).is_some_and(|data| data.start < ends) {
             self.memory.read_exact_at(&mut page, place)?;
         }
         Ok(match content {
@@ -205,15 +218,6 @@ impl Template<'_> {
             [byte] => page == [*byte; PAGE],
             whole => page == *whole,
         })
-    }
-
-    /// Most of it are holes: those are not read.
-    fn is_hole(&mut self, place: u64) -> io::Result<bool> {
-        if !self.hole.contains(&place) {
-            let data = next(self.memory, place, SeekFrom::Data)?.unwrap_or(self.length);
-            self.hole = place..data - data % PAGE as u64;
-        }
-        Ok(self.hole.contains(&place))
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::stream::copy_changes;
@@ -31,6 +31,8 @@ impl Written {
         let template = template.map_err(|source| failed(path, source))?;
         let pipe = pipe_with(PipeFlags::CLOEXEC);
         let (from, to) = pipe.map_err(|errno| failed(path, errno.into()))?;
+        // The larger it is, the less often one waits for the other.
+        let _ = fcntl_setpipe_size(&from, CHUNK);
         let mut from = File::from(from);
         let written = spawn_blocking(move || match template {
             None => io::copy(&mut from, &mut file).map(drop),
