@@ -14,11 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::agent::Agent;
 use crate::bed::Bed;
-use crate::drivers::chain;
+use crate::drivers::{chain, vmm_cause};
 use crate::fleet::Workshop;
 use crate::folders;
 use crate::greeter::Greeter;
-use crate::life::Life;
+use crate::life::{Life, machine_cause};
 use crate::logs::Kept;
 use crate::record::{ReadyRecord, Record, RecordError, Rest};
 use crate::rundir::{RunDir, secrets_mark};
@@ -50,18 +50,17 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         Err(error) => return orphan(dir, &error),
     };
     if let (Some(Rest::Done), Some(ready)) = (record.rest, &record.ready) {
-        end_unrecorded(&workshop.settings.proc, &dir);
-        if let Err(error) = dir.empty() {
-            tracing::warn!(vm = %record.id, error = chain(&error), "clean-up");
-        }
-        let vm = asleep(&record, ready);
-        workshop.welcome(&vm);
-        tokio::spawn(Life::sleep_on(workshop, vm, dir, ready.clone()));
-        return;
+        return sleep_on(workshop, &record, ready, dir);
     }
     Bed::of(&workshop.settings.home, &record.id).leave();
     let machine = running(&workshop, &record).await;
     if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
+        if record.rest == Some(Rest::Begun) && !can_go_on(&workshop, machine).await {
+            match lay_down(&workshop, &record, &**machine, &dir).await {
+                Ok(()) => return sleep_on(workshop, &record, ready, dir),
+                Err(cause) => tracing::warn!(vm = %record.id, %cause, "VM can't be suspended"),
+            }
+        }
         let taken = take_back(&workshop, &record, ready, Arc::clone(machine));
         let late = |_| Err(format!("its guest did not answer within {} s", ADOPT.as_secs()));
         match tokio::time::timeout(ADOPT, taken).await.unwrap_or_else(late) {
@@ -74,6 +73,43 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         }
     }
     clear(&workshop, &record, machine.as_deref(), dir).await;
+}
+
+fn sleep_on<G: Greeter>(
+    workshop: Arc<Workshop<G>>,
+    record: &Record,
+    ready: &ReadyRecord,
+    dir: RunDir,
+) {
+    end_unrecorded(&workshop.settings.proc, &dir);
+    if let Err(error) = dir.empty() {
+        tracing::warn!(vm = %record.id, error = chain(&error), "clean-up");
+    }
+    let vm = asleep(record, ready);
+    workshop.welcome(&vm);
+    tokio::spawn(Life::sleep_on(workshop, vm, dir, ready.clone()));
+}
+
+/// Whether a machine that may be paused is as good as others once it is resumed.
+async fn can_go_on<G: Greeter>(workshop: &Workshop<G>, machine: &Arc<dyn Running>) -> bool {
+    let driver = workshop.drivers.named(&machine.saved().driver).await;
+    driver.is_ok_and(|driver| driver.capabilities().pause)
+}
+
+/// Has what the earlier daemon has begun done: the machine is on disk then.
+async fn lay_down<G: Greeter>(
+    workshop: &Workshop<G>,
+    record: &Record,
+    machine: &dyn Running,
+    dir: &RunDir,
+) -> Result<(), Cause> {
+    let bed = Bed::of(&workshop.settings.home, &record.id);
+    bed.make(record.plan.resources.memory_bytes())?;
+    machine.suspend(bed.path(), None).await.map_err(|error| vmm_cause(&error))?;
+    let done = Record { machine: None, rest: Some(Rest::Done), ..record.clone() };
+    done.save(&dir.record()).map_err(|error| machine_cause(&error))?;
+    machine.end().await;
+    Ok(())
 }
 
 /// A folder whose daemon died before it wrote the record holds nothing and goes. One whose record

@@ -21,6 +21,9 @@ use crate::state::{Cause, CauseKind};
 const FOLDER: &str = "suspended";
 const TEMPLATE: &str = "template";
 
+/// Beside its memory, a machine on disk takes so many bytes at most.
+const BESIDE: u64 = 16 << 20;
+
 /// What is left on the disk, in bytes.
 const KEPT: u64 = 64 << 20;
 
@@ -41,8 +44,9 @@ impl Bed {
         self.0.join(TEMPLATE)
     }
 
-    /// Makes it, empty, with room for that many bytes.
-    pub(crate) fn make(&self, bytes: u64) -> Result<(), Cause> {
+    /// Makes it, empty, with room for a machine of that much memory, in bytes.
+    pub(crate) fn make(&self, memory: u64) -> Result<(), Cause> {
+        let bytes = memory + BESIDE;
         let make = || {
             remove(&self.0)?;
             DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;

@@ -33,9 +33,6 @@ const MOST_FAILURES: u32 = 3;
 /// How long those are not heard that want a guest which could not be woken.
 const DEAF: Duration = Duration::from_secs(1);
 
-/// Beside its memory, a machine on disk takes so many bytes at most.
-const BESIDE: u64 = 16 << 20;
-
 /// Why a machine was not woken.
 enum Unwoken {
     /// The host has no memory for it now.
@@ -96,7 +93,7 @@ impl<G: Greeter> Life<G> {
 
     async fn suspend(&self, machine: &Arc<dyn Running>, ready: &ReadyRecord) -> Result<(), Turn> {
         self.note_down(Some(ready), Some(Rest::Begun))?;
-        self.bed().make(self.vm.plan.resources.memory_bytes() + BESIDE)?;
+        self.bed().make(self.vm.plan.resources.memory_bytes())?;
         let agent = self.agent();
         // Whether the guest has noticed the hang-up nobody tells.
         let wanted = async {

@@ -143,6 +143,49 @@ async fn a_later_daemon_finds_it_suspended_and_wakes_it_when_it_is_wanted() {
     assert_eq!((vm.state(), trial.beds().len()), (State::Ready, 0));
 }
 
+#[test]
+fn what_an_earlier_daemon_has_begun_is_done_where_its_machine_can_not_go_on() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for can_go_on in [false, true] {
+        let (first, next) = (runtime(), runtime());
+        let (trial, pid) = first.block_on(async {
+            let fake = Fake::new(agent);
+            let trial = Trial::with(if can_go_on { fake } else { fake.without_pause() }).await;
+            let vm = trial.fleet.ensure(trial.plan("a")).await.unwrap();
+            (trial, vm.pid().unwrap())
+        });
+        // Killed, and with it all that it does, at once.
+        drop(first);
+        let runtime_dir = fs::read_dir(trial.folder.path().join("runtime")).unwrap();
+        has_begun(&runtime_dir.last().unwrap().unwrap().path().join("state.json"));
+        next.block_on(async {
+            let fleet = open(trial.folder.path(), &trial.fake).await;
+            let vm = fleet.get(&"a".parse().unwrap());
+            if can_go_on {
+                // It is taken back as it is; the fake's guest has died with its daemon.
+                assert!(vm.is_none_or(|vm| vm.state() != State::Suspended));
+                return assert!(trial.beds().is_empty());
+            }
+            assert_eq!((vm.unwrap().state(), trial.beds().len()), (State::Suspended, 1));
+            // Its parent, which this process is, may not have heard of it.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+            assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")));
+        });
+    }
+}
+
+/// Has the record say that the VM was about to be suspended.
+fn has_begun(record: &Path) {
+    let text = fs::read_to_string(record).unwrap();
+    let (head, vm) = text.split_once("\"vm\":").unwrap();
+    let vm = vm.strip_suffix('}').unwrap();
+    let begun = vm.replace("\"rest\":null", "\"rest\":\"begun\"");
+    assert_ne!(vm, begun);
+    let sum = |vm: &str| crc32fast::hash(vm.as_bytes()).to_string();
+    let head = head.replace(&sum(vm), &sum(&begun));
+    fs::write(record, format!("{head}\"vm\":{begun}}}")).unwrap();
+}
+
 #[tokio::test]
 async fn an_idle_vm_is_suspended_first_and_ended_later() {
     let trial = Trial::new().await;

@@ -33,6 +33,7 @@ const STREAM_BUFFER: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Fake {
     version: &'static str,
+    pause: bool,
     guest: Arc<dyn Fn(Guest) -> BoxFuture<'static, ()> + Send + Sync>,
     shared: Arc<Shared>,
 }
@@ -86,13 +87,19 @@ impl Fake {
         F: Future<Output = ()> + Send + 'static,
     {
         let guest = Arc::new(move |end| Box::pin(guest(end)) as BoxFuture<'static, ()>);
-        Self { version: "0", guest, shared: Arc::default() }
+        Self { version: "0", pause: true, guest, shared: Arc::default() }
     }
 
     /// The same, of that version instead of `0`.
     #[must_use]
     pub fn of_version(self, version: &'static str) -> Self {
         Self { version, ..self }
+    }
+
+    /// The same, of machines that are of no use once they were paused, unless they were suspended then.
+    #[must_use]
+    pub fn without_pause(self) -> Self {
+        Self { pause: false, ..self }
     }
 
     /// Something goes wrong with the next machine that is started. Faults queue up.
@@ -148,7 +155,7 @@ impl Driver for Fake {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, snapshot: true, ..Capabilities::default() }
+        Capabilities { pause: self.pause, snapshot: true, ..Capabilities::default() }
     }
 
     async fn start(&self, machine: &Machine) -> Result<Box<dyn Running>, VmmError> {

@@ -395,8 +395,10 @@ impl FirecrackerMachine {
         folder: &Path,
         template: Option<BorrowedFd<'_>>,
     ) -> Result<(), VmmError> {
+        // From here on nothing is left that it does for an earlier daemon, which may have ended meanwhile.
         self.pause().await?;
         let workplace = Workplace::of(&self.saved.dir);
+        workplace.remove(&[snapshot::MEMORY, snapshot::STATE]);
         let memory = workplace.new_file(snapshot::MEMORY)?;
         let state = workplace.new_file(snapshot::STATE)?;
         let body = serde_json::json!({
