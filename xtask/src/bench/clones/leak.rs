@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ use crate::bench::timed;
 
 /// Calls until everything is there that stays.
 const WARM: usize = 10;
+/// How long it takes until no clone waits for the next call any more: how many do depends on how fast the last ones came.
+const SETTLES: Duration = Duration::from_secs(75);
 /// Calls at either end whose times are compared.
 const END: usize = 100;
 /// What the last may take, as a multiple of the first.
@@ -25,8 +28,10 @@ const MORE: f64 = 2.0;
 pub(super) fn figures(osvm: &Osvm, count: usize) -> Result<Vec<Figure>> {
     let groups = groups(osvm)?;
     repeat(osvm, WARM)?;
+    sleep(SETTLES);
     let before = Belongings::of(osvm, groups.as_deref())?;
     let times = repeat(osvm, count)?;
+    sleep(SETTLES);
     let after = Belongings::of(osvm, groups.as_deref())?;
     let end = END.min(count / 2).max(1);
     let (first, last) = (mean(&times[..end]), mean(&times[count - end..]));
