@@ -110,17 +110,11 @@ impl Templates {
         {
             return Ok(template);
         }
-        let checked = {
-            let folder = folder.clone();
-            spawn_blocking(move || Record::check(&folder, &key)).await
-        };
-        let why = match checked {
-            Ok(Ok(())) => return driver.load(&folder).await.map_err(|error| vmm_cause(&error)),
-            Ok(Err(why)) => why,
-            Err(error) => error.to_string(),
-        };
-        let message = format!("the template in {} is of no use: {why}", folder.display());
-        Err(Cause::new(CauseKind::Machine, message))
+        let opened = open(&folder, &key, driver).await;
+        opened.unwrap_or_else(|| Err("nobody has looked at it".to_owned())).map_err(|why| {
+            let message = format!("the template in {} is of no use: {why}", folder.display());
+            Cause::new(CauseKind::Machine, message)
+        })
     }
 
     fn free_place(&self, key: Key) -> Option<Place> {
@@ -172,13 +166,7 @@ impl Place {
     /// The template, if it was made before and is what it was.
     pub(crate) async fn open(&mut self, driver: &dyn Driver) -> Option<Arc<dyn Template>> {
         if self.known.template.is_none() {
-            let (path, key) = (self.path.clone(), self.key.clone());
-            let checked = spawn_blocking(move || Record::check(&path, &key)).await.ok()?;
-            let opened = match checked {
-                Ok(()) => driver.load(&self.path).await.map_err(|error| chain(&error)),
-                Err(why) => Err(why),
-            };
-            match opened {
+            match open(&self.path, &self.key, driver).await? {
                 Ok(template) => self.known.template = Some(template),
                 Err(why) => self.remove(&why),
             }
@@ -231,6 +219,20 @@ impl Place {
             tracing::warn!(template = %self.path.display(), %error, "template can't be removed");
         }
     }
+}
+
+/// What is in a folder, if it is as it was written, or why it is of no use; nothing where the daemon ends meanwhile.
+async fn open(
+    folder: &Path,
+    key: &Key,
+    driver: &dyn Driver,
+) -> Option<Result<Arc<dyn Template>, String>> {
+    let (path, key) = (folder.to_owned(), key.clone());
+    let checked = spawn_blocking(move || Record::check(&path, &key)).await.ok()?;
+    Some(match checked {
+        Ok(()) => driver.load(folder).await.map_err(|error| chain(&error)),
+        Err(why) => Err(why),
+    })
 }
 
 fn unkept(path: &Path, error: &io::Error) -> Cause {

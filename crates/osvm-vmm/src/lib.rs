@@ -33,6 +33,7 @@ pub mod fake;
 pub mod firecracker;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod holes;
 pub mod jail;
 mod link;
 mod logs;

@@ -6,15 +6,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use crate::{VmmError, memfd};
+use crate::{VmmError, holes, memfd};
 
 /// In the folder.
 pub(crate) const STATE: &str = "state";
@@ -28,7 +26,7 @@ pub(crate) const CHUNK: usize = 1 << 20;
 pub(crate) const PAGE: usize = 4096;
 
 /// What a page is held against to know whether it is zero: that is many bytes at a time.
-pub(crate) static ZEROS: [u8; PAGE] = [0; PAGE];
+static ZEROS: [u8; PAGE] = [0; PAGE];
 
 pub(crate) const WRITE: &str = "write a saved machine to";
 pub(crate) const READ: &str = "read a saved machine from";
@@ -90,16 +88,14 @@ pub(crate) fn copy(from: &File, to: &File) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
     let mut buffer = vec![0; CHUNK];
-    let mut place = 0;
-    while let Some(data) = next(from, place, SeekFrom::Data)? {
-        let hole = next(from, data, SeekFrom::Hole)?.unwrap_or(length);
-        place = data;
-        while place < hole {
-            let chunk = usize::try_from(hole - place).map_or(CHUNK, |left| left.min(CHUNK));
+    for data in holes::data(from)? {
+        let mut place = data.start;
+        while place < data.end {
+            let chunk = usize::try_from(data.end - place).map_or(CHUNK, |left| left.min(CHUNK));
             let chunk = &mut buffer[..chunk];
             from.read_exact_at(chunk, place)?;
             for (number, page) in chunk.chunks(PAGE).enumerate() {
-                if page.iter().any(|byte| *byte != 0) {
+                if page != &ZEROS[..page.len()] {
                     to.write_all_at(page, place + (number * PAGE) as u64)?;
                 }
             }
@@ -107,15 +103,6 @@ pub(crate) fn copy(from: &File, to: &File) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where data, or a hole, begins at or after `place`.
-pub(crate) fn next(file: &File, place: u64, which: fn(u64) -> SeekFrom) -> io::Result<Option<u64>> {
-    match seek(file.as_fd(), which(place)) {
-        Ok(place) => Ok(Some(place)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 #[cfg(test)]

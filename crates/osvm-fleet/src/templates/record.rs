@@ -9,8 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crc32fast::Hasher;
-use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
+use osvm_vmm::holes;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
@@ -96,13 +95,13 @@ fn sum(path: &Path) -> io::Result<(u64, u32)> {
     let mut buffer = vec![0; CHUNK];
     let (mut sum, mut hole) = (Hasher::new(), Hasher::new());
     hole.update(&buffer);
-    let (mut place, mut data) = (0, 0);
+    let data = holes::data(&file)?;
+    let (mut place, mut data) = (0, data.iter().peekable());
     while place < length {
-        if data <= place {
-            data = next_data(&file, place)?.unwrap_or(length);
-        }
+        while data.next_if(|data| data.end <= place).is_some() {}
         let left = usize::try_from(length - place).map_or(CHUNK, |left| left.min(CHUNK));
-        if data - place >= CHUNK as u64 {
+        let is_hole = data.peek().is_none_or(|data| data.start >= place + left as u64);
+        if is_hole && left == CHUNK {
             sum.combine(&hole);
         } else {
             file.read_exact_at(&mut buffer[..left], place)?;
@@ -111,15 +110,6 @@ fn sum(path: &Path) -> io::Result<(u64, u32)> {
         place += left as u64;
     }
     Ok((length, sum.finalize()))
-}
-
-/// At that place or after it.
-fn next_data(file: &File, place: u64) -> io::Result<Option<u64>> {
-    match seek(file, SeekFrom::Data(place)) {
-        Ok(place) => Ok(Some(place)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 #[cfg(test)]

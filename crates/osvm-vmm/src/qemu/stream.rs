@@ -17,10 +17,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::SeekFrom;
-
 use super::arguments::MEMORY;
-use crate::snapshot::{PAGE, ZEROS, next};
+use crate::holes;
+use crate::snapshot::PAGE;
 
 const CONFIGURATION: u8 = 0x07;
 const START: u8 = 0x01;
@@ -192,14 +191,7 @@ impl<R: Read, W: Write> Copy<'_, R, W> {
 
 impl<'a> Template<'a> {
     fn of(memory: &'a File) -> io::Result<Self> {
-        let length = memory.metadata()?.len();
-        let mut data = Vec::new();
-        let mut place = 0;
-        while let Some(start) = next(memory, place, SeekFrom::Data)? {
-            place = next(memory, start, SeekFrom::Hole)?.unwrap_or(length);
-            data.push(start..place);
-        }
-        Ok(Self { memory, length, data })
+        Ok(Self { memory, length: memory.metadata()?.len(), data: holes::data(memory)? })
     }
 
     /// With one byte that all are, or with all.
@@ -214,7 +206,6 @@ impl<'a> Template<'a> {
             self.memory.read_exact_at(&mut page, place)?;
         }
         Ok(match content {
-            [0] => page == ZEROS,
             [byte] => page == [*byte; PAGE],
             whole => page == *whole,
         })
