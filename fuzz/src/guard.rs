@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use osvm_mcp::{Guard, Outcome, Passage, Rules, Unmade};
+use osvm_mcp::{Guard, Outcome, Passage, Rules, ToolSet, Unmade};
 use osvm_spec::{ToolLimits, ToolPolicy};
 use serde_json::value::RawValue;
 
@@ -50,10 +50,11 @@ fn rules(more: u8) -> Rules {
     let has = |bit: u8| more >> bit & 1 == 1;
     let limits = limits.into_iter().enumerate().filter(|(bit, _)| has(*bit as u8));
     let limits = limits.map(|(_, (tool, limits))| (tool.to_owned(), limits)).collect();
+    let some = has(3).then(|| "apart".to_owned()).into_iter().collect();
     let denied = vec![DENIED.parse().expect("a tool's name")];
     Rules {
         policy: ToolPolicy { denied, limits, ..ToolPolicy::default() },
-        apart: has(3).then(|| "apart".to_owned()).into_iter().collect(),
+        apart: if has(6) { ToolSet::AllBut(some) } else { ToolSet::These(some) },
         bodies: has(4),
         must_be_recorded: has(5),
         ..Rules::default()

@@ -7,6 +7,7 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
+use crate::gateway::Gateway;
 use crate::osvm::{Osvm, eventually, wait};
 use crate::rootfs::{MY_SERVER, Rootfs};
 
@@ -248,6 +249,53 @@ fn a_call_with_a_vm_of_its_own_starts_no_other_and_speaks_its_clients_era() {
     drop(client.stdin.take());
     assert_eq!(wait(client).code, Some(0));
     eventually("its VM ends", || osvm.vms().is_empty());
+    osvm.ok(&["mcp", "microvm", "stop", "--all"]);
+    osvm.assert_nothing_left();
+}
+
+#[test]
+fn a_client_of_an_ephemeral_server_finds_nothing_of_its_last_call_whichever_way_it_comes() {
+    let osvm = Osvm::with_config("[[servers]]\nid = \"demo\"\nisolation_mode = \"ephemeral\"\n");
+    let mut client = osvm.start(&["mcp", "run", "demo"]);
+    let mut answer = answers(&mut client);
+    greet(&mut client, &mut answer);
+    say(&mut client, &request(1, "tools/list", &json!({})));
+    assert!(answer()["result"]["tools"].to_string().contains("read_file"));
+    let write = json!({ "path": "/tmp/x", "content": "one" });
+    say(&mut client, &call(2, "write_file", &write));
+    assert_eq!(answer()["result"]["isError"], json!(false));
+    say(&mut client, &call(3, "read_file", &json!({ "path": "/tmp/x" })));
+    assert_eq!(answer()["result"]["isError"], json!(true), "what was written is gone");
+    let boot_id = json!({ "path": BOOT_ID });
+    say(&mut client, &call(4, "read_file", &boot_id));
+    let mut boots = BTreeSet::from([said(&answer())]);
+    drop(client.stdin.take());
+    assert_eq!(wait(client).code, Some(0));
+
+    // Clients of the modern era share a conversation, and no VM.
+    let gateway = Gateway::start(&osvm, &[]);
+    let mut read = call(1, "read_file", &boot_id);
+    read["params"]["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "read_file"),
+    ];
+    for _ in 0..2 {
+        let answer = gateway.post_by(&gateway.token, "demo", &headers, &read).json();
+        boots.insert(said(&answer));
+    }
+    gateway.end();
+    assert!(boots.len() == 3 && boots.iter().all(|boot| boot.len() == 36), "{boots:?}");
+
+    let calls = osvm.json(&["mcp", "audit", "--json"])["calls"].clone();
+    let calls = calls.as_array().unwrap();
+    let vms: BTreeSet<_> = calls.iter().map(|call| call["vm"].as_str().unwrap()).collect();
+    assert_eq!((calls.len(), vms.len()), (5, 5), "{calls:?}");
+    eventually("the VMs of both sessions end", || osvm.vms().is_empty());
     osvm.ok(&["mcp", "microvm", "stop", "--all"]);
     osvm.assert_nothing_left();
 }

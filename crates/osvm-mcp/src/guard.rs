@@ -21,6 +21,7 @@ mod list;
 mod on_behalf;
 mod rounds;
 mod rules;
+mod tool_set;
 mod word;
 
 use std::borrow::Cow;
@@ -48,6 +49,7 @@ pub use on_behalf::OnBehalf;
 use rounds::Rounds;
 pub(crate) use rules::misfit;
 pub use rules::{Rules, too_long};
+pub use tool_set::ToolSet;
 
 /// Calls and lists that are open at once. What goes beyond is refused.
 const MOST_OPEN: usize = 4096;

@@ -38,7 +38,7 @@ pub use era::Era;
 pub use error::{McpError, RpcError};
 pub use guard::{
     Apart, Body, CallRates, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Passage, Rules,
-    Unmade, too_long,
+    ToolSet, Unmade, too_long,
 };
 pub use ledger::{Fate, Ledger};
 pub use limits::Limits;

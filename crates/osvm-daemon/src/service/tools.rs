@@ -1,10 +1,9 @@
 //! What is said of a server's tools, held to and recorded whichever way a call comes.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use osvm_mcp::{Body, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Rules};
+use osvm_mcp::{Body, ClientName, Ended, Guard, Mark, OnBehalf, Outcome, Rules, ToolSet};
 use osvm_spec::{
     Config, Isolation, Overrides, Secrets, Server, ServerName, looks_secret, tells_secret,
 };
@@ -65,7 +64,7 @@ impl Daemon {
             server: server.name.to_string(),
             rates: Some(self.rates.of(&server.name, &server.tool_policy)),
             policy: server.tool_policy.clone(),
-            apart: if is_recorded { BTreeSet::new() } else { apart(&server) },
+            apart: if is_recorded { ToolSet::default() } else { apart(&server) },
             bodies: config.audit.bodies,
             must_be_recorded: config.audit.required,
             ..Rules::default()
@@ -77,14 +76,19 @@ impl Daemon {
     }
 }
 
-/// Tools that a session of the server's can't call, since each call needs a VM of its own.
-fn apart(server: &Server) -> BTreeSet<String> {
+/// Tools that a session of the server's can't call, since each call needs a VM of its own. A tool that the configuration
+/// does not name is as its server.
+fn apart(server: &Server) -> ToolSet {
     let needs_own = |tool: &&String| {
-        server.hosts_of(tool).is_some()
-            || (server.isolation_of(tool) == Isolation::Ephemeral
-                && server.isolation != Isolation::Ephemeral)
+        server.isolation_of(tool) == Isolation::Ephemeral || server.hosts_of(tool).is_some()
     };
-    server.tools.keys().filter(needs_own).cloned().collect()
+    let (apart, others) = server.tools.keys().partition::<Vec<_>, _>(needs_own);
+    match server.isolation {
+        Isolation::Ephemeral => ToolSet::AllBut(others.into_iter().cloned().collect()),
+        Isolation::Microvm | Isolation::None => {
+            ToolSet::These(apart.into_iter().cloned().collect())
+        }
+    }
 }
 
 /// Values that bodies are kept without: those of secrets, and of variables that look like some.
@@ -276,5 +280,53 @@ impl Drop for Call<'_> {
         if !self.is_over {
             self.record(None, Outcome::Cancelled);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use osvm_spec::Places;
+
+    use super::*;
+
+    fn server(keys: &str) -> Server {
+        let text = format!("[[servers]]\nid = \"s\"\n{keys}");
+        let config = Config::parse(&text, "f").unwrap();
+        let places = Places { home: None, base: Path::new("/home/u/.osvm") };
+        config.resolve(&"s".parse().unwrap(), &Overrides::default(), &places).unwrap()
+    }
+
+    fn tools(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    const TOOLS: &str = "[[servers.tools]]\nname = \"confirmed\"\nconfirm = true\n\
+         [[servers.tools]]\nname = \"far\"\nallow = [\"a.example\"]\n";
+
+    #[test]
+    fn a_session_makes_no_call_of_a_tool_that_is_stricter_than_its_server_or_has_hosts_of_its_own()
+    {
+        let strict = "[[servers.tools]]\nname = \"rm\"\nisolation = \"ephemeral\"\n";
+        let server = server(&format!("{TOOLS}{strict}"));
+        assert_eq!(apart(&server), ToolSet::These(tools(&["far", "rm"])));
+    }
+
+    #[test]
+    fn a_session_of_an_ephemeral_server_makes_no_call_whether_its_tool_is_named_or_not() {
+        let server = server(&format!("isolation_mode = \"ephemeral\"\n{TOOLS}"));
+        assert_eq!(apart(&server), ToolSet::AllBut(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_session_of_an_ephemeral_server_makes_the_calls_of_a_tool_that_needs_no_vm_of_its_own() {
+        let mut server = server(&format!("isolation_mode = \"ephemeral\"\n{TOOLS}"));
+        for tool in server.tools.values_mut() {
+            tool.isolation = Isolation::Microvm;
+        }
+        // The other has hosts that the session's VM has not.
+        assert_eq!(apart(&server), ToolSet::AllBut(tools(&["confirmed"])));
     }
 }

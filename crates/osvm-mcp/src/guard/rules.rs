@@ -1,12 +1,11 @@
 //! What holds for one conversation, and how that is said.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use osvm_spec::ToolPolicy;
 
-use super::{CallRates, OnBehalf, shown};
+use super::{CallRates, OnBehalf, ToolSet, shown};
 
 /// What holds for one conversation.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +17,7 @@ pub struct Rules {
     /// What its clients together have used up of its limits; they go by a clock of their own.
     pub rates: Option<Arc<CallRates>>,
     /// Tools of which each call needs a VM of its own, and is handed out.
-    pub apart: BTreeSet<String>,
+    pub apart: ToolSet,
     /// Whether arguments and results are kept for the record.
     pub bodies: bool,
     /// Whether a call that can't be recorded is not made.

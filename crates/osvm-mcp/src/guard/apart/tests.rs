@@ -5,7 +5,7 @@ use std::time::Duration;
 use osvm_spec::{ToolLimits, ToolPolicy};
 use serde_json::{Value, json};
 
-use super::super::{Mark, Passage, Rules};
+use super::super::{Mark, Passage, Rules, ToolSet};
 use super::*;
 
 const MODERN: &str = r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
@@ -28,12 +28,16 @@ fn begin(guard: &mut Guard, answer: &str) {
 fn stranger(limits: ToolLimits) -> Guard {
     let limits = [("rm".to_owned(), limits)].into();
     let policy = ToolPolicy { limits, ..ToolPolicy::default() };
-    let apart = ["rm".to_owned()].into();
+    let apart = ToolSet::These(["rm".to_owned()].into());
     Guard::new(Rules { server: "s".to_owned(), policy, apart, ..Rules::default() })
 }
 
 fn call(id: &str, meta: &str) -> Vec<u8> {
-    let params = format!(r#"{{"name":"rm","arguments":{{"a" : 1.0}},"_meta":{meta}}}"#);
+    call_of("rm", id, meta)
+}
+
+fn call_of(tool: &str, id: &str, meta: &str) -> Vec<u8> {
+    let params = format!(r#"{{"name":"{tool}","arguments":{{"a" : 1.0}},"_meta":{meta}}}"#);
     let head = format!(r#""jsonrpc":"2.0","id":{id},"method":"tools/call""#);
     format!("{{{head},\"params\":{params}}}\n").into_bytes()
 }
@@ -75,6 +79,31 @@ fn a_call_is_handed_out_as_it_is_spelled_and_answered_under_its_id_in_its_client
         assert!(!is_wanted(&mut call));
         assert_eq!(answer(&mut guard, call.number, Ok("{}")), "", "it was answered");
     }
+}
+
+#[test]
+fn where_all_tools_but_some_are_apart_so_is_any_name_and_nothing_else() {
+    let apart = ToolSet::AllBut(["ls".to_owned()].into());
+    let limits = ToolLimits { timeout: Some(Duration::from_secs(1)), ..ToolLimits::default() };
+    let policy = ToolPolicy { limits: [("rm".to_owned(), limits)].into(), ..ToolPolicy::default() };
+    let rules = Rules { apart, policy, ..Rules::default() };
+    assert!(!rules.has_timeouts(), "no call that the session's server hears has one");
+    let mut guard = Guard::new(rules);
+    begin(&mut guard, r#""result":{}"#);
+    for (id, tool, meta) in [("1", "rm", "{}"), ("2", "nobody's", "{}"), ("3", "rm", MODERN)] {
+        let line = call_of(tool, id, meta);
+        assert_eq!(guard.of_client(&line, Instant::now()), Passage::default());
+        assert_eq!(guard.take_apart().pop().unwrap().tool, tool);
+    }
+    let spelled = |tool, id| String::from_utf8(call_of(tool, id, "{}")).unwrap().replace('\n', "");
+    let (one, own, two) = (spelled("rm", "4"), spelled("ls", "5"), spelled("mv", "6"));
+    let batch = format!("[{one},{own},{two}]\n");
+    let passage = guard.of_client(batch.as_bytes(), Instant::now());
+    assert_eq!(passage.to_server, format!("[{own}]\n").as_bytes());
+    let tools: Vec<_> = guard.take_apart().into_iter().map(|call| call.tool).collect();
+    assert_eq!(tools, ["rm", "mv"]);
+    let list = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/list\"}\n";
+    assert_eq!(guard.of_client(list, Instant::now()).to_server, &list[..]);
 }
 
 #[test]
