@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::osvm::Osvm;
-use crate::rootfs::fixture;
+use crate::rootfs::{MY_SERVER, Rootfs, fixture};
 use crate::templates::many;
 
 const STARTED: &str = "[[servers]]\nid = \"demo\"\ntemplate = \"started\"\n";
@@ -56,6 +56,42 @@ fn clones_speak_to_copies_of_one_process_that_have_no_state_in_common_from_then_
     }
     osvm.ok(&["mcp", "microvm", "stop", names[0]]);
     assert_eq!(osvm.call(names[1], "echo", &json!({"text": "still here"})).trim(), "still here");
+    osvm.ok(&["mcp", "microvm", "stop", "--all"]);
+    osvm.assert_nothing_left();
+}
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Reads the boot id as it starts, and answers each call with the one that there is by then.
+fn reads_boot_id() -> Rootfs {
+    let reads = format!("cat {BOOT_ID} >/tmp/boot_id\nprintf() {{ cat {BOOT_ID}; }}\n");
+    Rootfs::with_server(&format!("{reads}{MY_SERVER}"))
+}
+
+fn cat(osvm: &Osvm, name: &str, path: &str) -> String {
+    osvm.ok(&["mcp", "microvm", "exec", name, "--", "cat", path]).trim().to_owned()
+}
+
+#[test]
+fn a_boot_id_that_was_read_before_the_template_was_saved_is_no_clones() {
+    let root = reads_boot_id();
+    let osvm = Osvm::new();
+    let mut read_before = BTreeSet::new();
+    let mut boots = BTreeSet::new();
+    for name in ["one", "two"] {
+        let launch = ["mcp", "microvm", "launch", name, "--memory", "128", "--json"];
+        let server = ["--image", root.text(), "--command", "/bin/server"];
+        let vm = osvm.json(&[&launch[..], &server, &["--template", "started"]].concat());
+        assert_eq!(vm["cloned"], true, "{vm}");
+        read_before.insert(cat(&osvm, name, "/tmp/boot_id"));
+        let boot = cat(&osvm, name, BOOT_ID);
+        assert_eq!(boot.len(), 36, "{boot}");
+        let tool = osvm.call(name, "my-tool", &json!({}));
+        assert_eq!(tool.trim(), boot, "the process that has waited sees it too");
+        boots.insert(boot);
+    }
+    assert_eq!(read_before.len(), 1, "it waits in one template: {read_before:?}");
+    assert!(boots.len() == 2 && boots.is_disjoint(&read_before), "{boots:?} {read_before:?}");
     osvm.ok(&["mcp", "microvm", "stop", "--all"]);
     osvm.assert_nothing_left();
 }

@@ -169,7 +169,7 @@ pub struct Hello {
     pub agent: String,
     /// The kernel's release, as `uname -r` prints it.
     pub kernel: String,
-    /// The kernel's random boot id: the same in all clones of one template.
+    /// The boot id: another one for each boot, and for each clone.
     pub boot_id: String,
 }
 

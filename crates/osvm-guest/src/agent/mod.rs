@@ -135,9 +135,7 @@ impl Agent {
     async fn reply(&self, request: Request) -> Reply {
         let replied = match request {
             Request::Hello => Ok(Reply::Hello(self.hello())),
-            Request::Prepare(prepare) => {
-                self.prepare(&prepare).inspect(|_| self.machine.renew_id())
-            }
+            Request::Prepare(prepare) => self.prepare_anew(&prepare),
             Request::GoOn(prepare) => self.prepare(&prepare),
             Request::Sessions => Ok(Reply::Sessions(self.sessions.describe())),
             Request::Close(session) => self.close(session).await,
@@ -165,6 +163,17 @@ impl Agent {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             boot_id: std::fs::read_to_string(boot_id).unwrap_or_default().trim().to_owned(),
         }
+    }
+
+    /// A machine that was just booted, or goes on as a clone.
+    fn prepare_anew(&self, prepare: &Prepare) -> Result<Reply, Refusal> {
+        let prepared = self.prepare(prepare)?;
+        self.machine.renew_id();
+        // Without a session nobody has read the boot id yet. What has waited in a template may have, for all its clones.
+        if self.sessions.len() > 0 {
+            self.machine.renew_boot_id()?;
+        }
+        Ok(prepared)
     }
 
     fn prepare(&self, prepare: &Prepare) -> Result<Reply, Refusal> {

@@ -1,5 +1,6 @@
-//! The VM as a whole: its clock, random pool, name and id, what it uses, and its end.
+//! The VM as a whole: its clock, random pool, name and ids, what it uses, and its end.
 
+mod boot_id;
 mod clock;
 mod entropy;
 mod id;
@@ -11,6 +12,7 @@ use std::path::Path;
 use osvm_wire::message::{Prepare, Refusal};
 
 use crate::console::say;
+use crate::init::SCRATCH;
 
 /// What an agent does to the machine it runs in. A trait, because tests run the agent in a machine whose clock and
 /// power are not theirs.
@@ -18,6 +20,8 @@ pub trait Machine: Send + Sync + 'static {
     fn prepare(&self, prepare: &Prepare) -> Result<(), Refusal>;
     /// Makes it another machine than all that went on from where it was.
     fn renew_id(&self);
+    /// Makes its boot another one than that which any process may have asked the kernel for.
+    fn renew_boot_id(&self) -> Result<(), Refusal>;
     /// Called when all sessions have ended. Does not return in a VM.
     fn power_off(&self);
 }
@@ -40,14 +44,16 @@ impl Machine for Vm {
         }
     }
 
+    fn renew_boot_id(&self) -> Result<(), Refusal> {
+        boot_id::renew(Path::new("/proc"), Path::new(SCRATCH))
+            .map_err(failed("give the machine a boot id of its own"))
+    }
+
     fn power_off(&self) {
         power::off();
     }
 }
 
-fn failed(act: &'static str) -> impl Fn(rustix::io::Errno) -> Refusal {
-    move |errno| Refusal::Failed {
-        act: act.to_owned(),
-        why: std::io::Error::from(errno).to_string(),
-    }
+fn failed<E: Into<std::io::Error>>(act: &'static str) -> impl Fn(E) -> Refusal {
+    move |error| Refusal::Failed { act: act.to_owned(), why: error.into().to_string() }
 }

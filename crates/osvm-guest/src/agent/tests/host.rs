@@ -25,11 +25,21 @@ pub(crate) struct Dummy {
     pub(crate) prepared: Arc<AtomicBool>,
     pub(crate) off: Arc<AtomicBool>,
     pub(crate) renewed: Arc<AtomicU32>,
+    pub(crate) boots: Arc<AtomicU32>,
+    pub(crate) keeps_its_boot_id: bool,
 }
 
 impl Machine for Dummy {
     fn renew_id(&self) {
         self.renewed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn renew_boot_id(&self) -> Result<(), Refusal> {
+        if self.keeps_its_boot_id {
+            return Err(Refusal::Failed { act: "boot".into(), why: "it can't".into() });
+        }
+        self.boots.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
     fn prepare(&self, _prepare: &Prepare) -> Result<(), Refusal> {

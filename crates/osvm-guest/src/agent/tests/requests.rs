@@ -40,10 +40,38 @@ async fn a_machine_is_prepared_only_with_enough_entropy() {
 async fn a_machine_that_goes_on_keeps_its_id() {
     let machine = Dummy::default();
     let agent = Agent::start(settings(), machine.clone()).unwrap();
-    let prepare = Prepare { unix_nanos: 1, entropy: vec![1; 32], hostname: "a".into() };
-    assert_eq!(ask(&agent, Request::Prepare(prepare.clone())).await, Reply::Prepared);
-    assert_eq!(ask(&agent, Request::GoOn(prepare)).await, Reply::Prepared);
+    assert_eq!(ask(&agent, Request::Prepare(of_a_clone())).await, Reply::Prepared);
+    assert_eq!(ask(&agent, Request::GoOn(of_a_clone())).await, Reply::Prepared);
     assert_eq!(machine.renewed.load(Ordering::SeqCst), 1);
+}
+
+fn of_a_clone() -> Prepare {
+    Prepare { unix_nanos: 1, entropy: vec![1; 32], hostname: "a".into() }
+}
+
+#[tokio::test]
+async fn a_machine_in_which_a_server_has_waited_has_a_boot_id_of_its_own() {
+    let machine = Dummy::default();
+    let agent = Agent::start(settings(), machine.clone()).unwrap();
+    let boots = || machine.boots.load(Ordering::SeqCst);
+    assert_eq!(ask(&agent, Request::Prepare(of_a_clone())).await, Reply::Prepared);
+    assert_eq!(boots(), 0, "the kernel's own is still to be made up");
+    let (_, _open) = open(&agent, Request::Spawn(shell(1, "cat"))).await;
+    assert_eq!(ask(&agent, Request::Prepare(of_a_clone())).await, Reply::Prepared);
+    assert_eq!(ask(&agent, Request::GoOn(of_a_clone())).await, Reply::Prepared);
+    assert_eq!(boots(), 1);
+    assert_eq!(ask(&agent, Request::Close(id(1))).await, Reply::Closed);
+    assert_eq!(ask(&agent, Request::Prepare(of_a_clone())).await, Reply::Prepared);
+    assert_eq!(boots(), 1, "nothing waits");
+}
+
+#[tokio::test]
+async fn a_machine_that_would_share_its_boot_id_is_not_prepared() {
+    let machine = Dummy { keeps_its_boot_id: true, ..Dummy::default() };
+    let agent = Agent::start(settings(), machine).unwrap();
+    let (_, _open) = open(&agent, Request::Spawn(shell(1, "cat"))).await;
+    let refusal = refusal(&agent, Request::Prepare(of_a_clone())).await.to_string();
+    assert!(refusal.contains("it can't"), "{refusal}");
 }
 
 #[tokio::test]
