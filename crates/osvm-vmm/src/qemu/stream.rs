@@ -4,13 +4,15 @@
 //! they are mapped from the template, as a clone's are. So a stream with fewer pages is one that QEMU reads like any other.
 //!
 //! ```text
-//! stream   = magic version [configuration] { section } devices
+//! stream   = magic version [configuration] { section | command } devices
 //! section  = (start number name instance version | part number | end number) { record } (end of records) footer number
 //! record   = page's place and flags [block's name, unless it is that of the record before] (zero's byte | page)
 //! ```
 //!
 //! Whoever has broken into QEMU writes here what he likes. What is not known is passed on as it is, with all that comes
-//! after it: then no more is left out.
+//! after it: then no more is left out. It means the same there as in the whole stream, since pages that name their block
+//! are never left out: whatever continues, in this section or a later one, is of the block that it was of. QEMU names one
+//! only where another begins, so that is a page for each of a few blocks.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,11 +23,20 @@ use super::arguments::MEMORY;
 use crate::holes;
 use crate::snapshot::PAGE;
 
+/// The magic, and the version of what follows.
+const FORM: [u8; 8] = *b"QEVM\0\0\0\x03";
+/// Memory's instance, and the version of its records.
+const RECORDS: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 4];
+
 const CONFIGURATION: u8 = 0x07;
 const START: u8 = 0x01;
 const PART: u8 = 0x02;
 const END: u8 = 0x03;
+const COMMAND: u8 = 0x08;
 const FOOTER: u8 = 0x7e;
+
+/// The command that QEMU 10.0 and later put before the last of memory. Others discard pages, or hold a stream of their own.
+const SWITCHOVER_START: u16 = 11;
 
 /// Of a record's first number, what is not a page's place.
 const FLAGS: u64 = PAGE as u64 - 1;
@@ -39,7 +50,8 @@ const CONTINUES: u64 = 0x20;
 /// Copies a stream, but for pages that the template has. One that is cut off is copied as far as it goes.
 pub fn copy_changes(from: impl Read, to: impl Write, template: &File) -> io::Result<()> {
     let template = Template::of(template)?;
-    let mut copy = Copy { from, to, template, block: Vec::new(), told: Vec::new() };
+    let written = vec![false; usize::try_from(template.length).map_err(io::Error::other)? / PAGE];
+    let mut copy = Copy { from, to, template, of_memory: false, written };
     match copy.memory().and_then(|()| copy.rest()) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
         copied => copied?,
@@ -51,10 +63,10 @@ struct Copy<'a, R, W> {
     from: R,
     to: W,
     template: Template<'a>,
-    /// Whose pages are read.
-    block: Vec<u8>,
-    /// Whose pages were written last.
-    told: Vec<u8>,
+    /// Whether the block that was named last is the guest's memory.
+    of_memory: bool,
+    /// For each of the template's pages, whether one was written in its place, which may have been another.
+    written: Vec<bool>,
 }
 
 /// The template's memory.
@@ -68,29 +80,52 @@ struct Template<'a> {
 impl<R: Read, W: Write> Copy<'_, R, W> {
     /// Up to the first thing that is neither memory nor known.
     fn memory(&mut self) -> io::Result<()> {
-        self.pass(8)?;
+        if self.pass_array()? != FORM {
+            return Ok(());
+        }
         let mut kind = self.pass_byte()?;
         if kind == CONFIGURATION {
             let length = u32::from_be_bytes(self.pass_array()?);
             self.pass(length.into())?;
             kind = self.pass_byte()?;
         }
-        while matches!(kind, START | PART | END) {
-            self.pass(4)?;
-            if kind == START {
-                let name = self.pass_name()?;
-                self.pass(8)?;
-                if name != b"ram" {
-                    break;
-                }
-            }
-            if !self.records()? || self.pass_byte()? != FOOTER {
-                break;
-            }
-            self.pass(4)?;
+        while self.part(kind)? {
             kind = self.pass_byte()?;
         }
         Ok(())
+    }
+
+    /// A section or a command. Whether it is known, and so where it ends.
+    fn part(&mut self, kind: u8) -> io::Result<bool> {
+        match kind {
+            START => Ok(self.begins_memory()? && self.section()?),
+            PART | END => {
+                self.pass(4)?;
+                self.section()
+            }
+            COMMAND => self.command(),
+            _ => Ok(false),
+        }
+    }
+
+    fn begins_memory(&mut self) -> io::Result<bool> {
+        self.pass(4)?;
+        Ok(self.pass_name()? == b"ram" && self.pass_array()? == RECORDS)
+    }
+
+    fn section(&mut self) -> io::Result<bool> {
+        if !self.records()? || self.pass_byte()? != FOOTER {
+            return Ok(false);
+        }
+        self.pass(4)?;
+        Ok(true)
+    }
+
+    fn command(&mut self) -> io::Result<bool> {
+        let command = u16::from_be_bytes(self.pass_array()?);
+        let length = u16::from_be_bytes(self.pass_array()?);
+        self.pass(length.into())?;
+        Ok(command == SWITCHOVER_START)
     }
 
     /// Up to the end of a section's; or to one that is not known, whose head is passed.
@@ -101,17 +136,12 @@ impl<R: Read, W: Write> Copy<'_, R, W> {
                 ZERO => self.page::<1>(head)?,
                 WHOLE => self.page::<PAGE>(head)?,
                 SIZES => {
-                    self.to.write_all(&head.to_be_bytes())?;
+                    self.write_head(head)?;
                     self.sizes(head & !FLAGS)?;
                 }
-                // What follows may be a name.
-                other if head & CONTINUES == 0 => {
-                    self.to.write_all(&head.to_be_bytes())?;
+                other => {
+                    self.write_head(head)?;
                     return Ok(other == END_OF_RECORDS);
-                }
-                _ => {
-                    self.head(head)?;
-                    return Ok(false);
                 }
             }
         }
@@ -129,37 +159,43 @@ impl<R: Read, W: Write> Copy<'_, R, W> {
 
     /// With so many bytes: all of a page, or the one that all of its bytes are.
     fn page<const BYTES: usize>(&mut self, head: u64) -> io::Result<()> {
+        let place = head & !FLAGS;
         if head & CONTINUES == 0 {
-            self.block = self.name()?;
+            self.write_head(head)?;
+            self.of_memory = self.pass_name()? == MEMORY.as_bytes();
+            self.note_written(place);
+            return self.pass(BYTES as u64);
         }
         let content = self.array::<BYTES>()?;
-        if self.block == MEMORY.as_bytes() && self.template.has(head & !FLAGS, &content)? {
+        if self.is_there_already(place, &content)? {
             return Ok(());
         }
-        self.head(head)?;
+        self.note_written(place);
+        self.write_head(head)?;
         self.to.write_all(&content)
     }
 
-    /// Of a page of the block. The one before it that is left may be of another.
-    fn head(&mut self, head: u64) -> io::Result<()> {
-        if self.told == self.block {
-            return self.to.write_all(&(head | CONTINUES).to_be_bytes());
-        }
-        self.told.clone_from(&self.block);
-        self.to.write_all(&(head & !CONTINUES).to_be_bytes())?;
-        write_name(&mut self.to, &self.told)
+    fn write_head(&mut self, head: u64) -> io::Result<()> {
+        self.to.write_all(&head.to_be_bytes())
     }
 
-    fn name(&mut self) -> io::Result<Vec<u8>> {
-        let [length] = self.array()?;
-        let mut name = vec![0; length.into()];
-        self.from.read_exact(&mut name)?;
-        Ok(name)
+    fn note_written(&mut self, place: u64) {
+        let page = page_at(place).filter(|_| self.of_memory);
+        if let Some(written) = page.and_then(|page| self.written.get_mut(page)) {
+            *written = true;
+        }
+    }
+
+    /// Once everything has been read that was written so far.
+    fn is_there_already(&self, place: u64, content: &[u8]) -> io::Result<bool> {
+        let written = page_at(place).and_then(|page| self.written.get(page));
+        Ok(self.of_memory && written == Some(&false) && self.template.has(place, content)?)
     }
 
     fn pass_name(&mut self) -> io::Result<Vec<u8>> {
-        let name = self.name()?;
-        write_name(&mut self.to, &name)?;
+        let mut name = vec![0; self.pass_byte()?.into()];
+        self.from.read_exact(&mut name)?;
+        self.to.write_all(&name)?;
         Ok(name)
     }
 
@@ -212,20 +248,19 @@ impl<'a> Template<'a> {
     }
 }
 
-fn write_name(to: &mut impl Write, name: &[u8]) -> io::Result<()> {
-    to.write_all(&[u8::try_from(name.len()).map_err(io::Error::other)?])?;
-    to.write_all(name)
+fn page_at(place: u64) -> Option<usize> {
+    usize::try_from(place / PAGE as u64).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::Replayed;
 
     /// A block that is no guest's memory, as that of firmware.
     const OTHER: &str = "pc.bios";
-    const PAGES: usize = 4;
+    const PAGES: usize = 5;
 
-    /// A stream, and what memory becomes of it that was `memory` before.
     #[derive(Default)]
     struct Stream(Vec<u8>);
 
@@ -261,7 +296,11 @@ mod tests {
         }
 
         fn ends(&mut self) -> &mut Self {
-            self.number(END_OF_RECORDS).bytes(&[FOOTER, 0, 0, 0, 2])
+            self.number(END_OF_RECORDS).footer()
+        }
+
+        fn footer(&mut self) -> &mut Self {
+            self.bytes(&[FOOTER, 0, 0, 0, 2])
         }
 
         /// All bytes of a page.
@@ -278,13 +317,14 @@ mod tests {
             }
         }
 
+        /// From which the same becomes of memory.
         fn changes(&self, template: &[u8; PAGES]) -> Self {
+            let memory = template.map(|byte| [byte; PAGE]).concat();
             let file = tempfile::tempfile().unwrap();
-            for (number, byte) in template.iter().enumerate() {
-                file.write_all_at(&[*byte; PAGE], (number * PAGE) as u64).unwrap();
-            }
+            file.write_all_at(&memory, 0).unwrap();
             let mut changes = Self::default();
             copy_changes(&self.0[..], &mut changes.0, &file).unwrap();
+            assert!(Replayed::of(&self.0, &memory) == Replayed::of(&changes.0, &memory));
             changes
         }
     }
@@ -292,42 +332,83 @@ mod tests {
     #[test]
     fn pages_that_the_template_has_are_left_out_and_no_others() {
         let mut all = Stream::begin(PART);
-        // The same, another, none any more, none then either.
-        all.page(Some(MEMORY), 0, 1).page(None, 1, 9).page(None, 2, 0).page(None, 3, 0).ends();
-        all.section(END).ends().bytes(b"\x04devices");
+        // What names the block, the same, another, none any more, none then either.
+        all.page(Some(MEMORY), 0, 1).page(None, 1, 2).page(None, 2, 9).page(None, 3, 0);
+        all.page(None, 4, 0).ends().section(END).ends().bytes(b"\x04devices");
         let mut changes = Stream::begin(PART);
-        changes.page(Some(MEMORY), 1, 9).page(None, 2, 0).ends();
+        changes.page(Some(MEMORY), 0, 1).page(None, 2, 9).page(None, 3, 0).ends();
         changes.section(END).ends().bytes(b"\x04devices");
-        assert_eq!(all.changes(&[1, 2, 3, 0]).0, changes.0);
+        assert_eq!(all.changes(&[1, 2, 3, 4, 0]).0, changes.0);
     }
 
     #[test]
-    fn a_page_that_is_left_has_its_blocks_name_whichever_went_before_it() {
+    fn a_page_that_names_its_block_stays_and_so_do_pages_of_other_blocks() {
         let mut all = Stream::begin(PART);
-        all.page(Some(OTHER), 0, 1).page(None, 1, 2).page(Some(MEMORY), 0, 1).page(None, 1, 9);
-        all.page(Some(OTHER), 2, 3).page(Some(MEMORY), 2, 3).page(Some(OTHER), 3, 0).ends();
+        all.page(Some(OTHER), 0, 1).page(None, 1, 2).page(Some(MEMORY), 0, 1).page(None, 1, 2);
+        all.page(Some(OTHER), 2, 3).page(None, 3, 0).page(Some(MEMORY), 2, 3).ends();
         let mut changes = Stream::begin(PART);
-        changes.page(Some(OTHER), 0, 1).page(None, 1, 2).page(Some(MEMORY), 1, 9);
-        changes.page(Some(OTHER), 2, 3).page(None, 3, 0).ends();
-        assert_eq!(all.changes(&[1, 2, 3, 0]).0, changes.0);
+        changes.page(Some(OTHER), 0, 1).page(None, 1, 2).page(Some(MEMORY), 0, 1);
+        changes.page(Some(OTHER), 2, 3).page(None, 3, 0).page(Some(MEMORY), 2, 3).ends();
+        assert_eq!(all.changes(&[1, 2, 3, 0, 0]).0, changes.0);
+    }
+
+    #[test]
+    fn a_page_that_comes_again_as_the_template_has_it_takes_the_place_of_what_was_written() {
+        let mut all = Stream::begin(PART);
+        all.page(Some(MEMORY), 0, 9).page(None, 1, 9).page(None, 2, 3).ends();
+        all.section(END).page(None, 0, 1).page(None, 1, 2).page(None, 2, 3).ends();
+        let mut changes = Stream::begin(PART);
+        changes.page(Some(MEMORY), 0, 9).page(None, 1, 9).ends();
+        changes.section(END).page(None, 0, 1).page(None, 1, 2).ends();
+        assert_eq!(all.changes(&[1, 2, 3, 0, 0]).0, changes.0);
+    }
+
+    #[test]
+    fn pages_are_left_out_behind_the_command_that_newer_qemu_puts_before_the_last_of_them() {
+        let switchover = [COMMAND, 0, 11, 0, 0];
+        let mut all = Stream::begin(PART);
+        all.page(Some(OTHER), 0, 1).page(Some(MEMORY), 0, 1).page(None, 1, 2).ends();
+        all.bytes(&switchover).section(END).page(None, 2, 3).page(None, 3, 9).ends();
+        let mut changes = Stream::begin(PART);
+        changes.page(Some(OTHER), 0, 1).page(Some(MEMORY), 0, 1).ends();
+        changes.bytes(&switchover).section(END).page(None, 3, 9).ends();
+        assert_eq!(all.changes(&[1, 2, 3, 4, 0]).0, changes.0);
     }
 
     #[test]
     fn what_is_not_known_is_passed_on_with_all_that_follows() {
-        let unknown = 0x40;
-        let mut all = Stream::begin(PART);
-        all.page(Some(OTHER), 0, 1).page(Some(MEMORY), 0, 1);
-        all.number(PAGE as u64 | unknown | CONTINUES).bytes(b"?").page(None, 0, 1).ends();
-        let mut changes = Stream::begin(PART);
-        changes.page(Some(OTHER), 0, 1);
-        // Of the block that was left out.
-        changes.number(PAGE as u64 | unknown).name(MEMORY).bytes(b"?").page(None, 0, 1).ends();
-        assert_eq!(all.changes(&[1, 2, 3, 0]).0, changes.0);
+        let [mut record, mut flush, mut section, mut command] =
+            std::array::from_fn(|_| Stream::begin(PART));
+        record.number(PAGE as u64 | 0x40 | CONTINUES).bytes(b"?");
+        flush.number(0x200).page(None, 3, 9);
+        section.ends().bytes(&[0x04, 0, 0, 0, 2]).name("block").bytes(&[0; 8]).footer();
+        section.section(END);
+        // A ping.
+        command.ends().bytes(&[COMMAND, 0, 2, 0, 4]).bytes(b"ping").section(END);
+        let known = Stream::begin(PART).0.len();
+        for unknown in [record, flush, section, command] {
+            let [mut all, mut changes] = std::array::from_fn(|_| Stream::begin(PART));
+            all.page(Some(OTHER), 0, 1).page(Some(MEMORY), 0, 1).page(None, 1, 2);
+            changes.page(Some(OTHER), 0, 1).page(Some(MEMORY), 0, 1);
+            for stream in [&mut all, &mut changes] {
+                stream.bytes(&unknown.0[known..]).page(None, 1, 9).page(None, 2, 3).ends();
+            }
+            assert_eq!(all.changes(&[1, 2, 3, 4, 0]).0, changes.0);
+        }
+    }
 
-        let mut other = Stream::default();
-        other.bytes(b"QEVM\0\0\0\x03").section(START).name("block").bytes(&[0; 8]);
-        other.page(Some(MEMORY), 0, 1).ends();
-        assert_eq!(other.changes(&[1, 2, 3, 0]).0, other.0);
+    #[test]
+    fn a_stream_of_another_form_is_passed_on_whole() {
+        let mut all = Stream::begin(PART);
+        all.page(Some(MEMORY), 0, 1).page(None, 1, 2).ends();
+        assert_ne!(all.changes(&[1, 2, 3, 4, 0]).0, all.0);
+        let name = all.0.windows(4).position(|bytes| bytes == b"\x03ram").unwrap();
+        // Versions of the stream and of its memory, and the name of what is no memory.
+        for place in [7, name + 11, name + 1] {
+            let mut other = Stream(all.0.clone());
+            other.0[place] += 1;
+            assert_eq!(other.changes(&[1, 2, 3, 4, 0]).0, other.0);
+        }
     }
 
     #[test]
