@@ -61,8 +61,12 @@ pub struct LaunchRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum LaunchEvent {
-    /// The VM entered this state.
-    State { state: String },
+    /// The VM of that id entered this state. The first line of a launch that has begun.
+    State {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        id: Option<String>,
+        state: String,
+    },
     /// The last line of a launch that worked, unless it is recorded.
     Ready { vm: Box<VmStatus> },
     /// The last line of a launch that did not, unless it is recorded.
@@ -276,6 +280,14 @@ pub struct WorkRequest {
     pub vcpus: u64,
     #[serde(default)]
     pub hosts: Hosts,
+}
+
+/// `DELETE /v1/vms/{name}?id=ID`: the VM of that name, if it has that id.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StopQuery {
+    /// Without one, whichever it is.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 /// `GET /v1/vms/{name}/logs?source=server&follow=true`

@@ -50,18 +50,18 @@ impl Client {
         self.ask("GET", "/info", &()).await
     }
 
-    /// Starts a server's VM; `on_state` hears every state it enters. Dropping this future cancels
+    /// Starts a server's VM; `on_state` hears every state it enters, and its id. Dropping this future cancels
     /// the launch.
     pub async fn launch(
         &self,
         request: &LaunchRequest,
-        mut on_state: impl FnMut(&str),
+        mut on_state: impl FnMut(&str, Option<&str>),
     ) -> Result<VmStatus> {
         let body = connection::request(&self.home, "POST", &path("/vms"), request).await?;
         let mut lines = BufReader::new(body).lines();
         while let Some(line) = lines.next_line().await.map_err(|error| broken(&error))? {
             match serde_json::from_str(&line).map_err(|error| unreadable(&error))? {
-                LaunchEvent::State { state } => on_state(&state),
+                LaunchEvent::State { state, id } => on_state(&state, id.as_deref()),
                 LaunchEvent::Ready { vm } => return Ok(*vm),
                 LaunchEvent::Failed { error } => return Err(error),
                 // Only recorded ones have it.
@@ -82,6 +82,11 @@ impl Client {
     /// Ends a VM and answers when nothing of it is left.
     pub async fn stop(&self, name: &ServerName) -> Result<VmStatus> {
         self.ask("DELETE", &format!("/vms/{name}"), &()).await
+    }
+
+    /// The same, if the VM of that name has that id; otherwise there is no such VM.
+    pub async fn stop_only(&self, name: &ServerName, id: &str) -> Result<VmStatus> {
+        self.ask("DELETE", &format!("/vms/{name}?id={id}"), &()).await
     }
 
     /// Sends a VM to disk as it is, until somebody wants something of it; answers when it is there.

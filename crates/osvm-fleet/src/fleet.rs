@@ -161,10 +161,15 @@ impl<G: Greeter> Fleet<G> {
     /// Ends a VM, or forgets one that has failed. Answers when nothing of it is left.
     pub async fn stop(&self, name: &ServerName) -> Option<Arc<Vm<G::Conversation>>> {
         let vm = self.get(name)?;
+        self.end(&vm).await;
+        Some(vm)
+    }
+
+    /// The same, of that very VM, even if its name is another's by now.
+    pub async fn end(&self, vm: &Arc<Vm<G::Conversation>>) {
         vm.ask_to_stop();
         vm.ended().await;
-        self.workshop.forget(&vm);
-        Some(vm)
+        self.workshop.forget(vm);
     }
 
     /// Ends the clones that wait for VMs to come, and the VM that is to be their template, and returns when they have gone.
@@ -202,17 +207,19 @@ impl<G: Greeter> Fleet<G> {
         plan: &Plan,
     ) -> Result<Result<Launch<G::Conversation>, Arc<Vm<G::Conversation>>>, Cause> {
         let mut table = self.workshop.table();
-        match table.get(&plan.name) {
-            Some(vm) if vm.state() == State::Stopping => Ok(Err(Arc::clone(vm))),
-            Some(vm) if !vm.state().is_end() && is_outdated(&vm.plan, plan) => {
+        match table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
+            Some(vm) if is_outdated(&vm.plan, plan) => {
                 vm.ask_to_stop();
                 Ok(Err(Arc::clone(vm)))
             }
-            Some(vm) if !vm.state().is_end() => {
-                vm.bring(&plan.secrets);
-                Ok(Ok(Launch::of(Arc::clone(vm))))
-            }
-            _ => {
+            Some(vm) => match Launch::join(vm) {
+                Some(launch) => {
+                    vm.bring(&plan.secrets);
+                    Ok(Ok(launch))
+                }
+                None => Ok(Err(Arc::clone(vm))),
+            },
+            None => {
                 self.workshop.admission.admit(plan)?;
                 Ok(Ok(self.begin(&mut table, plan.clone())))
             }
@@ -224,8 +231,8 @@ impl<G: Greeter> Fleet<G> {
         let spare = self.workshop.spares.take(&self.workshop, &plan);
         let id = spare.as_ref().map_or_else(VmId::random, |spare| spare.id.clone());
         let vm = Arc::new(Vm::new(id, plan, SystemTime::now(), State::Preparing));
+        let launch = Launch::join(&vm).expect("nobody has heard of it yet who could stop it");
         table.insert(name, Arc::clone(&vm));
-        let launch = Launch::of(Arc::clone(&vm));
         tokio::spawn(Life::lead(Arc::clone(&self.workshop), vm, spare));
         launch
     }
@@ -328,9 +335,9 @@ impl<G: Greeter> Workshop<G> {
 }
 
 impl<C> Launch<C> {
-    fn of(vm: Arc<Vm<C>>) -> Self {
-        vm.waiters.add();
-        Self { vm }
+    /// Nothing if the VM is leaving.
+    fn join(vm: &Arc<Vm<C>>) -> Option<Self> {
+        vm.join().then(|| Self { vm: Arc::clone(vm) })
     }
 
     pub fn vm(&self) -> &Arc<Vm<C>> {
@@ -345,14 +352,13 @@ impl<C> Launch<C> {
 
 impl<C> Drop for Launch<C> {
     fn drop(&mut self) {
-        if self.vm.waiters.remove() == 0 && self.vm.state().is_starting() {
-            self.vm.ask_to_stop();
-        }
+        self.vm.part();
     }
 }
 
 fn already<C>(vm: &Vm<C>) -> Cause {
-    let (name, id, state) = (&vm.plan.name, &vm.id, vm.state());
+    let (name, id) = (&vm.plan.name, &vm.id);
+    let state = if vm.is_leaving() { State::Stopping } else { vm.state() };
     let message = format!("server {name} already has VM {id}, which is {state}");
     Cause::new(CauseKind::Conflict, message).hint(format!("osvm mcp microvm stop {name}"))
 }

@@ -6,6 +6,7 @@ mod activity;
 mod faults;
 mod rest;
 mod talk;
+mod waiters;
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use osvm_vmm::jail::Standing;
 use osvm_vmm::{Process, Running};
 use osvm_wire::message::SessionId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub(crate) use activity::Activity;
 pub use activity::Visit;
@@ -32,11 +33,11 @@ use crate::record::ReadyRecord;
 use crate::rundir::secrets_mark;
 use crate::state::{Cause, CauseKind, State};
 use crate::templates::Key;
-use activity::Waiters;
 use faults::Faults;
 use rest::Askers;
 pub(crate) use talk::LeftTalk;
 use talk::Talk;
+use waiters::Waiters;
 
 /// One VM, from the moment it was asked for. `C` is a conversation with its server.
 pub struct Vm<C> {
@@ -45,9 +46,10 @@ pub struct Vm<C> {
     pub created: SystemTime,
     pub(crate) launched: Instant,
     state: watch::Sender<State>,
-    stop: Notify,
+    /// Whether it was asked to end. Its life may be in a step that is not given up halfway, and its state as it was.
+    stop: watch::Sender<bool>,
     askers: Askers,
-    pub(crate) waiters: Waiters,
+    waiters: Waiters,
     pub(crate) activity: Activity,
     faults: Faults,
     inside: Mutex<Inside>,
@@ -116,7 +118,7 @@ impl<C> Vm<C> {
             created,
             launched: Instant::now(),
             state: watch::Sender::new(state),
-            stop: Notify::new(),
+            stop: watch::Sender::new(false),
             askers: Askers::default(),
             waiters: Waiters::default(),
             activity: Activity::default(),
@@ -159,25 +161,45 @@ impl<C> Vm<C> {
 
     /// Asks the VM to end; [`Self::ended`] tells when it has.
     pub fn ask_to_stop(&self) {
-        self.stop.notify_one();
+        self.stop.send_replace(true);
     }
 
     pub(crate) async fn asked_to_stop(&self) {
-        self.stop.notified().await;
+        let mut stop = self.stop.subscribe();
+        stop.wait_for(|asked| *asked).await.expect("its sender is in self");
+    }
+
+    /// Whether it is on its way down, or will be as soon as its life hears of it. It is nobody's to begin with then.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.stop.borrow() || self.state() == State::Stopping
     }
 
     /// Waits until the VM is ready, or has come to its end; wakes one that is suspended.
     pub async fn ready(&self) -> Result<(), Cause> {
         if let Some(agent) = self.agent().filter(|_| self.state() == State::Suspended) {
-            agent.wake().await.map_err(|error| agent_cause(&error))?;
+            // One that is stopped meanwhile has an agent that is gone, which is not why.
+            agent.wake().await.map_err(|error| match self.is_leaving() {
+                true => self.stopped_early(),
+                false => agent_cause(&error),
+            })?;
         }
         let mut states = self.states();
         let reached = states.wait_for(|state| *state == State::Ready || state.is_end()).await;
         match reached.as_deref() {
             Ok(State::Ready) => Ok(()),
             Ok(State::Failed(cause)) => Err(cause.clone()),
-            _ => Err(Cause::new(CauseKind::Cancelled, "the VM was stopped while it started")),
+            _ => Err(self.stopped_early()),
         }
+    }
+
+    /// Why those who waited for it don't get it.
+    fn stopped_early(&self) -> Cause {
+        let when = match self.timings().ready {
+            None => "while it started",
+            Some(_) => "before it could be used",
+        };
+        let message = format!("VM {} of server {} was stopped {when}", self.id, self.plan.name);
+        Cause::new(CauseKind::Cancelled, message).hint("try again").hint("osvm mcp microvm status")
     }
 
     /// Waits until nothing of the VM is left.

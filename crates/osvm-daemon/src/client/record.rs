@@ -27,7 +27,7 @@ impl Client {
         let mut lines = BufReader::new(body).lines();
         loop {
             let launched = match next(&mut lines).await? {
-                LaunchEvent::State { state } => {
+                LaunchEvent::State { state, .. } => {
                     on_state(&state);
                     continue;
                 }

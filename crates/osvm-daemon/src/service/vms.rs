@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt, stream};
@@ -18,7 +18,9 @@ use osvm_spec::ServerName;
 use super::answer::{self, Answer, no_vm};
 use super::usage::Usage;
 use super::{Daemon, Shared, record};
-use crate::api::{ApiError, LaunchEvent, LaunchRequest, ServerIdentity, Timings, VmStatus};
+use crate::api::{
+    ApiError, LaunchEvent, LaunchRequest, ServerIdentity, StopQuery, Timings, VmStatus,
+};
 use crate::payload;
 
 pub(super) type Guest = Vm<Client>;
@@ -57,8 +59,16 @@ pub(super) async fn show(State(daemon): Shared, Path(name): Path<ServerName>) ->
     answer::json(daemon.status(&vm))
 }
 
-pub(super) async fn stop(State(daemon): Shared, Path(name): Path<ServerName>) -> Answer<VmStatus> {
-    let vm = daemon.fleet.stop(&name).await.ok_or_else(|| no_vm(&name))?;
+pub(super) async fn stop(
+    State(daemon): Shared,
+    Path(name): Path<ServerName>,
+    Query(StopQuery { id }): Query<StopQuery>,
+) -> Answer<VmStatus> {
+    let vm = daemon.fleet.get(&name).ok_or_else(|| no_vm(&name))?;
+    if id.is_some_and(|id| id != vm.id.as_str()) {
+        return Err(no_vm(&name));
+    }
+    daemon.fleet.end(&vm).await;
     answer::json(daemon.status(&vm))
 }
 
@@ -99,7 +109,8 @@ pub(super) fn events(
                 Some((LaunchEvent::Failed { error: error? }, None))
             }
             state => {
-                let event = LaunchEvent::State { state: state.word().to_owned() };
+                let (id, state) = (Some(launch.vm().id.to_string()), state.word().to_owned());
+                let event = LaunchEvent::State { id, state };
                 Some((event, Some((daemon, launch, states, false))))
             }
         }

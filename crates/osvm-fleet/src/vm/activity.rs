@@ -115,21 +115,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many callers wait for a VM to start.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters(AtomicU32);
-
-impl Waiters {
-    pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many are left.
-    pub(crate) fn remove(&self) -> u32 {
-        self.0.fetch_sub(1, Ordering::AcqRel) - 1
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ mod hostile;
 mod rehearsals;
 mod spares;
 mod started;
+mod stops;
 mod suspend;
 
 use std::fs;

@@ -39,6 +39,8 @@ pub(crate) enum Answer {
     LinesFor(&'static str, Vec<Value>, Vec<Value>),
     /// Never ends; the end of the connection is news.
     Silence,
+    /// Lines for one name, silence for every other.
+    SilenceBut(&'static str, Vec<Value>),
     Upgrade(fn(Stream) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -104,7 +106,10 @@ async fn answer(State(fake): State<Fake>, mut request: Request) -> Response {
         Some(Answer::LinesFor(one, its, others)) => {
             line_answer(if name == *one { its } else { others }, &name)
         }
-        Some(Answer::Silence) => Response::new(Body::new(Silent::new(fake.clone(), target))),
+        Some(Answer::SilenceBut(one, lines)) if name == *one => line_answer(lines, &name),
+        Some(Answer::Silence | Answer::SilenceBut(..)) => {
+            Response::new(Body::new(Silent::new(fake.clone(), target)))
+        }
         Some(Answer::Upgrade(work)) => {
             let work = *work;
             tokio::spawn(async move { work(TokioIo::new(upgrade.await.unwrap())).await });
@@ -180,8 +185,8 @@ pub(crate) fn vm(name: &str) -> Value {
 
 pub(crate) fn ready(name: &str) -> Vec<Value> {
     vec![
-        json!({ "event": "state", "state": "preparing" }),
-        json!({ "event": "state", "state": "booting" }),
+        json!({ "event": "state", "id": "0123abcd", "state": "preparing" }),
+        json!({ "event": "state", "id": "0123abcd", "state": "booting" }),
         json!({ "event": "ready", "vm": vm(name) }),
     ]
 }

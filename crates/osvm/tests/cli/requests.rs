@@ -175,7 +175,8 @@ fn many_launches_are_measured_and_failures_counted() {
 fn many_launches_are_measured_even_where_one_cannot_be_stopped() {
     let osvm = Osvm::new();
     let vms = (VMS, Answer::Json(200, json!([])));
-    let stuck = ("DELETE /v1/vms/many-1", Answer::Json(500, error("failed", "it is stuck")));
+    let stuck =
+        ("DELETE /v1/vms/many-1?id=0123abcd", Answer::Json(500, error("failed", "it is stuck")));
     Fake::start(&osvm, [vms, (LAUNCH, Answer::Lines(ready("NAME"))), stuck]);
     let ran = osvm.run(&["mcp", "microvm", "launch-many", "2", "--stop"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (1, "error: it is stuck\nhint: look here\n"));
@@ -190,21 +191,44 @@ fn many_launches_are_stopped_when_asked_for() {
     let ran = osvm.run(&["mcp", "microvm", "launch-many", "2", "--stop"]);
     assert!(ran.stdout.starts_with("2 ready, 0 failed, "), "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stdout.contains("\nboot to reply    1224  1224  1224  1224\n"), "{}", ran.stdout);
-    for stop in ["DELETE /v1/vms/many-1", "DELETE /v1/vms/many-2"] {
-        assert!(fake.asked().iter().any(|asked| asked == stop), "{stop}");
-    }
+    assert_eq!(stopped(&fake), ["many-1?id=0123abcd", "many-2?id=0123abcd"]);
+}
+
+/// In which order they are stopped is left open.
+fn stopped(fake: &Fake) -> Vec<String> {
+    let vm = |asked: &String| Some(asked.strip_prefix("DELETE /v1/vms/")?.to_owned());
+    let mut stopped: Vec<_> = fake.asked().iter().filter_map(vm).collect();
+    stopped.sort();
+    stopped
 }
 
 #[test]
-fn ctrl_c_stops_what_launch_many_has_launched() {
+fn launch_many_stops_no_vm_that_another_run_has_launched() {
     let osvm = Osvm::new();
     let vms = Answer::Json(200, json!([]));
-    let (fake, news) = Fake::start(&osvm, [(VMS, vms), (LAUNCH, Answer::Silence)]);
-    let child = piped(&osvm, &["mcp", "microvm", "launch-many", "1"]);
-    assert_eq!((next(&news), next(&news)), (VMS.to_owned(), LAUNCH.to_owned()));
+    let conflict = error("failed", "server many-2 already has VM 4567cdef, which is ready");
+    let refused = vec![json!({ "event": "failed", "error": conflict })];
+    let launches = Answer::LinesFor("many-2", refused, ready("NAME"));
+    let (fake, _) = Fake::start(&osvm, [(VMS, vms), (LAUNCH, launches)]);
+    let ran = osvm.run(&["mcp", "microvm", "launch-many", "3", "--stop"]);
+    assert!(ran.stdout.starts_with("2 ready, 1 failed, "), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(stopped(&fake), ["many-1?id=0123abcd", "many-3?id=0123abcd"]);
+}
+
+#[test]
+fn ctrl_c_stops_what_launch_many_has_launched_and_hangs_up_on_the_rest() {
+    /// As many as are under way at a time, and the one that is asked for once one of these is ready.
+    const ASKED: usize = 64 + 1;
+    let osvm = Osvm::new();
+    let vms = Answer::Json(200, json!([]));
+    let one = Answer::SilenceBut("many-1", ready("NAME"));
+    let (fake, news) = Fake::start(&osvm, [(VMS, vms), (LAUNCH, one)]);
+    let child = piped(&osvm, &["mcp", "microvm", "launch-many", "100"]);
+    assert_eq!(next(&news), VMS);
+    assert!((0..ASKED).all(|_| next(&news) == LAUNCH));
     interrupt(&child);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
-    assert!(fake.asked().iter().any(|asked| asked == "DELETE /v1/vms/many-1"));
+    assert_eq!(stopped(&fake), ["many-1?id=0123abcd"]);
 }
 
 #[test]

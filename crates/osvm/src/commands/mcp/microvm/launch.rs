@@ -34,7 +34,9 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let request = LaunchRequest { name: args.name, overrides, secrets, record: false };
     let vm = daemon::with(async |client| {
         let progress = Progress::start(format!("launching {}", request.name));
-        let say = |state: &str| progress.say(format!("launching {}: {state}", request.name));
+        let say = |state: &str, _: Option<&str>| {
+            progress.say(format!("launching {}: {state}", request.name));
+        };
         Ok(client.launch(&request, say).await?)
     })?;
     if vm.demo {

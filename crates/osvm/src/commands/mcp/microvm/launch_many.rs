@@ -1,5 +1,6 @@
 //! `osvm mcp microvm launch-many`
 
+mod launched;
 mod live;
 mod summary;
 
@@ -17,6 +18,7 @@ use crate::config_file::ConfigFile;
 use crate::error::{CliError, Kind};
 use crate::progress::Progress;
 use crate::{daemon, images, output, secrets};
+use launched::Launched;
 use live::{Counts, Live};
 use summary::{Outcome, Summary, Took};
 
@@ -70,13 +72,14 @@ async fn launch(
 ) -> Result<(Summary, Result<(), CliError>), CliError> {
     let client = daemon::connect().await?;
     let names = free_names(&client, names, count).await?;
-    let launched = daemon::unless_interrupted(launch_all(&client, &names, like)).await;
-    let interrupted = launched.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
+    let launched = Launched::default();
+    let summary = daemon::unless_interrupted(launch_all(&client, &names, like, &launched)).await;
+    let interrupted = summary.as_ref().is_err_and(|error| error.kind == Kind::Interrupted);
     let stopped = match stop || interrupted {
-        true => daemon::unless_interrupted(stop_all(&client, &names)).await,
+        true => daemon::unless_interrupted(stop_all(&client, &launched)).await,
         false => Ok(()),
     };
-    Ok((launched?, stopped))
+    Ok((summary?, stopped))
 }
 
 /// The first of these names that no VM has.
@@ -101,6 +104,7 @@ async fn launch_all(
     client: &Client,
     names: &[ServerName],
     like: &LaunchRequest,
+    launched: &Launched,
 ) -> Result<Summary, CliError> {
     let start = Instant::now();
     // Dropped with this, and not with the last of the launches.
@@ -108,23 +112,23 @@ async fn launch_all(
     let mut outcomes = Vec::with_capacity(names.len());
     let launch = |name: &ServerName| {
         let request = LaunchRequest { name: name.clone(), ..like.clone() };
-        launch_one(client.clone(), request, Arc::downgrade(&live))
+        launch_one(client.clone(), request, Arc::downgrade(&live), launched.clone())
     };
     each(names, launch, |outcome| outcomes.push(outcome)).await?;
     let summary = Summary::of(outcomes, start.elapsed());
     Ok(summary.with_memory(&client.vms().await?))
 }
 
-/// Some work for each name, [`IN_FLIGHT`] at a time, and what comes of it in the order it comes.
-async fn each<F>(
-    names: &[ServerName],
-    work: impl Fn(&ServerName) -> F,
+/// Some work for each of them, [`IN_FLIGHT`] at a time, and what comes of it in the order it comes.
+async fn each<T, F>(
+    all: &[T],
+    work: impl Fn(&T) -> F,
     mut done: impl FnMut(F::Output),
 ) -> Result<(), CliError>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    let mut waiting = names.iter().map(work);
+    let mut waiting = all.iter().map(work);
     let mut running: JoinSet<_> = waiting.by_ref().take(IN_FLIGHT).collect();
     while let Some(result) = running.join_next().await {
         done(result.map_err(|error| CliError::failed(format!("a request broke: {error}")))?);
@@ -133,18 +137,25 @@ where
     Ok(())
 }
 
-async fn launch_one(client: Client, request: LaunchRequest, live: Weak<Live>) -> Outcome {
+async fn launch_one(
+    client: Client,
+    request: LaunchRequest,
+    live: Weak<Live>,
+    launched: Launched,
+) -> Outcome {
     let asked = Instant::now();
     let show =
         |change: &dyn Fn(&mut Counts)| live.upgrade().iter().for_each(|live| live.change(change));
     let mut booting = 0;
-    let on_state = |state: &str| {
+    let on_state = |state: &str, id: Option<&str>| {
+        id.iter().for_each(|id| launched.note(&request.name, id));
         if state == "booting" {
             booting = 1;
             show(&|counts| counts.booting += 1);
         }
     };
     let result = client.launch(&request, on_state).await;
+    result.iter().for_each(|vm| launched.note(&vm.name, &vm.id));
     show(&|counts| {
         counts.booting -= booting;
         match result {
@@ -162,18 +173,19 @@ fn boot(timings: Timings) -> Option<Duration> {
     timings.ready_ms?.checked_sub(timings.prepared_ms?).map(Duration::from_millis)
 }
 
-/// Those that never came up have nothing to stop.
-async fn stop_all(client: &Client, names: &[ServerName]) -> Result<(), CliError> {
-    let _progress = Progress::start(format!("stopping {}", names.len()));
-    let stop = |name: &ServerName| {
-        let (client, name) = (client.clone(), name.clone());
-        async move { client.stop(&name).await }
+/// One of which the daemon has said nothing has either not begun, or ends as its client hangs up.
+async fn stop_all(client: &Client, launched: &Launched) -> Result<(), CliError> {
+    let launched = launched.all();
+    let _progress = Progress::start(format!("stopping {}", launched.len()));
+    let stop = |(name, id): &(ServerName, String)| {
+        let (client, name, id) = (client.clone(), name.clone(), id.clone());
+        async move { client.stop_only(&name, &id).await }
     };
     let mut refused = None;
     let note = |result: Result<VmStatus, ApiError>| match result {
         Err(error) if error.kind != ErrorKind::NoSuch => refused = Some(error),
         _ => {}
     };
-    each(names, stop, note).await?;
+    each(&launched, stop, note).await?;
     refused.map_or(Ok(()), |error| Err(error.into()))
 }

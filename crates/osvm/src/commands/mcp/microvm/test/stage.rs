@@ -102,7 +102,7 @@ impl Stage {
             record: false,
         };
         self.say(&format!("launching the {role} server"));
-        let vm = self.client.launch(&request, |_| {}).await?;
+        let vm = self.client.launch(&request, |_, _| {}).await?;
         self.launched.push(vm.clone());
         Ok(vm)
     }
