@@ -50,6 +50,17 @@ fn a_call_whose_daemon_is_killed_fails_and_the_next_one_works() {
 }
 
 #[test]
+fn a_vm_of_one_call_ends_with_its_daemon() {
+    let osvm = Osvm::with_config("[[servers]]\nid = \"demo\"\nisolation_mode = \"ephemeral\"\n");
+    let call = osvm.start(&["mcp", "call", "demo", "sleep", r#"{"ms":30000}"#]);
+    eventually("it is ready", || osvm.vms().iter().any(|vm| vm["state"] == "ready"));
+    osvm.crash_daemon();
+    wait(call).expect(1);
+    assert_eq!(osvm.vms(), Vec::<Value>::new());
+    osvm.assert_nothing_left();
+}
+
+#[test]
 fn a_launch_whose_daemon_is_killed_leaves_nothing_once_the_next_daemon_has_started() {
     let osvm = Osvm::new();
     osvm.daemon_pid();

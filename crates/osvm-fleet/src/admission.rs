@@ -1,9 +1,12 @@
 //! Whether the host can hold one more VM, and whose turn it is to start.
 //!
 //! Memory that a guest never touches costs nothing, so sizes are not added up. What a VM is likely to need is what the
-//! last one like it came to. Each that starts has that much set aside until it is ready: then it is no longer available,
-//! and shows. What it has taken by then counts twice, which at most makes others wait. One that does not fit waits while
-//! others start, and is refused when none does.
+//! last one like it came to, less what it takes already ([`Origin`]). Each that starts has that much set aside until it is
+//! ready: then it is no longer available, and shows. What it has taken by then counts twice, which at most makes others
+//! wait. One that does not fit waits while others start, and is refused when none does.
+//!
+//! What clones came to is known for as long as their template is in memory. Without it, or before, the next one is taken to
+//! need as much as one that boots: it may have to make the template, and has to bring it into memory.
 
 mod host;
 #[cfg(test)]
@@ -22,13 +25,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::memory::Memory;
 use crate::plan::{Plan, Purpose, Rootfs};
 use crate::state::{Cause, CauseKind};
+use crate::templates::Key;
 use host::Host;
 
 const MIB: u64 = 1 << 20;
 
-/// What a VM is taken to need of which none like it is known, the VMM included: one that boots, and a clone.
+/// What a VM is taken to need of which none like it is known, the VMM included; and a clone that is restored already.
 const COLD: u64 = 160 * MIB;
 const CLONE: u64 = 64 * MIB;
+
+/// Beside what is on disk of it, what a VM is taken to need that is woken: its VMM's own, and what its guest touches anew.
+const BESIDE: u64 = 64 * MIB;
 
 /// What is left to the host: a sixteenth of its memory, within these.
 const KEPT: (u64, u64) = (64 * MIB, 1024 * MIB);
@@ -53,7 +60,25 @@ struct Ledger {
     starting: usize,
     set_aside: u64,
     /// By those that were ready last.
-    came_to: HashMap<Kind, u64>,
+    came_to: HashMap<Kind, Came>,
+}
+
+/// What a VM came to.
+struct Came {
+    bytes: u64,
+    /// As a clone of this one.
+    template: Option<Key>,
+}
+
+/// Where a VM's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It boots, or is cloned, from a template that it makes first if there is none.
+    New,
+    /// It was restored before, and takes so many bytes already.
+    Spare(u64),
+    /// It was suspended, with so many bytes. All that its guest had ever changed becomes its own again.
+    Disk(u64),
 }
 
 /// What VMs have in common that need about as much as each other.
@@ -100,33 +125,34 @@ impl Admission {
     }
 
     /// Refuses at once what waiting would not help.
-    pub(crate) fn admit(&self, plan: &Plan) -> Result<(), Cause> {
+    pub(crate) fn admit(&self, plan: &Plan, origin: Origin) -> Result<(), Cause> {
         let Some(host) = Host::read(&self.proc) else { return Ok(()) };
         if plan.resources.memory_bytes() > host.total {
             return Err(larger_than(&host, plan.resources));
         }
-        match self.ledger().fits(plan, &host) {
+        match self.ledger().fits(plan, origin, &host) {
             Err(lack) if lack.starting == 0 => Err(lack.cause()),
             _ => Ok(()),
         }
     }
 
     /// Whether it is memory that others hold which a VM of that plan lacks.
-    pub(crate) fn is_short(&self, plan: &Plan) -> bool {
+    pub(crate) fn is_short(&self, plan: &Plan, origin: Origin) -> bool {
         Host::read(&self.proc).is_some_and(|host| {
-            plan.resources.memory_bytes() <= host.total && self.ledger().fits(plan, &host).is_err()
+            plan.resources.memory_bytes() <= host.total
+                && self.ledger().fits(plan, origin, &host).is_err()
         })
     }
 
     /// A place among the VMs that start, with memory set aside. Waits for its turn, and then for no longer than the VM
     /// itself may take.
-    pub(crate) async fn enter(&self, plan: &Plan) -> Result<Place<'_>, Cause> {
+    pub(crate) async fn enter(&self, plan: &Plan, origin: Origin) -> Result<Place<'_>, Cause> {
         let permit = self.places.acquire().await.expect("the semaphore is never closed");
         let _turn = self.turn.lock().await;
         let deadline = Instant::now() + plan.start_timeout;
         loop {
             let left = self.left.notified();
-            match self.set_aside(plan) {
+            match self.set_aside(plan, origin) {
                 Ok(need) => {
                     let kind = Kind::of(plan);
                     return Ok(Place { admission: self, kind, need, _permit: permit });
@@ -148,12 +174,25 @@ impl Admission {
         }
     }
 
-    fn set_aside(&self, plan: &Plan) -> Result<u64, Lack> {
+    /// The template that the last VM like this one was cloned from, if what it came to is known.
+    pub(crate) fn template_of(&self, plan: &Plan) -> Option<Key> {
+        self.ledger().came_to.get(&Kind::of(plan))?.template.clone()
+    }
+
+    /// These templates are not in memory any more: their next clones need more than the last ones came to.
+    pub(crate) fn forget_clones_of(&self, closed: &[String]) {
+        self.ledger().came_to.retain(|_, came| match &came.template {
+            Some(template) => !closed.contains(&template.name()),
+            None => true,
+        });
+    }
+
+    fn set_aside(&self, plan: &Plan, origin: Origin) -> Result<u64, Lack> {
         let host = Host::read(&self.proc);
         let mut ledger = self.ledger();
         let need = match host {
-            Some(host) => ledger.fits(plan, &host)?,
-            None => ledger.need(plan),
+            Some(host) => ledger.fits(plan, origin, &host)?,
+            None => ledger.need(plan, origin),
         };
         ledger.starting += 1;
         ledger.set_aside += need;
@@ -166,14 +205,26 @@ impl Admission {
 }
 
 impl Ledger {
-    fn need(&self, plan: &Plan) -> u64 {
-        let unknown = if boots(plan) { COLD } else { CLONE };
-        self.came_to.get(&Kind::of(plan)).copied().unwrap_or(unknown)
+    fn need(&self, plan: &Plan, origin: Origin) -> u64 {
+        let kind = Kind::of(plan);
+        let known = self.came_to.get(&kind).map(|came| came.bytes);
+        let new = || known.unwrap_or_else(|| self.cold(kind));
+        match origin {
+            Origin::New => new(),
+            Origin::Spare(has) => known.unwrap_or(CLONE).saturating_sub(has),
+            Origin::Disk(bytes) => new().max(bytes + BESIDE),
+        }
+    }
+
+    /// What one of that kind needs if it boots.
+    fn cold(&self, kind: Kind) -> u64 {
+        let boots = Kind { template: TemplateLevel::None, ..kind };
+        self.came_to.get(&boots).map_or(COLD, |came| came.bytes)
     }
 
     /// What the VM needs, which is there.
-    fn fits(&self, plan: &Plan, host: &Host) -> Result<u64, Lack> {
-        let need = self.need(plan);
+    fn fits(&self, plan: &Plan, origin: Origin, host: &Host) -> Result<u64, Lack> {
+        let need = self.need(plan, origin);
         let kept = (host.total / 16).clamp(KEPT.0, KEPT.1);
         let free = host.available.saturating_sub(kept);
         if free >= self.set_aside + need {
@@ -183,11 +234,11 @@ impl Ledger {
         Err(Lack { need, free, kept, starting, set_aside, boots: boots(plan) })
     }
 
-    fn learn(&mut self, kind: Kind, bytes: u64) {
+    fn learn(&mut self, kind: Kind, came: Came) {
         if self.came_to.len() >= MOST_KINDS {
             self.came_to.clear();
         }
-        self.came_to.insert(kind, bytes);
+        self.came_to.insert(kind, came);
     }
 }
 
@@ -205,13 +256,15 @@ impl Kind {
 }
 
 impl Place<'_> {
-    /// The VM is ready: what its process holds is what the next one like it needs.
-    pub(crate) async fn ready(self, pid: Option<u32>) {
+    /// The VM is ready: what its process holds is what the next one like it needs. Not of one that was woken, which has
+    /// what its guest has ever touched.
+    pub(crate) async fn ready(self, pid: Option<u32>, template: Option<Key>) {
         let proc = self.admission.proc.clone();
         // The kernel looks at each page, which takes milliseconds.
         let memory = spawn_blocking(move || Memory::of(&proc, pid?)).await;
         if let Ok(Some(memory)) = memory {
-            self.admission.ledger().learn(self.kind.clone(), memory.proportional);
+            let came = Came { bytes: memory.proportional, template };
+            self.admission.ledger().learn(self.kind.clone(), came);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a new daemon does with the VMs of an earlier one: ready ones are taken back, with their
-//! sessions' processes; everything that was half done is ended.
+//! sessions' processes; everything that was half done, or for one task alone, is ended.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,11 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::agent::Agent;
 use crate::bed::Bed;
-use crate::drivers::{chain, vmm_cause};
+use crate::drivers::chain;
 use crate::fleet::Workshop;
 use crate::folders;
 use crate::greeter::Greeter;
-use crate::life::{Life, machine_cause};
+use crate::life::Life;
 use crate::logs::Kept;
 use crate::record::{ReadyRecord, Record, RecordError, Rest};
 use crate::rundir::{RunDir, secrets_mark};
@@ -50,16 +50,19 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
         Err(error) => return orphan(dir, &error),
     };
     if let (Some(Rest::Done), Some(ready)) = (record.rest, &record.ready) {
-        return sleep_on(workshop, &record, ready, dir);
+        end_unrecorded(&workshop.settings.proc, &dir);
+        if let Err(error) = dir.empty() {
+            tracing::warn!(vm = %record.id, error = chain(&error), "clean-up");
+        }
+        return sleep_on(workshop, &record, ready, None, dir);
     }
     Bed::of(&workshop.settings.home, &record.id).leave();
     let machine = running(&workshop, &record).await;
-    if let (Some(machine), Some(ready)) = (&machine, &record.ready) {
-        if record.rest == Some(Rest::Begun) && !can_go_on(&workshop, machine).await {
-            match lay_down(&workshop, &record, &**machine, &dir).await {
-                Ok(()) => return sleep_on(workshop, &record, ready, dir),
-                Err(cause) => tracing::warn!(vm = %record.id, %cause, "VM can't be suspended"),
-            }
+    let ready = record.ready.as_ref().filter(|_| !record.plan.is_short());
+    if let (Some(machine), Some(ready)) = (&machine, ready) {
+        let is_secret = secrets_mark(&ready.facts.run_dir).exists();
+        if record.rest == Some(Rest::Begun) && !is_secret && !can_go_on(&workshop, machine).await {
+            return sleep_on(workshop, &record, ready, Some(Arc::clone(machine)), dir);
         }
         let taken = take_back(&workshop, &record, ready, Arc::clone(machine));
         let late = |_| Err(format!("its guest did not answer within {} s", ADOPT.as_secs()));
@@ -75,17 +78,18 @@ async fn look<G: Greeter>(workshop: Arc<Workshop<G>>, dir: RunDir) {
     clear(&workshop, &record, machine.as_deref(), dir).await;
 }
 
+/// With the machine that is still to be suspended, if it is.
 fn sleep_on<G: Greeter>(
     workshop: Arc<Workshop<G>>,
     record: &Record,
     ready: &ReadyRecord,
+    machine: Option<Arc<dyn Running>>,
     dir: RunDir,
 ) {
-    end_unrecorded(&workshop.settings.proc, &dir);
-    if let Err(error) = dir.empty() {
-        tracing::warn!(vm = %record.id, error = chain(&error), "clean-up");
-    }
     let vm = asleep(record, ready);
+    if let Some(machine) = machine {
+        vm.set_machine(machine);
+    }
     workshop.welcome(&vm);
     tokio::spawn(Life::sleep_on(workshop, vm, dir, ready.clone()));
 }
@@ -94,22 +98,6 @@ fn sleep_on<G: Greeter>(
 async fn can_go_on<G: Greeter>(workshop: &Workshop<G>, machine: &Arc<dyn Running>) -> bool {
     let driver = workshop.drivers.named(&machine.saved().driver).await;
     driver.is_ok_and(|driver| driver.capabilities().pause)
-}
-
-/// Has what the earlier daemon has begun done: the machine is on disk then.
-async fn lay_down<G: Greeter>(
-    workshop: &Workshop<G>,
-    record: &Record,
-    machine: &dyn Running,
-    dir: &RunDir,
-) -> Result<(), Cause> {
-    let bed = Bed::of(&workshop.settings.home, &record.id);
-    bed.make(record.plan.resources.memory_bytes())?;
-    machine.suspend(bed.path(), None).await.map_err(|error| vmm_cause(&error))?;
-    let done = Record { machine: None, rest: Some(Rest::Done), ..record.clone() };
-    done.save(&dir.record()).map_err(|error| machine_cause(&error))?;
-    machine.end().await;
-    Ok(())
 }
 
 /// A folder whose daemon died before it wrote the record holds nothing and goes. One whose record
@@ -132,7 +120,7 @@ async fn running<G: Greeter>(workshop: &Workshop<G>, record: &Record) -> Option<
     machine.inspect_err(|error| tracing::info!(error = chain(error), "adopt")).ok().map(Arc::from)
 }
 
-/// One that is on disk. It was given no secrets, or would not be there.
+/// One that is on disk, or will be. It was given no secrets, or would not be there.
 fn asleep<C>(record: &Record, ready: &ReadyRecord) -> Arc<Vm<C>> {
     let vm = Vm::new(record.id.clone(), record.plan.clone(), record.created, State::Suspended);
     vm.set_ready(ready);

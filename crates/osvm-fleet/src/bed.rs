@@ -9,7 +9,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statvfs;
@@ -63,6 +63,16 @@ impl Bed {
         Err(self.cause(&io::Error::new(io::ErrorKind::StorageFull, why)))
     }
 
+    /// What is there beside a template's files, in bytes. Holes are none.
+    pub(crate) fn bytes(&self) -> u64 {
+        bytes(&self.0)
+    }
+
+    /// What is there of a template's files.
+    pub(crate) fn template_bytes(&self) -> u64 {
+        bytes(&self.template())
+    }
+
     fn cause(&self, error: &io::Error) -> Cause {
         let message = format!("failed to suspend a VM to {}: {error}", self.0.display());
         Cause::new(CauseKind::Machine, message)
@@ -86,6 +96,13 @@ impl Bed {
     }
 }
 
+/// What the files of a folder take on the disk.
+fn bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file);
+    files.map(|file| file.blocks() * 512).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +120,22 @@ mod tests {
         let cause = bed.make(1 << 60).unwrap_err();
         assert!(cause.message.contains("MiB are free, it may need"), "{cause}");
         assert!(!bed.path().exists());
+    }
+
+    #[test]
+    fn what_a_bed_takes_is_told_without_holes_and_apart_from_its_template() {
+        let home = tempfile::tempdir().unwrap();
+        let bed = Bed::of(home.path(), &VmId::random());
+        assert_eq!((bed.bytes(), bed.template_bytes()), (0, 0));
+        bed.make(0).unwrap();
+        fs::create_dir(bed.template()).unwrap();
+        let write = |path: PathBuf, bytes| fs::write(path, vec![7; bytes]).unwrap();
+        write(bed.path().join("changes"), 3 << 20);
+        write(bed.template().join("memory"), 5 << 20);
+        let hole = fs::File::create(bed.path().join("memory")).unwrap();
+        hole.set_len(1 << 30).unwrap();
+        let mib = |bytes: u64| bytes >> 20;
+        assert_eq!((mib(bed.bytes()), mib(bed.template_bytes())), (3, 5));
     }
 
     #[test]

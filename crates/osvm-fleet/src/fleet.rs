@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use osvm_egress::hosts::Relay;
 use osvm_spec::ServerName;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Origin};
 use crate::drivers::Drivers;
 use crate::folders::Own;
 use crate::greeter::Greeter;
@@ -19,7 +19,7 @@ use crate::prepare::Preparer;
 use crate::rehearsals::Rehearsals;
 use crate::spares::Spares;
 use crate::state::{Cause, CauseKind, State};
-use crate::templates::Templates;
+use crate::templates::{Key, Templates};
 use crate::vm::Vm;
 
 /// How long a VM must have had nothing to do before it may be suspended for another.
@@ -110,6 +110,7 @@ impl<G: Greeter> Fleet<G> {
             table,
         };
         let fleet = Arc::new(Self { workshop: Arc::new(workshop) });
+        fleet.workshop.templates.sweep();
         crate::adopt::adopt(&fleet.workshop).await;
         fleet
     }
@@ -121,7 +122,7 @@ impl<G: Greeter> Fleet<G> {
     /// Starts a VM that must not exist yet.
     pub async fn launch(&self, plan: Plan) -> Result<Launch<G::Conversation>, Cause> {
         self.workshop.make_room(&plan).await;
-        self.workshop.admission.admit(&plan)?;
+        self.workshop.admit(&plan)?;
         let mut table = self.workshop.table();
         if let Some(vm) = table.get(&plan.name).filter(|vm| !vm.state().is_end()) {
             return Err(already(vm));
@@ -183,6 +184,12 @@ impl<G: Greeter> Fleet<G> {
         self.workshop.rehearse_if_quiet(quiet)
     }
 
+    /// Closes the templates from which no VM has begun for that long and none that runs has, which frees what they take of
+    /// the memory. They are opened again when they are needed.
+    pub fn close_templates(&self, unused: Duration) {
+        self.workshop.close_templates(unused, None);
+    }
+
     /// Suspends a VM: its memory goes to disk and its process away, until somebody wants something of it.
     pub async fn suspend(
         &self,
@@ -220,7 +227,7 @@ impl<G: Greeter> Fleet<G> {
                 None => Ok(Err(Arc::clone(vm))),
             },
             None => {
-                self.workshop.admission.admit(plan)?;
+                self.workshop.admit(plan)?;
                 Ok(Ok(self.begin(&mut table, plan.clone())))
             }
         }
@@ -282,14 +289,57 @@ impl<G: Greeter> Workshop<G> {
         self.table().values().cloned().collect()
     }
 
-    /// Suspends VMs that have nothing to do for as long as there is not enough memory for one of that plan.
+    /// Gives back what nothing needs now for as long as there is not enough memory for a VM of that plan.
     async fn make_room(&self, plan: &Plan) {
-        while self.admission.is_short(plan) && self.relieve().await {}
+        while self.admission.is_short(plan, self.origin(plan)) && self.relieve(plan).await {}
+    }
+
+    fn admit(&self, plan: &Plan) -> Result<(), Cause> {
+        self.admission.admit(plan, self.origin(plan))
+    }
+
+    /// Of a VM of that plan, if it began now.
+    fn origin(&self, plan: &Plan) -> Origin {
+        self.spares.waiting(plan).map_or(Origin::New, Origin::Spare)
+    }
+
+    /// Gives back memory for a VM of that plan: what osvm keeps to be faster, then what a VM takes that has nothing to do.
+    /// Whether there was any.
+    pub(crate) async fn relieve(&self, plan: &Plan) -> bool {
+        // It would be brought into memory again at once.
+        let own = self.admission.template_of(plan);
+        self.spares.give_up().await
+            || self.close_templates(Duration::ZERO, own)
+            || self.suspend_idlest().await
+    }
+
+    /// Closes templates that nothing has begun from for so long, and of which no VM's memory is: that would stay, and the
+    /// next clone would have another copy. Whether there were any.
+    fn close_templates(&self, unused: Duration, but: Option<Key>) -> bool {
+        let stay: Vec<_> = self.in_use().chain(but.map(|key| key.name())).collect();
+        let closed = self.templates.close_unused(unused, &stay);
+        self.admission.forget_clones_of(&closed);
+        !closed.is_empty()
+    }
+
+    /// Closes one, unless a VM's memory is of it.
+    pub(crate) fn close_template(&self, key: &Key) {
+        let name = key.name();
+        if self.in_use().all(|used| used != name) {
+            self.templates.close(key);
+            self.admission.forget_clones_of(&[name]);
+        }
+    }
+
+    /// Templates that VMs which run have come of, by name.
+    fn in_use(&self) -> impl Iterator<Item = String> {
+        let vms = self.all().into_iter().filter(|vm| vm.has_process());
+        vms.filter_map(|vm| vm.template()).map(|key| key.name())
     }
 
     /// Suspends the VM that has had nothing to do for the longest time; whether there was one. Of those that the user has
     /// launched there is none.
-    pub(crate) async fn relieve(&self) -> bool {
+    async fn suspend_idlest(&self) -> bool {
         let mut idle: Vec<_> = self
             .all()
             .into_iter()

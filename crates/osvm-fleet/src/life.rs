@@ -15,7 +15,7 @@ use osvm_spec::Hosts;
 use osvm_vmm::{Exit, Link, Process, Running};
 use tokio::time::timeout;
 
-use crate::admission::Place;
+use crate::admission::{Origin, Place};
 use crate::breaks::Breaks;
 use crate::diary::Diary;
 use crate::drivers::chain;
@@ -67,17 +67,17 @@ impl<G: Greeter> Life<G> {
         vm: Arc<Vm<G::Conversation>>,
         spare: Option<Spare>,
     ) {
-        let (dir, key) = match spare {
-            Some(Spare { dir, machine, key, .. }) => {
+        let (dir, restored) = match spare {
+            Some(Spare { dir, machine, key, memory, .. }) => {
                 vm.set_machine(machine);
-                (Ok(dir), Some(key))
+                (Ok(dir), Some((key, memory)))
             }
             None => (RunDir::make(&workshop.settings.runtime_dir, &vm.id), None),
         };
         match dir {
             Ok(dir) => {
                 let life = Self::new(workshop, vm, dir);
-                let turn = match life.rise(key).await {
+                let turn = match life.rise(restored).await {
                     Ok(link) => life.serve(link).await,
                     Err(turn) => turn,
                 };
@@ -106,7 +106,7 @@ impl<G: Greeter> Life<G> {
         life.end(turn).await;
     }
 
-    /// Leads an adopted VM that is suspended to its end.
+    /// Leads an adopted VM that is suspended to its end; or one that was about to be, which has a machine.
     pub(crate) async fn sleep_on(
         workshop: Arc<Workshop<G>>,
         vm: Arc<Vm<G::Conversation>>,
@@ -115,7 +115,13 @@ impl<G: Greeter> Life<G> {
     ) {
         let life = Self::new(workshop, vm, dir);
         life.diary.note("adopted by a new daemon, suspended");
-        let turn = match life.sleep(&ready).await {
+        let slept = async {
+            if let Some(machine) = life.vm.machine() {
+                life.lies_down(&machine, &ready).await?;
+            }
+            life.sleep(&ready).await
+        };
+        let turn = match slept.await {
             Ok(link) => life.serve(link).await,
             Err(turn) => turn,
         };
@@ -128,10 +134,13 @@ impl<G: Greeter> Life<G> {
         Self { workshop, vm, dir, diary }
     }
 
-    /// From `Preparing` to `Ready`; with the machine that is there, if it was restored from the template of that key.
-    async fn rise(&self, restored_from: Option<Key>) -> Result<Link, Turn> {
+    /// From `Preparing` to `Ready`; with the machine that is there, if it was restored from the template of that key, and
+    /// takes so much memory.
+    async fn rise(&self, restored: Option<(Key, u64)>) -> Result<Link, Turn> {
         self.save().await?;
-        let place = self.unless_stopped(self.place()).await??;
+        let (restored_from, taken) = restored.unzip();
+        let origin = taken.map_or(Origin::New, Origin::Spare);
+        let place = self.unless_stopped(self.place(|| origin)).await??;
         let prepared = self.unless_stopped(self.prepare()).await??;
         self.vm.set_timings(|t| t.prepared = Some(self.vm.launched.elapsed()));
         let deadline = Instant::now() + self.vm.plan.start_timeout;
@@ -147,15 +156,16 @@ impl<G: Greeter> Life<G> {
         self.save().await?;
         self.enter(State::Ready);
         self.workshop.spares.served(&self.workshop, &self.vm.plan);
-        place.ready(self.vm.pid()).await;
+        place.ready(self.vm.pid(), self.vm.template()).await;
         Ok(link)
     }
 
-    /// A place among the VMs that start. Where memory is short, others are suspended that have nothing to do.
-    async fn place(&self) -> Result<Place<'_>, Cause> {
+    /// A place among the VMs that start. Where memory is short, what nothing needs now is given back first.
+    async fn place(&self, origin: impl Fn() -> Origin) -> Result<Place<'_>, Cause> {
+        let (workshop, plan) = (&self.workshop, &self.vm.plan);
         loop {
-            match self.workshop.admission.enter(&self.vm.plan).await {
-                Err(_) if self.workshop.relieve().await => {}
+            match workshop.admission.enter(plan, origin()).await {
+                Err(_) if workshop.relieve(plan).await => {}
                 entered => return entered,
             }
         }

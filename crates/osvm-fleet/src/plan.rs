@@ -102,6 +102,11 @@ impl Plan {
         self.server.as_ref().unwrap_or(&self.name)
     }
 
+    /// Whether it serves one task, and ends with it.
+    pub(crate) fn is_short(&self) -> bool {
+        self.once || self.record || self.server.is_some() || self.purpose == Purpose::Work
+    }
+
     /// Whether the guest has something to say about hosts.
     pub(crate) fn has_hosts_stream(&self) -> bool {
         self.record || !self.hosts.is_empty()

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use osvm_spec::{Hosts, Secrets, TemplateLevel};
 use tokio::task::JoinHandle;
 
+use crate::admission::Origin;
 use crate::fleet::Workshop;
 use crate::greeter::Greeter;
 use crate::id::VmId;
@@ -107,9 +108,8 @@ impl<G: Greeter> Workshop<G> {
         if !rehearsals.is_quiet(quiet) || !self.all().iter().all(is_still) {
             return false;
         }
-        let Some(plan) = rehearsals.next(|plan| !self.admission.is_short(&booting(plan))) else {
-            return false;
-        };
+        let fits = |plan: &Plan| !self.admission.is_short(&booting(plan), Origin::New);
+        let Some(plan) = rehearsals.next(fits) else { return false };
         let vm = Vm::new(VmId::random(), plan, SystemTime::now(), State::Preparing);
         let vm = Arc::new(vm);
         let life = Life::rehearse(Arc::clone(self), Arc::clone(&vm));

@@ -81,19 +81,16 @@ impl Templates {
         self.place_of(key, known)
     }
 
-    /// The template, if it is there and in nobody's hands; its files are in that folder from then on, and stay there.
-    pub(crate) async fn lend(
-        &self,
-        key: Key,
-        folder: PathBuf,
-        driver: &dyn Driver,
-    ) -> Option<Arc<dyn Template>> {
-        let mut place = self.free_place(key)?;
-        let template = place.open(driver).await?;
-        let path = place.path.clone();
-        let lent = spawn_blocking(move || link_all(&path, &folder)).await;
-        lent.map_err(io::Error::from).flatten().ok()?;
-        Some(template)
+    /// Whether the files of the template are in that folder, too, from now on: if they are there, in nobody's hands, and as
+    /// they were written.
+    pub(crate) async fn lend(&self, key: Key, folder: PathBuf) -> bool {
+        let Some(place) = self.free_place(key) else { return false };
+        let lent = spawn_blocking(move || {
+            link_all(&place.path, &folder).map_err(|error| error.to_string())?;
+            // Of another key's, somebody may just be removing what has not been used for long.
+            Record::check(&folder, &place.key)
+        });
+        matches!(lent.await, Ok(Ok(())))
     }
 
     /// The one that was lent to that folder, for a machine of that key; if it still is what others are cloned from, with
@@ -127,6 +124,17 @@ impl Templates {
         Place { known, templates: self.folder.clone(), path, key }
     }
 
+    /// Removes what earlier daemons have begun to make. None may be being made.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(DRAFT)
+                && let Err(error) = remove(&entry.path())
+            {
+                tracing::warn!(draft = %entry.path().display(), %error, "clean-up");
+            }
+        }
+    }
+
     /// A folder to save a machine in.
     pub(crate) fn draft(&self) -> Result<TempDir, Cause> {
         let make = || {
@@ -145,6 +153,22 @@ impl Templates {
         }
     }
 
+    /// Those that nobody has looked for in so long and none is being cloned from, but for these. Which were closed, by name.
+    pub(crate) fn close_unused(&self, unused: Duration, stay: &[String]) -> Vec<String> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = open
+            .iter()
+            .filter(|(name, entry)| entry.used.elapsed() >= unused && !stay.contains(name));
+        old.filter(|(_, entry)| entry.close_unless_held()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether it is in memory, and nobody waits for it.
+    pub(crate) fn is_open(&self, key: &Key) -> bool {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = open.get(&key.name()).and_then(|entry| entry.slot.try_lock().ok());
+        known.is_some_and(|known| known.template.is_some())
+    }
+
     /// With room made for it. One that is in somebody's hands stays.
     fn slot(&self, name: String) -> Slot {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,6 +183,14 @@ impl Templates {
             .or_insert_with(|| Entry { slot: Slot::default(), used: Instant::now() });
         entry.used = Instant::now();
         Arc::clone(&entry.slot)
+    }
+}
+
+impl Entry {
+    /// Whether there was an open one.
+    fn close_unless_held(&self) -> bool {
+        let Ok(mut known) = self.slot.try_lock() else { return false };
+        known.template.take_if(|template| Arc::strong_count(template) == 1).is_some()
     }
 }
 
@@ -244,15 +276,16 @@ fn unkept(path: &Path, error: &io::Error) -> Cause {
 
 /// The same files under other names, in a folder that is made.
 fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    let files = fs::read_dir(from)?;
     fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
+    for entry in files {
         let entry = entry?;
         fs::hard_link(entry.path(), to.join(entry.file_name()))?;
     }
     Ok(())
 }
 
-/// Those that are used longest ago, and drafts of daemons that have ended halfway.
+/// Those that are used longest ago.
 fn prune(templates: &Path) -> io::Result<()> {
     let age = |entry: fs::DirEntry| {
         let used = record::used(&entry.path()).or_else(|_| entry.metadata()?.modified());

@@ -248,6 +248,11 @@ impl<C> Vm<C> {
         self.inside().machine.clone()
     }
 
+    /// One that runs, or at least has not been seen to end.
+    pub(crate) fn has_process(&self) -> bool {
+        self.machine().is_some_and(|machine| machine.process().try_exited().is_none())
+    }
+
     pub(crate) fn set_folders(&self, servers: Vec<Process>) {
         self.inside().folders = servers.into();
     }

@@ -11,39 +11,35 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::VmmError;
-use crate::snapshot::{CHUNK, MEMORY, PAGE, READ, WRITE, blocking, copy};
+use crate::snapshot::{CHUNK, MEMORY, PAGE, WRITE, blocking, copy};
 
 /// In the folder.
-const CHANGES: &str = "changes";
+pub(crate) const CHANGES: &str = "changes";
+
+const WHOLE: &str = "put a saved machine together in";
 
 /// More than there ever are, for as long as not all are there.
 const NOT_ALL: u64 = u64::MAX;
 
 /// Writes them down.
-pub(crate) async fn keep(
-    memory: File,
-    template: BorrowedFd<'_>,
-    folder: &Path,
-) -> Result<(), VmmError> {
-    let template = template.try_clone_to_owned();
+pub(crate) async fn keep(memory: File, template: &Path, folder: &Path) -> Result<(), VmmError> {
+    let template = File::open(template);
     blocking(WRITE, folder.join(CHANGES), move |path| {
-        write(&memory, &template?.into(), File::create_new(path)?)
+        write(&memory, &template?, File::create_new(path)?)
     })
     .await
 }
 
 /// Makes the memory of them in the same folder.
 pub(crate) async fn make_whole(folder: &Path, template: BorrowedFd<'_>) -> Result<(), VmmError> {
-    let template = template.try_clone_to_owned();
-    blocking(READ, folder.join(CHANGES), move |path| {
-        let changes = File::open(path)?;
-        let whole = path.with_file_name(MEMORY);
+    let (template, changes) = (template.try_clone_to_owned(), File::open(folder.join(CHANGES)));
+    blocking(WHOLE, folder.join(MEMORY), move |whole| {
         // Of an earlier attempt, and nobody's.
-        match fs::remove_file(&whole) {
+        match fs::remove_file(whole) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        apply(changes, &template?.into(), &File::create_new(&whole)?)
+        apply(changes?, &template?.into(), &File::create_new(whole)?)
     })
     .await
 }
@@ -96,9 +92,11 @@ fn number(from: &mut impl Read) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::path::PathBuf;
 
     use super::*;
+    use crate::process::inherited;
     use crate::snapshot::create;
 
     const MIB: u64 = 1 << 20;
@@ -110,6 +108,10 @@ mod tests {
             memory.write_all_at(&[*byte; PAGE], page * PAGE as u64).unwrap();
         }
         memory
+    }
+
+    fn path(memory: &File) -> PathBuf {
+        inherited(memory.as_raw_fd()).into()
     }
 
     fn read(memory: &File) -> Vec<u8> {
@@ -124,7 +126,7 @@ mod tests {
         // One is another, one is zero by now, one is there now.
         let changed = memory(3, &[(0, 1), (300, 9), (400, 4)]);
         let folder = tempfile::tempdir().unwrap();
-        keep(changed.try_clone().unwrap(), template.as_fd(), folder.path()).await.unwrap();
+        keep(changed.try_clone().unwrap(), &path(&template), folder.path()).await.unwrap();
         let bytes = fs::metadata(folder.path().join(CHANGES)).unwrap().len();
         assert_eq!(bytes, 8 + 3 * (8 + PAGE as u64));
         // Again and again.
@@ -139,21 +141,20 @@ mod tests {
     async fn changes_that_are_cut_off_anywhere_or_lie_beyond_make_no_memory() {
         let template = memory(1, &[]);
         let folder = tempfile::tempdir().unwrap();
-        keep(memory(1, &[(0, 1), (255, 2)]), template.as_fd(), folder.path()).await.unwrap();
-        let path = folder.path().join(CHANGES);
-        let file = File::options().write(true).open(&path).unwrap();
+        keep(memory(1, &[(0, 1), (255, 2)]), &path(&template), folder.path()).await.unwrap();
+        let changes = folder.path().join(CHANGES);
+        let file = File::options().write(true).open(&changes).unwrap();
         let whole = async || make_whole(folder.path(), template.as_fd()).await;
         file.write_all_at(&MIB.to_be_bytes(), 8).unwrap();
         let beyond = whole().await.unwrap_err();
-        assert!(beyond.to_string().contains("read a saved machine from"), "{beyond}");
+        assert!(beyond.to_string().contains("put a saved machine together in"), "{beyond}");
         file.write_all_at(&0_u64.to_be_bytes(), 8).unwrap();
         whole().await.unwrap();
         for length in [8 + 2 * (8 + PAGE as u64) - 1, 8 + 8 + PAGE as u64, 8, 4] {
             file.set_len(length).unwrap();
             whole().await.unwrap_err();
         }
-        let other =
-            keep(memory(2, &[]), template.as_fd(), tempfile::tempdir().unwrap().path()).await;
-        assert!(other.is_err());
+        let elsewhere = tempfile::tempdir().unwrap();
+        keep(memory(2, &[]), &path(&template), elsewhere.path()).await.unwrap_err();
     }
 }

@@ -1,7 +1,7 @@
 //! The two traits: a driver that starts machines, and a machine that runs.
 
 use std::fmt::Display;
-use std::os::fd::BorrowedFd;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,11 +66,6 @@ pub trait Template: Send + Sync {
 
     /// [`Driver::wake`] for a machine that was suspended [from](Running::suspend) this template, or from an equal one.
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError>;
-
-    /// The saved machine's memory, in a file that never changes; for drivers.
-    fn memory(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
 }
 
 /// A machine that runs. Dropping it does not stop it.
@@ -101,9 +96,9 @@ pub trait Running: Send + Sync {
     /// [`Driver::wake`] does it. Only while its link is down. It is paused then, and of no further use; on `Err` it is
     /// paused and may be resumed.
     ///
-    /// What a template has is left out, and [`Template::wake`] does it: one of the driver's own, of a machine with as much
-    /// memory. The more they have in common, the less is written.
-    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
+    /// What is in the template of that folder is left out, and [`Template::wake`] does it: what [`save`](Self::save) has
+    /// left there of a machine with as much memory. The more they have in common, the less is written.
+    async fn suspend(&self, folder: &Path, from: Option<&Path>) -> Result<(), VmmError> {
         let _ = (folder, from);
         Err(VmmError::Unable { vmm: self.saved().driver })
     }
@@ -151,6 +146,9 @@ pub struct Saved {
     pub dir: PathBuf,
     #[serde(default)]
     pub logs: PathBuf,
+    /// Of the guest; 0 where it was not written down.
+    #[serde(default)]
+    pub memory_bytes: u64,
     pub guest_ports: Vec<u32>,
     /// What is around the VMM, as seen when it had started.
     #[serde(default)]
@@ -192,6 +190,13 @@ pub enum VmmError {
     Process(#[from] ProcessError),
 }
 
+impl VmmError {
+    /// Whether it is for want of disk, which there may be another time.
+    pub fn is_for_disk(&self) -> bool {
+        matches!(self, Self::File { source, .. } if source.kind() == ErrorKind::StorageFull)
+    }
+}
+
 /// How long a VMM may take to answer once it runs. One that saves its guest writes all of its memory first.
 const CONTROL_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -221,6 +226,7 @@ impl Saved {
             process: process.identity(),
             dir: machine.dir.clone(),
             logs: machine.logs.clone(),
+            memory_bytes: machine.resources.memory_bytes(),
             guest_ports: machine.guest_ports.clone(),
             jail,
         }

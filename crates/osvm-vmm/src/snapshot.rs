@@ -29,7 +29,7 @@ pub(crate) const PAGE: usize = 4096;
 static ZEROS: [u8; PAGE] = [0; PAGE];
 
 pub(crate) const WRITE: &str = "write a saved machine to";
-pub(crate) const READ: &str = "read a saved machine from";
+const READ: &str = "read a saved machine from";
 
 /// Sealed copies.
 pub(crate) struct Snapshot {

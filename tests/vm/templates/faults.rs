@@ -57,15 +57,16 @@ fn clones_go_on_without_their_template_and_under_a_new_daemon() {
 fn a_daemon_that_is_killed_while_it_makes_a_template_leaves_nothing_of_it() {
     let osvm = cloning(&["demo"]);
     let launch = osvm.start(&["mcp", "microvm", "launch", "demo"]);
-    eventually("a template is begun", || {
-        fs::read_dir(osvm.home().join("templates")).is_ok_and(|mut found| found.next().is_some())
-    });
+    let all = || fs::read_dir(osvm.home().join("templates")).into_iter().flatten().flatten();
+    let is_begun = || all().any(|draft| draft.path().join("memory").exists());
+    eventually("a template is begun", is_begun);
     osvm.crash_daemon();
     wait(launch).expect(1);
     assert_eq!(osvm.vms(), Vec::<Value>::new());
     assert_eq!(osvm.vmm_processes(), Vec::<i32>::new());
+    assert_eq!(all().count(), 0);
     self::launch(&osvm, "demo");
-    assert_eq!(templates(&osvm).len(), 1);
+    assert_eq!((templates(&osvm).len(), all().count()), (1, 1));
 }
 
 #[test]

@@ -142,19 +142,33 @@ impl Between {
     /// The server is gone: what is open is answered.
     pub(super) fn lost(&mut self, why: &str) {
         self.discovery.lost();
-        let answers = self.ledger.lost(why);
-        let Crossing::Bridged(bridge) = &mut self.crossing else {
-            self.to_client.push(answers);
-            return;
-        };
-        // To the bridge they are open, and it answers them: none may reach another server. What else waits may be what has
-        // another be met.
-        self.to_server.retain(|line| !is_request(line));
-        let lines = answers.split(|byte| *byte == b'\n');
-        let mut steps: Vec<_> = lines.map(|line| bridge.of_server(line, Instant::now())).collect();
-        steps.push(bridge.lost(why));
+        let mut steps = self.answers(why);
+        if let Crossing::Bridged(bridge) = &mut self.crossing {
+            // To the bridge they are open, and it answers them: none may reach another server. What else waits may be what
+            // has another be met.
+            self.to_server.retain(|line| !is_request(line));
+            steps.push(bridge.lost(why));
+        }
         for Step { to_client, .. } in steps {
             self.take(Step { to_client, ..Step::default() });
+        }
+    }
+
+    /// The server is there, and can't be asked now: what is open is answered.
+    pub(super) fn put_off(&mut self, why: &str) {
+        self.answers(why).into_iter().for_each(|step| self.take(step));
+    }
+
+    /// What comes of it where all that the server has not answered is answered.
+    fn answers(&mut self, why: &str) -> Vec<Step> {
+        let answers = self.ledger.lost(why);
+        let lines = answers.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let told = |line: &[u8]| Step { to_client: vec![line.to_vec()], ..Step::default() };
+        match &mut self.crossing {
+            Crossing::Bridged(bridge) => {
+                lines.map(|line| bridge.of_server(line, Instant::now())).collect()
+            }
+            Crossing::Undecided | Crossing::None(_) => lines.map(told).collect(),
         }
     }
 
@@ -319,6 +333,36 @@ mod tests {
         assert!(String::from_utf8(told).unwrap().starts_with(r#"{"jsonrpc":"2.0","id":1,"error""#));
         assert_eq!(between.replay(), Some(hello));
         assert_eq!(between.initialized(), Ok(ready));
+    }
+
+    #[test]
+    fn a_server_that_can_not_be_asked_now_is_asked_the_next_time() {
+        let mut bridged = modern();
+        meets(&mut bridged);
+        let ready = bridged.for_server().unwrap();
+        bridged.passes(&ready);
+        let mut plain = Between::new(Manifest::default());
+        plain.settle(Era::Modern, Some(&server(Era::Modern)), "");
+        plain.of_client(line(MODERN));
+        for mut between in [bridged, plain] {
+            for _ in 0..2 {
+                let asked = between.for_server().unwrap();
+                assert_eq!(between.passes(&asked), Fate::Asks);
+                between.put_off("no memory");
+                let told = String::from_utf8(between.for_client().concat()).unwrap();
+                let is_refused = told.starts_with(r#"{"jsonrpc":"2.0","id":1,"error""#);
+                assert!(is_refused && told.contains("no memory"), "{told}");
+                assert!(between.is_still() && between.for_server().is_none());
+                between.of_client(line(MODERN));
+            }
+            let asked = between.for_server().unwrap();
+            assert_eq!(between.passes(&asked), Fate::Asks);
+            let id = serde_json::from_slice::<serde_json::Value>(&asked).unwrap()["id"].clone();
+            let tools = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":[]}}}}"#);
+            between.of_server(line(&tools));
+            let told = String::from_utf8(between.for_client().concat()).unwrap();
+            assert!(told.contains(r#""tools":[]"#), "{told}");
+        }
     }
 
     /// Of a server of that era that a client has listed the tools of, in this many requests.

@@ -8,11 +8,15 @@ use osvm_spec::config::Microvm;
 
 use super::Daemon;
 
+/// How long a template stays in memory that no VM comes of: opening it again takes part of a second.
+const TEMPLATES_OPEN: Duration = Duration::from_secs(300);
+
 /// For ever, as the configuration says at that moment.
 pub(super) async fn settle(daemon: Arc<Daemon>) {
     const LOOK: Duration = Duration::from_secs(60);
     loop {
         let due = daemon.fleet.settle_idle(&daemon.idle_limits());
+        daemon.fleet.close_templates(TEMPLATES_OPEN);
         if let Some(quiet) = daemon.quiet {
             daemon.fleet.rehearse_if_quiet(quiet);
         }

@@ -271,6 +271,12 @@ impl Client {
         let _ = self.tell().await;
     }
 
+    /// Answers what is open, since the server that is there can't be asked now.
+    async fn put_off(&self, why: &str) {
+        self.between().put_off(why);
+        let _ = self.tell().await;
+    }
+
     /// Keeps what the server has said of itself.
     async fn learn(&self, manifest: Option<&Kept>) {
         let news = self.between().discovery.take_news();
@@ -423,6 +429,12 @@ impl Seat {
     /// Has the server hear a line. Whatever becomes of it, the client is answered.
     async fn hear(&mut self, line: &[u8], client: &Client) {
         self.guest.visit.work();
+        // One that sleeps on for want of memory would leave the line unread for as long.
+        if self.guest.vm.is_asleep()
+            && let Err(cause) = self.guest.vm.ready().await
+        {
+            return client.put_off(&cause.message).await;
+        }
         let is_used = {
             let discovery = &mut client.between().discovery;
             discovery.asked(line.strip_suffix(b"\n").unwrap_or(line));

@@ -187,14 +187,16 @@ impl<G: Greeter> Life<G> {
         self.diary.note("making a template");
         let made = async {
             let draft = self.workshop.templates.draft()?;
-            self.make(draft.path(), content, asked).await?;
+            let made = self.make(draft.path(), content, asked).await;
+            // All of it is on disk now: both it and the template would take memory.
+            self.clear().await?;
+            made?;
             Ok(place.keep(draft, asked.0).await?)
         };
         let made = made.await;
         if matches!(made, Err(Turn::Failure(_))) {
             place.give_up();
         }
-        self.clear().await?;
         made.map(Some)
     }
 

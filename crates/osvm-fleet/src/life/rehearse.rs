@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::boot::facts;
 use super::clone::settles;
 use super::{Life, Turn, machine, machine_cause};
+use crate::admission::Origin;
 use crate::agent::{Agent, AgentError};
 use crate::fleet::Workshop;
 use crate::greeter::{Greeter, Greeting, Meeting, Pipes};
@@ -45,7 +46,7 @@ impl<G: Greeter> Life<G> {
         let (workshop, plan) = (&self.workshop, &self.vm.plan);
         self.save().await?;
         let need = booting(plan);
-        let _place = self.unless_stopped(workshop.admission.enter(&need)).await??;
+        let _place = self.unless_stopped(workshop.admission.enter(&need, Origin::New)).await??;
         let prepared = self.unless_stopped(self.prepare()).await??;
         let driver = workshop.drivers.get(plan.hypervisor).await?;
         self.vm.set_facts(facts(&self.vm, &prepared, &self.dir, &*driver));
@@ -62,6 +63,8 @@ impl<G: Greeter> Life<G> {
         let draft = workshop.templates.draft()?;
         let asked = machine(plan, &self.vm.id, &self.dir, &prepared);
         let made = self.make(draft.path(), content, (&*driver, &asked)).await;
+        // All of it is on disk now: both it and the template would take memory.
+        self.clear().await?;
         let mut place = workshop.templates.place(key.clone()).await;
         match made {
             Ok(()) => drop(place.keep(draft, &*driver).await?),

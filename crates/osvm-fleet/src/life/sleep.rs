@@ -10,13 +10,15 @@
 //! nothing to say sleep along. Until the new link is there nobody can tell what the guest has done since it was woken, so
 //! a machine that can't be woken is still on disk as it was, and is tried again when it is wanted again.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use osvm_vmm::{Driver, Link, Machine, Running, Template};
+use osvm_vmm::{Driver, Link, Machine, Running};
 use tokio::time::{sleep, timeout};
 
 use super::{HANGS_UP, Life, Turn, machine, machine_cause, sleeps};
+use crate::admission::Origin;
 use crate::adopt::close_others;
 use crate::agent::Agent;
 use crate::bed::Bed;
@@ -35,7 +37,7 @@ const DEAF: Duration = Duration::from_secs(1);
 
 /// Why a machine was not woken.
 enum Unwoken {
-    /// The host has no memory for it now.
+    /// The host has no memory for it now, or no disk.
     NoRoom(Cause),
     /// It may be another time.
     Now(Cause),
@@ -103,6 +105,13 @@ impl<G: Greeter> Life<G> {
         if let Ok(wanted) = timeout(HANGS_UP, self.while_alive(machine, wanted)).await {
             return wanted;
         }
+        self.lay_down(machine, ready).await?;
+        self.enter(State::Suspended);
+        Ok(())
+    }
+
+    /// Writes the machine to its bed, and ends it.
+    async fn lay_down(&self, machine: &Arc<dyn Running>, ready: &ReadyRecord) -> Result<(), Turn> {
         let suspended = async {
             let (bed, from) = (self.bed(), self.cloned_from().await);
             let done = machine.suspend(bed.path(), from.as_deref()).await;
@@ -115,39 +124,53 @@ impl<G: Greeter> Life<G> {
         self.vm.clear_machine();
         self.dir.empty().map_err(|error| Turn::from(machine_cause(&error)))?;
         if let Some(key) = self.vm.template() {
-            // Its pages that were read to be written down are taken for as long as it is open.
-            self.workshop.templates.close(&key);
+            // What QEMU has read of it to write the machine is taken for as long as it is open.
+            self.workshop.close_template(&key);
         }
         self.diary.note("suspended");
-        self.enter(State::Suspended);
         Ok(())
     }
 
-    /// The template that it was restored from, to be had as long as the VM's own part is on disk. One that somebody makes
-    /// or opens right now is not waited for.
-    async fn cloned_from(&self) -> Option<Arc<dyn Template>> {
-        let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await.ok()?;
-        let folder = self.bed().template();
-        let lent = self.workshop.templates.lend(self.vm.template()?, folder.clone(), &*driver);
-        let lent = lent.await;
-        if lent.is_none() {
-            // Maybe in part.
-            let _ = remove(&folder);
-        }
-        lent
+    /// Has done what an earlier daemon has begun, of a machine that is of no other use.
+    pub(super) async fn lies_down(
+        &self,
+        machine: &Arc<dyn Running>,
+        ready: &ReadyRecord,
+    ) -> Result<(), Turn> {
+        self.bed().make(self.vm.plan.resources.memory_bytes())?;
+        self.lay_down(machine, ready).await
     }
 
-    async fn woken(&self, driver: &dyn Driver, asked: &Machine) -> Result<Box<dyn Running>, Cause> {
+    /// Where the template is that it was restored from, for as long as the VM's own part is on disk. One that somebody
+    /// makes or opens right now is not waited for.
+    async fn cloned_from(&self) -> Option<PathBuf> {
+        let folder = self.bed().template();
+        if self.workshop.templates.lend(self.vm.template()?, folder.clone()).await {
+            return Some(folder);
+        }
+        // Maybe in part.
+        let _ = remove(&folder);
+        None
+    }
+
+    async fn woken(
+        &self,
+        driver: &dyn Driver,
+        asked: &Machine,
+    ) -> Result<Box<dyn Running>, Unwoken> {
         let bed = self.bed();
         let from = self.vm.template().filter(|_| bed.template().exists());
         let woken = match from {
             Some(key) => {
-                let template = self.workshop.templates.lent(key, bed.template(), driver).await?;
-                template.wake(asked, bed.path()).await
+                let template = self.workshop.templates.lent(key, bed.template(), driver).await;
+                template.map_err(Unwoken::Now)?.wake(asked, bed.path()).await
             }
             None => driver.wake(asked, bed.path()).await,
         };
-        woken.map_err(|error| vmm_cause(&error))
+        woken.map_err(|error| match vmm_cause(&error) {
+            cause if error.is_for_disk() => Unwoken::NoRoom(cause),
+            cause => Unwoken::Now(cause),
+        })
     }
 
     /// Until the VM is awake again.
@@ -181,7 +204,8 @@ impl<G: Greeter> Life<G> {
     }
 
     async fn wake_up(&self, ready: &ReadyRecord) -> Result<Link, Unwoken> {
-        let place = self.unless_stopped(self.place()).await?.map_err(Unwoken::NoRoom)?;
+        let place = self.place(|| Origin::Disk(self.on_disk()));
+        let _place = self.unless_stopped(place).await?.map_err(Unwoken::NoRoom)?;
         let prepared = self.unless_stopped(self.prepare()).await??;
         let driver = self.workshop.drivers.get(self.vm.plan.hypervisor).await?;
         let vmm = format!("{} {}", driver.name(), driver.version());
@@ -194,7 +218,7 @@ impl<G: Greeter> Life<G> {
             return Err(Unwoken::Ever(Cause::new(CauseKind::Machine, message).into()));
         }
         let asked = machine(&self.vm.plan, &self.vm.id, &self.dir, &prepared);
-        let woken = self.woken(&*driver, &asked).await.map_err(Unwoken::Now)?;
+        let woken = self.woken(&*driver, &asked).await?;
         let machine = self.has_begun(&*driver, woken);
         let link = match self.greet_again(&machine).await {
             Ok(link) => link,
@@ -212,8 +236,17 @@ impl<G: Greeter> Life<G> {
         self.diary.note("awake");
         self.enter(State::Ready);
         tokio::spawn(async move { agent.close_left().await });
-        place.ready(self.vm.pid()).await;
         Ok(link)
+    }
+
+    /// What comes into memory when it is woken, in bytes: also what its template has, where that is not there already.
+    fn on_disk(&self) -> u64 {
+        let bed = self.bed();
+        let is_there = |key| self.workshop.templates.is_open(&key);
+        match self.vm.template().is_some_and(is_there) {
+            true => bed.bytes(),
+            false => bed.bytes() + bed.template_bytes(),
+        }
     }
 
     /// Has the machine go on, and its agent know what time it is.

@@ -7,13 +7,14 @@ use osvm_vmm::{Driver, Running, Template};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Held, Shelf, Spare};
-use crate::admission::Place;
+use super::{Held, Shelf, Spare, discard};
+use crate::admission::{Origin, Place};
 use crate::drivers::vmm_cause;
 use crate::fleet::Workshop;
 use crate::greeter::Greeter;
 use crate::id::VmId;
 use crate::life::{machine, machine_cause};
+use crate::memory::Memory;
 use crate::plan::Plan;
 use crate::prepare::Prepared;
 use crate::record::Record;
@@ -63,8 +64,7 @@ pub(super) async fn keep<G: Greeter>(workshop: Arc<Workshop<G>>, shelf: Arc<Shel
             () = sleep_until(until) => {}
         }
     }
-    let waiting = std::mem::take(&mut shelf.held().waiting);
-    futures::future::join_all(waiting.into_iter().map(discard)).await;
+    discard(shelf.close()).await;
 }
 
 impl Held {
@@ -99,8 +99,8 @@ async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), C
     let dir =
         RunDir::make(&workshop.settings.runtime_dir, &id).map_err(|error| machine_cause(&error))?;
     match restore(workshop, &shelf.plan, &means, (&id, &dir)).await {
-        Ok(machine) => {
-            let spare = Spare { id, dir, machine: machine.into(), key: means.key };
+        Ok((machine, memory)) => {
+            let spare = Spare { id, dir, machine: machine.into(), key: means.key, memory };
             shelf.held().waiting.push(spare);
             Ok(())
         }
@@ -109,6 +109,13 @@ async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), C
             Err(cause)
         }
     }
+}
+
+/// Nothing where it can't be told.
+async fn taken<G: Greeter>(workshop: &Workshop<G>, machine: &dyn Running) -> u64 {
+    let (proc, pid) = (workshop.settings.proc.clone(), machine.process().identity().pid);
+    let memory = spawn_blocking(move || Memory::of(&proc, pid)).await.ok().flatten();
+    memory.map_or(0, |memory| memory.proportional)
 }
 
 async fn means<'a, G: Greeter>(workshop: &'a Workshop<G>, plan: &Plan) -> Result<Means<'a>, Cause> {
@@ -122,17 +129,17 @@ async fn means<'a, G: Greeter>(workshop: &'a Workshop<G>, plan: &Plan) -> Result
         Cause::new(CauseKind::Machine, "there is no template that it could be restored from")
     })?;
     workshop.admission.quiet(GIVES_WAY).await;
-    let place = workshop.admission.enter(plan).await?;
+    let place = workshop.admission.enter(plan, Origin::New).await?;
     Ok(Means { prepared, template, key, _place: place })
 }
 
-/// Written down before and after, so that a later daemon ends it.
+/// Written down before and after, so that a later daemon ends it. With the memory that it takes.
 async fn restore<G: Greeter>(
     workshop: &Workshop<G>,
     plan: &Plan,
     means: &Means<'_>,
     (id, dir): (&VmId, &RunDir),
-) -> Result<Box<dyn Running>, Cause> {
+) -> Result<(Box<dyn Running>, u64), Cause> {
     let mut record = Record {
         home: workshop.settings.home.clone(),
         id: id.clone(),
@@ -146,12 +153,13 @@ async fn restore<G: Greeter>(
     record.save(&dir.record()).map_err(|error| machine_cause(&error))?;
     let restored = means.template.restore(&machine(plan, id, dir, &means.prepared)).await;
     let machine = restored.map_err(|error| vmm_cause(&error))?;
+    let memory = taken(workshop, &*machine).await;
     record.machine = Some(machine.saved());
     if let Err(error) = record.save(&dir.record()) {
         machine.end().await;
         return Err(machine_cause(&error));
     }
-    Ok(machine)
+    Ok((machine, memory))
 }
 
 /// The best template that there is.
@@ -167,9 +175,4 @@ async fn first<G: Greeter>(
         }
     }
     None
-}
-
-async fn discard(spare: Spare) {
-    spare.machine.end().await;
-    spare.dir.discard();
 }

@@ -70,7 +70,7 @@ impl Key {
     }
 
     /// Of its folder. That of two keys may be the same; their texts are not.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);
         format!("{:016x}", hasher.finish())
@@ -81,7 +81,7 @@ impl Key {
     }
 
     #[cfg(test)]
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 }

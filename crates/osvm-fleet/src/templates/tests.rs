@@ -82,6 +82,25 @@ async fn those_are_forgotten_that_were_used_longest_ago() {
 }
 
 #[tokio::test]
+async fn those_are_closed_that_nobody_has_looked_for_and_nothing_is_cloned_from() {
+    let home = tempfile::tempdir().unwrap();
+    let templates = Templates::in_home(home.path());
+    let keys = ["a", "b", "c", "d"].map(Key::new);
+    for key in ["a", "b", "c", "d"] {
+        made(&templates, key).await;
+    }
+    assert!(templates.close_unused(Duration::from_secs(60), &[]).is_empty());
+    let looked_for = templates.place(keys[1].clone()).await;
+    let cloned_from = templates.place(keys[2].clone()).await.open(&fake()).await.unwrap();
+    let close = || templates.close_unused(Duration::ZERO, &[keys[3].name()]);
+    assert_eq!((close(), close()), (vec![keys[0].name()], vec![]));
+    drop((looked_for, cloned_from));
+    assert_eq!([0, 1, 3].map(|key| templates.is_open(&keys[key])), [false, true, true]);
+    assert_eq!(close().len(), 2);
+    assert!(templates.place(keys[0].clone()).await.open(&fake()).await.is_some(), "it is on disk");
+}
+
+#[tokio::test]
 async fn one_makes_it_while_others_wait() {
     let home = tempfile::tempdir().unwrap();
     let templates = Arc::new(Templates::in_home(home.path()));
@@ -108,24 +127,41 @@ async fn what_is_lent_is_shared_while_it_is_the_template_and_had_when_that_is_go
     let home = tempfile::tempdir().unwrap();
     let templates = Templates::in_home(home.path());
     let folder = home.path().join("lent");
-    let lend = async || templates.lend(Key::new("a"), folder.clone(), &fake()).await;
-    assert!(lend().await.is_none() && !folder.exists(), "there is none");
+    let lend = async || templates.lend(Key::new("a"), folder.clone()).await;
+    assert!(!lend().await, "there is none");
     let path = made(&templates, "a").await;
-    let template = lend().await.unwrap();
+    let template = templates.place(Key::new("a")).await.open(&fake()).await.unwrap();
+    assert!(lend().await);
     assert!(Arc::ptr_eq(&template, &lent(&templates, &folder).await.unwrap()));
     // Nobody waits for one that is in somebody's hands.
     let place = templates.place(Key::new("a")).await;
-    assert!(templates.lend(Key::new("a"), home.path().join("other"), &fake()).await.is_none());
+    assert!(!templates.lend(Key::new("a"), home.path().join("other")).await);
     assert!(!Arc::ptr_eq(&template, &lent(&templates, &folder).await.unwrap()));
     drop(place);
-    // Another of the same key.
+    // Another of the same key, which is open, is not taken for it.
     remove(&path).unwrap();
     templates.close(&Key::new("a"));
     made(&templates, "a").await;
-    lent(&templates, &folder).await.unwrap();
+    let other = templates.place(Key::new("a")).await.open(&fake()).await.unwrap();
+    assert!(!Arc::ptr_eq(&other, &lent(&templates, &folder).await.unwrap()));
+    assert!(templates.lend(Key::new("a"), home.path().join("one more")).await);
+    fs::remove_file(path.join("memory")).unwrap();
+    assert!(!templates.lend(Key::new("a"), home.path().join("a part")).await, "it is not whole");
     remove(&home.path().join("templates")).unwrap();
     lent(&templates, &folder).await.unwrap();
     fs::write(folder.join("memory"), "what it knowz").unwrap();
     let cause = lent(&templates, &folder).await.err().unwrap();
     assert!(cause.message.contains("its files are not as they were written"), "{cause}");
+}
+
+#[tokio::test]
+async fn what_a_daemon_had_begun_to_make_goes_with_the_next() {
+    let home = tempfile::tempdir().unwrap();
+    let templates = Templates::in_home(home.path());
+    templates.sweep();
+    let path = made(&templates, "a").await;
+    let draft = templates.draft().unwrap().keep();
+    fs::write(draft.join("memory"), "what it kn").unwrap();
+    templates.sweep();
+    assert!(!draft.exists() && path.exists());
 }

@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use super::Vm;
-use crate::plan::Purpose;
 use crate::state::{Cause, CauseKind, State};
 
 /// Those who ask, and wait for an answer.
@@ -64,8 +63,7 @@ impl<C> Vm<C> {
         if !plan.folders.is_empty() {
             return Some("it uses folders of the host, which may change meanwhile");
         }
-        let is_short = plan.once || plan.record || plan.purpose == Purpose::Work;
-        is_short.then_some("it serves one task, and ends with it")
+        plan.is_short().then_some("it serves one task, and ends with it")
     }
 
     pub(crate) async fn asked_to_rest(&self) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
+mod memory;
 mod rehearsals;
 mod spares;
 mod started;
@@ -24,8 +25,8 @@ use osvm_image::base::{self, File};
 use osvm_image::initramfs::{Agent, Assembler};
 use osvm_image::{Image, Store};
 use osvm_spec::{Hosts, Hypervisor, Resources, Secrets, TemplateLevel};
-use osvm_vmm::Stream;
 use osvm_vmm::fake::{Fake, Fault, Guest};
+use osvm_vmm::{Driver, Stream};
 use osvm_wire::frame::{self, Decoder, Message};
 use osvm_wire::message::{Channel, Hello, Refusal, Reply, Request, SessionFrame};
 use tempfile::TempDir;
@@ -90,6 +91,10 @@ impl Trial {
 }
 
 async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
+    open_with(folder, Arc::new(fake.clone())).await
+}
+
+async fn open_with(folder: &Path, driver: Arc<dyn Driver>) -> Arc<Fleet<Echo>> {
     let settings = Settings {
         home: folder.to_owned(),
         runtime_dir: folder.join("runtime"),
@@ -101,7 +106,7 @@ async fn open(folder: &Path, fake: &Fake) -> Arc<Fleet<Echo>> {
     };
     let store = Store::open(&folder.join("images")).unwrap();
     let assembler = Assembler::new(&folder.join("cache"), Agent { bytes: b"agent", digest: "1" });
-    let drivers = Drivers::fixed(Arc::new(fake.clone()));
+    let drivers = Drivers::fixed(driver);
     Fleet::open(settings, drivers, Preparer::new(store.clone(), assembler, store), Echo).await
 }
 

@@ -11,10 +11,10 @@ const NOW: Duration = Duration::ZERO;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// What the guests were told to start once.
-type Rehearsed = Arc<Mutex<Vec<Spawn>>>;
+pub(super) type Rehearsed = Arc<Mutex<Vec<Spawn>>>;
 
 /// A guest that is asked nothing but what a launch asks, and a rehearsal.
-fn noting(rehearsed: &Rehearsed) -> Fake {
+pub(super) fn noting(rehearsed: &Rehearsed) -> Fake {
     let rehearsed = Arc::clone(rehearsed);
     Fake::new(move |mut guest: Guest| {
         let rehearsed = Arc::clone(&rehearsed);
@@ -45,7 +45,7 @@ async fn hear(stream: Stream, rehearsed: Rehearsed) {
 }
 
 /// Of a server whose image is a disk.
-fn on_disk(trial: &Trial, name: &str) -> Plan {
+pub(super) fn on_disk(trial: &Trial, name: &str) -> Plan {
     let root = trial.folder.path().join("root");
     if !root.exists() {
         fs::create_dir_all(root.join("bin")).unwrap();
@@ -61,7 +61,7 @@ fn templates(trial: &Trial) -> Vec<PathBuf> {
 }
 
 /// To the end of one, if there is to be one.
-async fn rehearse(trial: &Trial, is_wanted: bool) {
+pub(super) async fn rehearse(trial: &Trial, is_wanted: bool) {
     assert_eq!(trial.fleet.rehearse_if_quiet(NOW), is_wanted);
     until(|| !trial.fleet.rehearse_if_quiet(LONG)).await;
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Trial, open};
 
-fn once(trial: &Trial, name: &str) -> Plan {
+pub(super) fn once(trial: &Trial, name: &str) -> Plan {
     let server = Some("server".parse().unwrap());
     Plan { template: TemplateLevel::Booted, once: true, server, ..trial.plan(name) }
 }
@@ -37,7 +37,7 @@ async fn records(trial: &Trial, count: usize) -> Vec<(String, String)> {
 }
 
 /// Leaves the one clone that waits.
-async fn serve_one(trial: &Trial, name: &str) -> (String, String) {
+pub(super) async fn serve_one(trial: &Trial, name: &str) -> (String, String) {
     trial.fleet.ensure(once(trial, name)).await.unwrap();
     trial.fleet.stop(&name.parse().unwrap()).await.unwrap();
     records(trial, 1).await.remove(0)

@@ -116,6 +116,20 @@ async fn one_that_can_not_be_woken_now_is_woken_another_time_and_given_up_in_the
 }
 
 #[tokio::test]
+async fn one_that_the_disk_has_no_room_for_is_woken_when_it_has() {
+    let trial = Trial::new().await;
+    let vm = trial.suspended("a").await;
+    for _ in 0..5 {
+        trial.fake.inject(Fault::DiskFull);
+        let cause = trial.fleet.ensure(trial.plan("a")).await.err().unwrap();
+        assert!(cause.message.contains("write a guest's memory to"), "{cause}");
+        assert_eq!((vm.state(), trial.beds().len()), (State::Suspended, 1));
+    }
+    trial.fleet.ensure(trial.plan("a")).await.unwrap();
+    assert_eq!(vm.state(), State::Ready);
+}
+
+#[tokio::test]
 async fn a_disk_that_has_no_room_leaves_the_vm_as_it_is() {
     let trial = Trial::new().await;
     let vm = trial.fleet.ensure(trial.plan("a")).await.unwrap();
@@ -146,7 +160,7 @@ async fn a_later_daemon_finds_it_suspended_and_wakes_it_when_it_is_wanted() {
 #[test]
 fn what_an_earlier_daemon_has_begun_is_done_where_its_machine_can_not_go_on() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for can_go_on in [false, true] {
+    for (can_go_on, is_secret) in [(false, false), (false, true), (true, false)] {
         let (first, next) = (runtime(), runtime());
         let (trial, pid) = first.block_on(async {
             let fake = Fake::new(agent);
@@ -157,16 +171,24 @@ fn what_an_earlier_daemon_has_begun_is_done_where_its_machine_can_not_go_on() {
         // Killed, and with it all that it does, at once.
         drop(first);
         let runtime_dir = fs::read_dir(trial.folder.path().join("runtime")).unwrap();
-        has_begun(&runtime_dir.last().unwrap().unwrap().path().join("state.json"));
+        let run_dir = runtime_dir.last().unwrap().unwrap().path();
+        has_begun(&run_dir.join("state.json"));
+        if is_secret {
+            fs::write(run_dir.join("holds-secrets"), "").unwrap();
+        }
         next.block_on(async {
             let fleet = open(trial.folder.path(), &trial.fake).await;
             let vm = fleet.get(&"a".parse().unwrap());
-            if can_go_on {
+            if can_go_on || is_secret {
                 // It is taken back as it is; the fake's guest has died with its daemon.
                 assert!(vm.is_none_or(|vm| vm.state() != State::Suspended));
                 return assert!(trial.beds().is_empty());
             }
-            assert_eq!((vm.unwrap().state(), trial.beds().len()), (State::Suspended, 1));
+            let vm = vm.unwrap();
+            while vm.pid().is_some() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((vm.state(), trial.beds().len()), (State::Suspended, 1));
             // Its parent, which this process is, may not have heard of it.
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
             assert!(stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")));

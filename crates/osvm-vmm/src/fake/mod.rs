@@ -49,6 +49,8 @@ struct Shared {
 pub enum Fault {
     /// `start`, or `wake`, fails with this reason.
     StartFails(String),
+    /// `wake` fails, since the disk is full.
+    DiskFull,
     /// The process is killed that long after its start.
     DiesAfter(Duration),
     /// `connect` finds nobody, ever.
@@ -183,8 +185,10 @@ impl Driver for Fake {
 
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
         let refused = |reason: &str| VmmError::Refused { vmm: NAME, reason: reason.to_owned() };
-        if let Some(Fault::StartFails(reason)) = lock(&self.shared.faults).pop_front() {
-            return Err(refused(&reason));
+        match lock(&self.shared.faults).pop_front() {
+            Some(Fault::StartFails(reason)) => return Err(refused(&reason)),
+            Some(Fault::DiskFull) => return Err(disk_full(folder)),
+            _ => {}
         }
         let id = std::fs::read_to_string(folder.join(STATE));
         let id = id.map_err(|error| refused(&error.to_string()))?;
@@ -213,6 +217,11 @@ impl Template for Fake {
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
         Driver::wake(self, machine, folder).await
     }
+}
+
+fn disk_full(folder: &Path) -> VmmError {
+    let source = std::io::ErrorKind::StorageFull.into();
+    VmmError::File { act: "write a guest's memory to", path: folder.to_owned(), source }
 }
 
 /// Not for ever, so that a test which forgets its machine leaves no process behind for good.
@@ -271,7 +280,7 @@ impl Running for FakeMachine {
         })
     }
 
-    async fn suspend(&self, folder: &Path, _from: Option<&dyn Template>) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, _from: Option<&Path>) -> Result<(), VmmError> {
         self.save(folder).await?;
         self.body.process.send_replace(None);
         Ok(())

@@ -18,7 +18,7 @@ mod voice;
 pub(crate) mod vsock;
 mod workplace;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -372,9 +372,9 @@ impl Running for FirecrackerMachine {
         self.write_down(folder, None).await
     }
 
-    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, from: Option<&Path>) -> Result<(), VmmError> {
         let more = self.widen();
-        let written = self.write_down(folder, from.and_then(Template::memory)).await;
+        let written = self.write_down(folder, from).await;
         if written.is_err() {
             Workplace::of(&self.saved.dir).remove(&[snapshot::MEMORY, snapshot::STATE]);
             if let Some(more) = more {
@@ -390,14 +390,12 @@ impl FirecrackerMachine {
         self.jail.as_ref()?.widen(&self.saved.id)
     }
 
-    async fn write_down(
-        &self,
-        folder: &Path,
-        template: Option<BorrowedFd<'_>>,
-    ) -> Result<(), VmmError> {
+    async fn write_down(&self, folder: &Path, template: Option<&Path>) -> Result<(), VmmError> {
+        let workplace = Workplace::of(&self.saved.dir);
+        // While it can still go on as if nothing had been.
+        workplace.has_room(self.saved.memory_bytes)?;
         // From here on nothing is left that it does for an earlier daemon, which may have ended meanwhile.
         self.pause().await?;
-        let workplace = Workplace::of(&self.saved.dir);
         workplace.remove(&[snapshot::MEMORY, snapshot::STATE]);
         let memory = workplace.new_file(snapshot::MEMORY)?;
         let state = workplace.new_file(snapshot::STATE)?;
@@ -410,7 +408,7 @@ impl FirecrackerMachine {
         snapshot::keep(state, folder, snapshot::STATE).await?;
         match template {
             None => snapshot::keep(memory, folder, snapshot::MEMORY).await,
-            Some(template) => changes::keep(memory, template, folder).await,
+            Some(template) => changes::keep(memory, &template.join(snapshot::MEMORY), folder).await,
         }
     }
 

@@ -2,7 +2,7 @@
 //! workplace, under which each clone has its own.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -37,9 +37,5 @@ impl Template for FirecrackerTemplate {
     async fn wake(&self, machine: &Machine, folder: &Path) -> Result<Box<dyn Running>, VmmError> {
         changes::make_whole(folder, self.snapshot.memory.as_fd()).await?;
         self.firecracker.wake_whole(machine, folder).await
-    }
-
-    fn memory(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.snapshot.memory.as_fd())
     }
 }

@@ -8,10 +8,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::statvfs;
+
 use crate::VmmError;
 
 /// In the run directory.
 const NAME: &str = "vmm";
+
+const ROOM: &str = "write a guest's memory to";
 
 #[derive(Debug)]
 pub(super) struct Workplace(PathBuf);
@@ -53,6 +57,18 @@ impl Workplace {
         let made = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
         let made = made.and_then(|file| self.hand_over(&path).map(|()| file));
         made.map_err(|source| VmmError::File { act: "make file", path, source })
+    }
+
+    /// Whether there is disk for so many bytes.
+    pub(super) fn has_room(&self, bytes: u64) -> Result<(), VmmError> {
+        let failed = |source| VmmError::File { act: ROOM, path: self.0.clone(), source };
+        let disk = statvfs(&self.0).map_err(|errno| failed(errno.into()))?;
+        let free = disk.f_bavail * disk.f_frsize;
+        if free >= bytes {
+            return Ok(());
+        }
+        let why = format!("{} MiB are free, it needs {}", free >> 20, bytes >> 20);
+        Err(failed(io::Error::new(io::ErrorKind::StorageFull, why)))
     }
 
     /// Of files that are not there, none is left either.

@@ -18,7 +18,7 @@ mod suspend;
 mod template;
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,7 +115,8 @@ impl Qemu {
         machine: &Machine,
         folder: &Path,
     ) -> Result<QemuMachine, VmmError> {
-        let state = open_input("open suspended machine", &folder.join(snapshot::STATE))?;
+        let state = folder.join(suspend::name(memory.is_some()));
+        let state = open_input("open suspended machine", &state)?;
         self.launch(machine, Body { memory, state: Some((state, Memory::Moves)) }).await
     }
 
@@ -368,9 +369,9 @@ impl Running for QemuMachine {
         snapshot::keep(memory, folder, snapshot::MEMORY).await
     }
 
-    async fn suspend(&self, folder: &Path, from: Option<&dyn Template>) -> Result<(), VmmError> {
+    async fn suspend(&self, folder: &Path, from: Option<&Path>) -> Result<(), VmmError> {
         let more = self.jail.widen(&self.saved.id);
-        let written = self.write_down(folder, from.and_then(Template::memory)).await;
+        let written = self.write_down(folder, from).await;
         if written.is_err()
             && let Some(more) = more
         {
@@ -397,13 +398,9 @@ impl QemuMachine {
     }
 
     /// As one stream.
-    async fn write_down(
-        &self,
-        folder: &Path,
-        template: Option<BorrowedFd<'_>>,
-    ) -> Result<(), VmmError> {
+    async fn write_down(&self, folder: &Path, template: Option<&Path>) -> Result<(), VmmError> {
         self.pause().await?;
-        let (pipe, file) = Written::to(&folder.join(snapshot::STATE), template)?;
+        let (pipe, file) = Written::to(folder, template)?;
         let write = async |qmp: &mut Qmp| migrate::write(qmp, pipe.as_fd(), Memory::Moves).await;
         let moved = self.within(write).await;
         drop(pipe);

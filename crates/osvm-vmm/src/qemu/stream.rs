@@ -73,7 +73,7 @@ struct Copy<'a, R, W> {
 struct Template<'a> {
     memory: &'a File,
     length: u64,
-    /// What is no hole, which most of it is; and before QEMU has looked at it, which fills them.
+    /// What is no hole, which most of it is.
     data: Vec<Range<u64>>,
 }
 

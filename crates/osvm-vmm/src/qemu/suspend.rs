@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -12,7 +12,13 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::stream::copy_changes;
 use crate::VmmError;
-use crate::snapshot::{CHUNK, new_file};
+use crate::changes::CHANGES;
+use crate::snapshot::{CHUNK, MEMORY, STATE, new_file};
+
+/// In the folder. What is not whole is of use with its template alone, and so is not found without it.
+pub(super) fn name(is_of_template: bool) -> &'static str {
+    if is_of_template { CHANGES } else { STATE }
+}
 
 /// A file that is being written, until nobody holds the other end of its pipe.
 pub(super) struct Written {
@@ -21,16 +27,14 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Without what is in the memory of a template, if there is one.
-    pub(super) fn to(
-        path: &Path,
-        template: Option<BorrowedFd<'_>>,
-    ) -> Result<(OwnedFd, Self), VmmError> {
-        let mut file = new_file(path)?;
-        let template = template.map(|template| template.try_clone_to_owned()).transpose();
-        let template = template.map_err(|source| failed(path, source))?;
+    /// In a folder, without what is in the memory of a template, if there is one.
+    pub(super) fn to(folder: &Path, template: Option<&Path>) -> Result<(OwnedFd, Self), VmmError> {
+        let path = folder.join(name(template.is_some()));
+        let mut file = new_file(&path)?;
+        let template = template.map(|template| File::open(template.join(MEMORY))).transpose();
+        let template = template.map_err(|source| failed(&path, source))?;
         let pipe = pipe_with(PipeFlags::CLOEXEC);
-        let (from, to) = pipe.map_err(|errno| failed(path, errno.into()))?;
+        let (from, to) = pipe.map_err(|errno| failed(&path, errno.into()))?;
         // The larger it is, the less often one waits for the other.
         let _ = fcntl_setpipe_size(&from, CHUNK);
         let mut from = File::from(from);
@@ -39,10 +43,10 @@ impl Written {
             Some(template) => copy_changes(
                 BufReader::with_capacity(CHUNK, from),
                 BufWriter::with_capacity(CHUNK, file),
-                &template.into(),
+                &template,
             ),
         });
-        Ok((to, Self { path: path.to_owned(), written }))
+        Ok((to, Self { path, written }))
     }
 
     pub(super) async fn end(self) -> Result<(), VmmError> {

@@ -4,7 +4,7 @@
 //! copy. A machine that was saved is never resumed, since it would go on writing to what was saved.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -40,9 +40,5 @@ impl Template for QemuTemplate {
         let memory = self.snapshot.memory.try_clone();
         let memory = memory.map_err(|source| super::no_memory(machine, source))?;
         Ok(Box::new(self.qemu.wake_on(Some(memory), machine, folder).await?))
-    }
-
-    fn memory(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.snapshot.memory.as_fd())
     }
 }

@@ -187,34 +187,41 @@ async fn is_suspended_and_woken_again_and_again(qemu: &Qemu, has_template: bool)
     let (original, _dir) = machine(&kernel(COUNT));
     let started = qemu.start(&original).await.unwrap();
     wait_for_console(&original, 1000).await;
-    let folder = tempfile::tempdir().unwrap();
-    started.save(folder.path()).await.unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    started.save(saved.path()).await.unwrap();
     started.end().await;
-    let template = qemu.load(folder.path()).await.unwrap();
+    let template = qemu.load(saved.path()).await.unwrap();
     let (machine, _dir) = machine(&kernel(COUNT));
     let mut running = template.restore(&machine).await.unwrap();
     running.resume().await.unwrap();
+    let (from, name) = match has_template {
+        true => (Some(saved.path()), "changes"),
+        false => (None, "state"),
+    };
     let mut bytes = 0;
     // First it is a clone, and then what became of one.
     for round in 1..=3 {
         wait_for_console(&machine, round * 1000).await;
-        let from = has_template.then_some(&*template);
         let missing = running.suspend(Path::new("/nowhere"), from).await.unwrap_err();
         assert!(missing.to_string().contains("write a saved machine to /nowhere"), "{missing}");
         running.resume().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         running.suspend(folder.path(), from).await.unwrap();
         running.end().await;
-        bytes = std::fs::metadata(folder.path().join("state")).unwrap().len();
+        bytes = std::fs::metadata(folder.path().join(name)).unwrap().len();
         let before = counted(&machine).len();
         for socket in [LINK_SOCKET, QMP_SOCKET] {
             std::fs::remove_file(machine.dir.join(socket)).unwrap();
         }
-        let woken = match from {
-            Some(template) => template.wake(&machine, folder.path()).await,
-            None => qemu.wake(&machine, folder.path()).await,
+        let without = qemu.wake(&machine, folder.path());
+        running = match has_template {
+            true => {
+                let error = without.await.err().unwrap();
+                assert!(error.to_string().contains("open suspended machine"), "{error}");
+                template.wake(&machine, folder.path()).await.unwrap()
+            }
+            false => without.await.unwrap(),
         };
-        running = woken.unwrap();
         drop(folder);
         assert_eq!(counted(&machine).len(), before, "it is paused");
         running.resume().await.unwrap();
