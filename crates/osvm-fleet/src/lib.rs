@@ -27,6 +27,7 @@ mod prepare;
 mod reach;
 mod record;
 mod rehearsals;
+mod relief;
 mod remove;
 mod rundir;
 mod spares;
