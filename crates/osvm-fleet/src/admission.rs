@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use osvm_spec::{Hypervisor, Resources, TemplateLevel};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use crate::memory::Memory;
@@ -259,10 +258,9 @@ impl Place<'_> {
     /// The VM is ready: what its process holds is what the next one like it needs. Not of one that was woken, which has
     /// what its guest has ever touched.
     pub(crate) async fn ready(self, pid: Option<u32>, template: Option<Key>) {
-        let proc = self.admission.proc.clone();
-        // The kernel looks at each page, which takes milliseconds.
-        let memory = spawn_blocking(move || Memory::of(&proc, pid?)).await;
-        if let Ok(Some(memory)) = memory {
+        if let Some(pid) = pid
+            && let Some(memory) = Memory::measured(&self.admission.proc, pid).await
+        {
             let came = Came { bytes: memory.proportional, template };
             self.admission.ledger().learn(self.kind.clone(), came);
         }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use tokio::task::spawn_blocking;
+
 /// Memory of one process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
@@ -27,6 +29,12 @@ impl Memory {
             shared: bytes("Shared_Clean")? + bytes("Shared_Dirty")?,
             unique: bytes("Private_Clean")? + bytes("Private_Dirty")?,
         })
+    }
+
+    /// The same, with nobody else kept waiting: the kernel looks at each page, which takes milliseconds.
+    pub(crate) async fn measured(proc: &Path, pid: u32) -> Option<Self> {
+        let proc = proc.to_owned();
+        spawn_blocking(move || Self::of(&proc, pid)).await.ok().flatten()
     }
 }
 

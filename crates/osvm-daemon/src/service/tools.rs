@@ -79,15 +79,15 @@ impl Daemon {
 /// Tools that a session of the server's can't call, since each call needs a VM of its own. A tool that the configuration
 /// does not name is as its server.
 fn apart(server: &Server) -> ToolSet {
-    let needs_own = |tool: &&String| {
+    let needs_own = |tool: &str| {
         server.isolation_of(tool) == Isolation::Ephemeral || server.hosts_of(tool).is_some()
     };
-    let (apart, others) = server.tools.keys().partition::<Vec<_>, _>(needs_own);
+    let named = |apart: bool| {
+        server.tools.keys().filter(|tool| needs_own(tool) == apart).cloned().collect()
+    };
     match server.isolation {
-        Isolation::Ephemeral => ToolSet::AllBut(others.into_iter().cloned().collect()),
-        Isolation::Microvm | Isolation::None => {
-            ToolSet::These(apart.into_iter().cloned().collect())
-        }
+        Isolation::Ephemeral => ToolSet::AllBut(named(false)),
+        Isolation::Microvm | Isolation::None => ToolSet::These(named(true)),
     }
 }
 

@@ -113,9 +113,8 @@ async fn make<G: Greeter>(workshop: &Workshop<G>, shelf: &Shelf) -> Result<(), C
 
 /// Nothing where it can't be told.
 async fn taken<G: Greeter>(workshop: &Workshop<G>, machine: &dyn Running) -> u64 {
-    let (proc, pid) = (workshop.settings.proc.clone(), machine.process().identity().pid);
-    let memory = spawn_blocking(move || Memory::of(&proc, pid)).await.ok().flatten();
-    memory.map_or(0, |memory| memory.proportional)
+    let memory = Memory::measured(&workshop.settings.proc, machine.process().identity().pid);
+    memory.await.map_or(0, |memory| memory.proportional)
 }
 
 async fn means<'a, G: Greeter>(workshop: &'a Workshop<G>, plan: &Plan) -> Result<Means<'a>, Cause> {

@@ -18,8 +18,8 @@ use std::time::Duration;
 use osvm_fleet::drivers::Drivers;
 use osvm_fleet::state::{Cause, CauseKind, State};
 use osvm_fleet::{
-    Fleet, GreetError, Greeter, Idle, Meeting, Pipes, Plan, Preparer, Purpose, Rootfs, Settings,
-    StartedBy,
+    Fleet, GreetError, Greeter, Idle, Launch, Meeting, Pipes, Plan, Preparer, Purpose, Rootfs,
+    Settings, StartedBy,
 };
 use osvm_image::base::{self, File};
 use osvm_image::initramfs::{Agent, Assembler};
@@ -83,6 +83,14 @@ impl Trial {
             server: None,
             once: false,
         }
+    }
+
+    /// A launch whose VM boots, and never answers.
+    async fn boots_in_vain(&self, name: &str) -> Launch<Spoken> {
+        self.fake.inject(Fault::NeverAnswers);
+        let launch = self.fleet.launch(self.plan(name)).await.unwrap();
+        launch.vm().states().wait_for(|state| *state == State::Booting).await.unwrap();
+        launch
     }
 
     fn run_dirs(&self) -> usize {
@@ -295,10 +303,8 @@ async fn a_second_launch_of_a_name_is_refused_and_ensure_shares_the_first() {
 #[tokio::test]
 async fn a_launch_that_nobody_waits_for_is_undone() {
     let trial = Trial::new().await;
-    trial.fake.inject(Fault::NeverAnswers);
-    let launch = trial.fleet.launch(trial.plan("a")).await.unwrap();
+    let launch = trial.boots_in_vain("a").await;
     let vm = Arc::clone(launch.vm());
-    vm.states().wait_for(|state| *state == State::Booting).await.unwrap();
     drop(launch);
     assert_eq!(vm.ended().await, State::Stopped);
     assert_eq!(trial.run_dirs(), 0);
@@ -441,9 +447,7 @@ async fn only_unused_vms_that_a_call_started_are_stopped_when_idle() {
 #[tokio::test]
 async fn a_half_made_vm_of_an_earlier_daemon_is_cleared_away() {
     let trial = Trial::new().await;
-    trial.fake.inject(Fault::NeverAnswers);
-    let launch = trial.fleet.launch(trial.plan("a")).await.unwrap();
-    launch.vm().states().wait_for(|state| *state == State::Booting).await.unwrap();
+    let launch = trial.boots_in_vain("a").await;
     let copy = tempfile::tempdir().unwrap();
     // What a daemon that is killed now would leave.
     let dir = fs::read_dir(trial.folder.path().join("runtime")).unwrap().next().unwrap().unwrap();

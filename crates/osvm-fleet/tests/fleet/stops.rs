@@ -5,10 +5,8 @@ use super::*;
 #[tokio::test]
 async fn who_wants_a_vm_that_is_to_stop_while_it_starts_gets_a_new_one() {
     let trial = Trial::new().await;
-    trial.fake.inject(Fault::NeverAnswers);
-    let interrupted = trial.fleet.launch(trial.plan("a")).await.unwrap();
+    let interrupted = trial.boots_in_vain("a").await;
     let old = Arc::clone(interrupted.vm());
-    old.states().wait_for(|state| *state == State::Booting).await.unwrap();
     drop(interrupted);
     assert_eq!(old.state(), State::Booting, "it has not heard of it yet");
     let refused = trial.fleet.launch(trial.plan("a")).await.err().unwrap();
@@ -38,8 +36,7 @@ async fn who_wants_a_vm_that_is_to_stop_while_it_is_ready_or_suspended_gets_a_ne
 #[tokio::test]
 async fn those_who_wait_for_a_vm_that_is_stopped_are_told_which_and_when() {
     let trial = Trial::new().await;
-    trial.fake.inject(Fault::NeverAnswers);
-    let launch = trial.fleet.launch(trial.plan("a")).await.unwrap();
+    let launch = trial.boots_in_vain("a").await;
     let vm = Arc::clone(launch.vm());
     let (waited, _) = tokio::join!(launch.ready(), trial.fleet.stop(&vm.plan.name));
     let cause = waited.err().unwrap();
